@@ -1,0 +1,109 @@
+// System packages, through apt. A requirement is a program, not a package: whoever installed it in another way is left alone.
+import { spawnSync } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
+import { backportsStanza, configuredSources } from './apt-sources.mjs'
+import { distribution, findProgram, isRoot } from './host.mjs'
+import { run, say, SetupError, step } from './report.mjs'
+
+/** gVisor releases before this year have the ptrace platform only, and other flags. */
+const RUNSC_OLDEST_YEAR = 2023
+const APT_DEADLINE_MS = 15 * 60_000
+const PROBE_DEADLINE_MS = 10_000
+const BACKPORTS_FILE = '/etc/apt/sources.list.d/pyro-backports.sources'
+
+/** @typedef {{ program: string, package: string, why: string, backports?: true, present?: (path: string) => boolean }} Requirement */
+
+/** What `pyro` itself needs on the host. @type {Requirement[]} */
+const ENGINE_REQUIREMENTS = [
+  { program: 'runsc', package: 'runsc', why: 'gVisor sandboxes', backports: true, present: isRecentRunsc },
+  { program: 'runc', package: 'runc', why: 'container sandboxes' },
+  { program: 'mkfs.btrfs', package: 'btrfs-progs', why: 'the volume pool' },
+  { program: 'losetup', package: 'mount', why: 'the volume pool' },
+  { program: 'mmdebstrap', package: 'mmdebstrap', why: 'debian:12 environments' },
+  { program: 'git', package: 'git', why: 'seeding a repository, applying patches' },
+  { program: 'xz', package: 'xz-utils', why: 'unpacking Debian packages' },
+]
+
+/** What only the tests need: independent witnesses of what Pyro claims. @type {Requirement[]} */
+const TEST_REQUIREMENTS = [
+  { program: 'getfattr', package: 'attr', why: 'an independent look at extended attributes' },
+  { program: 'strace', package: 'strace', why: 'counting what the engine asks of the kernel' },
+  { program: 'zstd', package: 'zstd', why: 'making .tar.zst seeds' },
+  { program: 'ps', package: 'procps', why: 'looking for left-over processes' },
+]
+
+/** @param {string} path */
+function isRecentRunsc(path) {
+  const result = spawnSync(path, ['--version'], { encoding: 'utf8', timeout: PROBE_DEADLINE_MS })
+  const year = /(20\d\d)\d{4}/.exec(result.stdout ?? '')?.[1]
+  // Builds from source carry a commit instead of a date: those are nobody's ancient package.
+  return result.status === 0 && (year === undefined || Number(year) >= RUNSC_OLDEST_YEAR)
+}
+
+/** @param {Requirement} requirement */
+function isMissing(requirement) {
+  const path = findProgram(requirement.program)
+  return path === null || requirement.present?.(path) === false
+}
+
+/** @param {{ tests: boolean }} scope */
+export function missingPackages(scope) {
+  const wanted = [...ENGINE_REQUIREMENTS, ...(scope.tests ? TEST_REQUIREMENTS : [])]
+  return wanted.filter(isMissing)
+}
+
+/** @param {Requirement[]} missing */
+export async function installPackages(missing) {
+  const host = distribution()
+  const names = [...new Set(missing.map((requirement) => requirement.package))]
+  if (findProgram('apt-get') === null) {
+    throw new SetupError(`missing programs: ${missing.map((item) => item.program).join(', ')}`, {
+      hint: `this set-up knows apt only; on ${host.prettyName} install what provides them (Debian names: ${names.join(' ')})`,
+    })
+  }
+  const needsBackports = host.codename === 'bookworm' && missing.some((requirement) => requirement.backports)
+  const backports = needsBackports ? backportsStanza(configuredSources(), host.codename) : null
+  if (needsBackports && backports?.present === false && backports.stanza === null) {
+    throw new SetupError(`apt has no source for Debian ${host.codename}, so its backports (for runsc) cannot be added`, {
+      hint: `add a source for ${host.codename}-backports to /etc/apt, then run this again`,
+    })
+  }
+  const targets = missing
+    .map((item) => (item.backports && needsBackports ? `${item.package}/${host.codename}-backports` : item.package))
+    .filter((target, index, all) => all.indexOf(target) === index)
+  if (!isRoot()) throw new SetupError(`missing packages: ${names.join(' ')}`, { hint: manualCommands(targets, backports) })
+
+  for (const item of missing) say(`needs ${item.package} for ${item.why}`)
+  if (backports?.stanza) {
+    say(`adding ${host.codename}-backports of ${backports.uri} as ${BACKPORTS_FILE} (the runsc of ${host.codename} is too old)`)
+    writeFileSync(BACKPORTS_FILE, backports.stanza)
+  }
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C.UTF-8' }
+  const options = { env, deadlineMs: APT_DEADLINE_MS, hint: 'see the lines above; run `apt-get update` by hand to look closer' }
+  const common = ['-o', 'DPkg::Lock::Timeout=300', '-o', 'Acquire::Retries=3', '-y']
+  await step('apt-get update', { download: true }, () => run('apt-get', [...common, 'update'], options))
+  const install = ['install', '--no-install-recommends', '--no-remove', ...targets]
+  say(`apt-get ${install.join(' ')}`)
+  await step('system packages', { download: true }, () => run('apt-get', [...common, '--download-only', ...install], options))
+  const output = await step('system packages, unpack and configure', {}, () => run('apt-get', [...common, ...install], options))
+  const installed = [...output.matchAll(/^Setting up (\S+?)(?::\w+)? \((\S+)\)/gm)].map((match) => `${match[1]} ${match[2]}`)
+  say(`installed: ${installed.join(', ')}`)
+
+  const still = missing.filter(isMissing)
+  if (still.length > 0) {
+    throw new SetupError(`after installing, still missing or too old: ${still.map((item) => item.program).join(', ')}`)
+  }
+}
+
+/**
+ * @param {string[]} targets
+ * @param {{ stanza: string | null } | null} backports
+ */
+function manualCommands(targets, backports) {
+  const lines = []
+  if (backports?.stanza) {
+    lines.push(`printf '${backports.stanza.replaceAll('\n', '\\n')}' | sudo tee ${BACKPORTS_FILE}`)
+  }
+  lines.push(`sudo apt-get update && sudo apt-get install -y --no-install-recommends ${targets.join(' ')}`)
+  return `as root:\n${lines.map((line) => `  ${line}`).join('\n')}`
+}
