@@ -1,0 +1,39 @@
+import { z } from 'zod'
+import { commandResult } from '../../model/command.ts'
+import { commandId, workspaceRef } from '../../model/names.ts'
+import { defineOperation } from '../../operation.ts'
+
+export const commandWait = defineOperation({
+  id: 'workspace.command.wait',
+  summary: 'Wait until a command ends, and end with its exit code',
+  kind: 'unary',
+  mutates: false,
+  input: z.strictObject({
+    workspace: workspaceRef,
+    commandId,
+    /** Give up after this time with `request.timed-out`; the command goes on. */
+    timeoutMs: z.int().nonnegative().optional(),
+  }),
+  result: commandResult,
+  errors: ['workspace.not-found', 'command.not-found', 'command.interrupted', 'request.timed-out'],
+  http: { method: 'POST', path: '/v1/workspaces/{workspace}/commands/{commandId}/wait' },
+  sdk: { method: 'workspace.commands.wait' },
+  cli: {
+    words: ['workspace', 'command', 'wait'],
+    positionals: [
+      { field: 'workspace', label: 'WS', required: true, summary: 'workspace', completes: 'workspace' },
+      { field: 'commandId', label: 'CMD', required: true, summary: 'command id', completes: 'command' },
+    ],
+    options: [
+      {
+        flag: 'timeout',
+        field: 'timeoutMs',
+        type: 'duration',
+        value: 'D',
+        summary: 'give up after this time; the command goes on',
+      },
+    ],
+    examples: [{ line: 'pyro workspace command wait fix cmd-abcdefghijkl', note: '' }],
+  },
+  mcp: { tool: 'command_wait', profiles: ['core', 'full'] },
+})

@@ -1,0 +1,152 @@
+import { z } from 'zod'
+import { envVars, labels, progress } from '../../model/common.ts'
+import { createdWorkspace, driverName, isolation } from '../../model/workspace.ts'
+import { environmentName, name } from '../../model/names.ts'
+import { defineOperation, type CliOption } from '../../operation.ts'
+
+/** What the client packed; the archive itself travels in data frames. */
+export const seedInput = z.strictObject({
+  mode: z.enum(['path', 'git']),
+  /** For display only; the engine never opens it. */
+  source: z.string().max(4096),
+  /** Counts of a git seed. */
+  modified: z.int().nonnegative().nullable().default(null),
+  untracked: z.int().nonnegative().nullable().default(null),
+  ignored: z.int().nonnegative().nullable().default(null),
+})
+
+export const createFields = {
+  environment: environmentName.default('debian:12'),
+  name: name.optional(),
+  labels: labels.default({}),
+  /** Present when the request carries a seed archive (tar; plain, gzip or zstd). */
+  seed: seedInput.optional(),
+  vcpus: z.number().positive().max(256).default(2),
+  memoryMib: z.int().min(64).max(4_194_304).default(2048),
+  diskMib: z.int().min(64).max(67_108_864).default(16384),
+  driver: driverName.or(z.literal('auto')).or(z.literal('fake')).default('auto'),
+  isolation: isolation.or(z.literal('auto')).default('auto'),
+  env: envVars.default({}),
+  /** Deleted when this much time has passed since create. */
+  ttlMs: z.int().positive().optional(),
+  /** False refuses when the environment is not installed. */
+  pull: z.boolean().default(true),
+}
+
+export const createOptions = [
+  { flag: 'label', field: 'labels', type: 'key-value', value: 'K=V', summary: 'label, repeatable' },
+  {
+    flag: 'seed-path',
+    field: null,
+    type: 'string',
+    value: 'PATH',
+    completes: 'path',
+    summary: 'put this folder, .tar, .tar.gz or .tar.zst into /workspace',
+  },
+  {
+    flag: 'seed-git',
+    field: null,
+    type: 'string',
+    value: 'PATH',
+    completes: 'path',
+    summary: 'put the tracked and new unignored files of this git work tree into /workspace',
+  },
+  { flag: 'vcpus', field: 'vcpus', type: 'int', value: 'N', default: '2', summary: 'processors' },
+  { flag: 'memory-mib', field: 'memoryMib', type: 'int', value: 'N', default: '2048', summary: 'memory' },
+  { flag: 'disk-mib', field: 'diskMib', type: 'int', value: 'N', default: '16384', summary: 'disk' },
+  {
+    flag: 'driver',
+    field: 'driver',
+    type: 'string',
+    value: 'D',
+    default: 'auto',
+    choices: ['auto', 'runsc', 'runc'],
+    summary: 'what runs it',
+  },
+  {
+    flag: 'isolation',
+    field: 'isolation',
+    type: 'string',
+    value: 'I',
+    default: 'auto',
+    choices: ['auto', 'microvm', 'gvisor', 'container'],
+    summary: 'the least that is promised; auto never means container',
+  },
+  {
+    flag: 'env',
+    short: 'e',
+    field: 'env',
+    type: 'key-value',
+    value: 'K=V',
+    summary: 'variable for every command, repeatable',
+  },
+  { flag: 'no-pull', field: 'pull', type: 'boolean', summary: 'fail when the environment is not here yet' },
+] as const satisfies readonly CliOption[]
+
+export const workspaceCreate = defineOperation({
+  id: 'workspace.create',
+  summary: 'Create a workspace from an environment, optionally seeded, and start it',
+  description: 'Ready for exec when the call returns. Its state then is the snapshot "baseline".',
+  kind: 'stream',
+  mutates: true,
+  input: z.strictObject({
+    ...createFields,
+    /** With a name: return the existing workspace, started, instead of failing. */
+    ifAbsent: z.boolean().default(false),
+  }),
+  upload: { frame: 'data', what: 'the seed archive, when `seed` is given' },
+  event: z.object({ type: z.literal('progress'), progress }),
+  result: createdWorkspace,
+  errors: [
+    'workspace.name-taken',
+    'workspace.start-failed',
+    'environment.not-found',
+    'environment.pull-failed',
+    'archive.unsafe-entry',
+    'archive.too-large',
+    'archive.truncated',
+    'driver.unavailable',
+    'isolation.unavailable',
+    'limit.exceeded',
+    'disk.full',
+    'host.needs-root',
+    'host.missing-tool',
+  ],
+  http: { method: 'POST', path: '/v1/workspaces' },
+  sdk: { method: 'workspaces.create' },
+  cli: {
+    words: ['workspace', 'create'],
+    positionals: [
+      {
+        field: 'environment',
+        label: 'ENV',
+        required: false,
+        summary: 'environment (default debian:12)',
+        completes: 'environment',
+      },
+    ],
+    options: [
+      { flag: 'name', field: 'name', type: 'string', value: 'N', summary: 'name (default: one is made up)' },
+      {
+        flag: 'if-absent',
+        field: 'ifAbsent',
+        type: 'boolean',
+        summary: 'return the workspace of this name, started, if there is one',
+      },
+      ...createOptions,
+      {
+        flag: 'ttl',
+        field: 'ttlMs',
+        type: 'duration',
+        value: 'D',
+        summary: 'delete it when this much time has passed',
+      },
+      { flag: 'id-only', field: null, type: 'boolean', summary: 'print the id alone' },
+    ],
+    examples: [
+      { line: 'pyro workspace create debian:12 --name fix --seed-git .', note: 'with the files of this repository' },
+      { line: 'pyro workspace create debian:12-base --driver runc', note: 'a plain container, the weaker isolation' },
+    ],
+  },
+  mcp: { tool: 'workspace_create', profiles: ['core', 'full'] },
+})

@@ -1,0 +1,86 @@
+import { z } from 'zod'
+import { envVars } from '../../model/common.ts'
+import { command, commandResult, commandStarted, outputGap } from '../../model/command.ts'
+import { workspaceRef } from '../../model/names.ts'
+import { defineOperation, type CliOption } from '../../operation.ts'
+
+export const execFields = {
+  command,
+  cwd: z.string().min(1).max(4096).optional(),
+  /** User name or numeric id inside; default: the environment's user, else root. */
+  user: z.string().min(1).max(256).optional(),
+  env: envVars.default({}),
+  /** Ends the whole tree of the command; what was printed stays. */
+  timeoutMs: z.int().positive().optional(),
+  /** True when the request carries stdin frames; else stdin is empty. */
+  stdin: z.boolean().default(false),
+}
+
+export const execOptions = [
+  {
+    flag: 'cwd',
+    short: 'w',
+    field: 'cwd',
+    type: 'string',
+    value: 'PATH',
+    default: '/workspace',
+    summary: 'working folder inside',
+  },
+  { flag: 'user', field: 'user', type: 'string', value: 'U', default: 'root', summary: 'user inside' },
+  {
+    flag: 'timeout',
+    field: 'timeoutMs',
+    type: 'duration',
+    value: 'D',
+    summary: 'end the command and all it started after this time',
+  },
+  { flag: 'stdin', field: null, type: 'boolean', summary: 'forward standard input' },
+] as const satisfies readonly CliOption[]
+
+export const workspaceExec = defineOperation({
+  id: 'workspace.exec',
+  summary: 'Run a command in a workspace and stream its output',
+  description:
+    'One argument without spaces or shell characters, or several, are exact argv; one with them runs as `sh -lc`. Over SDK, HTTP and MCP a string is `sh -lc`, an array argv. Ends with the exit code of the command.',
+  kind: 'stream',
+  mutates: true,
+  input: z.strictObject({
+    workspace: workspaceRef,
+    ...execFields,
+    /** Answer as soon as the command runs; it goes on and is found by its id. */
+    detach: z.boolean().default(false),
+  }),
+  upload: { frame: 'stdin', what: 'standard input, when `stdin` is true' },
+  download: 'stdout and stderr in order of arrival',
+  event: z.discriminatedUnion('type', [commandStarted, outputGap]),
+  result: commandResult,
+  errors: [
+    'workspace.not-found',
+    'workspace.busy',
+    'workspace.wrong-phase',
+    'workspace.start-failed',
+    'workspace.lost',
+    'command.interrupted',
+    'limit.exceeded',
+    'sandbox.unreachable',
+  ],
+  http: { method: 'POST', path: '/v1/workspaces/{workspace}/exec' },
+  sdk: { method: 'workspace.exec' },
+  cli: {
+    words: ['workspace', 'exec'],
+    positionals: [
+      { field: 'workspace', label: 'WS', required: true, summary: 'workspace', completes: 'workspace' },
+      { field: 'command', label: 'CMD', required: true, variadic: true, afterDashes: true, summary: 'command' },
+    ],
+    options: [
+      ...execOptions,
+      { flag: 'env', short: 'e', field: 'env', type: 'key-value', value: 'K=V', summary: 'variable, repeatable' },
+      { flag: 'detach', field: 'detach', type: 'boolean', summary: 'print the command id and leave it running' },
+    ],
+    examples: [
+      { line: 'pyro workspace exec fix -- python3 -m unittest', note: 'exact arguments' },
+      { line: "pyro workspace exec fix -- 'ls | wc -l'", note: 'through a shell' },
+    ],
+  },
+  mcp: { tool: 'workspace_exec', profiles: ['core', 'full'] },
+})
