@@ -43,7 +43,7 @@ function lockedPackages(path) {
 /** @param {string} root */
 export async function installModules(root) {
   await step('npm packages, Node 24 among them', { download: true }, () =>
-    run('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund'], {
+    run('npm', ['ci', '--ignore-scripts', '--loglevel=error'], {
       cwd: root,
       deadlineMs: INSTALL_DEADLINE_MS,
       hint: 'npm needs its registry; `npm ping` tells whether it is reachable',

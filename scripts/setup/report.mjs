@@ -2,8 +2,9 @@
 // something about the network and nothing about Pyro. Everything goes to stderr: stdout belongs to the command that follows.
 import { spawn } from 'node:child_process'
 
-/** How much of a failed step's output is shown. */
-const TAIL_LINES = 25
+/** How much of a failed step's output is shown: npm tells the reason first and apt last. */
+const HEAD_LINES = 12
+const TAIL_LINES = 15
 /** A step that is still silent after this long says so, again and again. */
 const STILL_RUNNING_MS = 30_000
 
@@ -85,8 +86,10 @@ export async function run(program, args, options) {
   if (end.code === 0) return output
   const how =
     end.signal === 'SIGKILL' ? `did not end within ${seconds(options.deadlineMs)}` : `ended with ${end.code ?? end.signal}`
-  const tail = output.trimEnd().split('\n').slice(-TAIL_LINES).join('\n')
-  throw new SetupError(`${program} ${args.join(' ')} ${how}:\n${tail}`, {
+  const lines = output.trimEnd().split('\n')
+  const shown =
+    lines.length <= HEAD_LINES + TAIL_LINES ? lines : [...lines.slice(0, HEAD_LINES), '…', ...lines.slice(-TAIL_LINES)]
+  throw new SetupError(`${program} ${args.join(' ')} ${how}:\n${shown.join('\n')}`, {
     exitCode: 1,
     ...(options.hint === undefined ? {} : { hint: options.hint }),
   })
