@@ -1,0 +1,61 @@
+import { z } from 'zod'
+
+export const startCommand = z.strictObject({
+  /** Exact argv, or a text for `sh -lc`. Exactly one of the two. */
+  argv: z.array(z.string()).min(1).optional(),
+  shell: z.string().optional(),
+  cwd: z.string(),
+  /** Name or number; null: root. HOME, USER, LOGNAME and the groups follow from /etc/passwd and /etc/group inside. */
+  user: z.string().nullable(),
+  /** The whole environment but HOME, USER and LOGNAME, as `NAME=value`; those are set unless named here. */
+  env: z.array(z.string()),
+  timeoutMs: z.int().positive().nullable(),
+  /** False: stdin is /dev/null. */
+  stdin: z.boolean(),
+})
+export type StartCommand = z.infer<typeof startCommand>
+
+export const commandStartError = z.strictObject({
+  kind: z.enum(['not-found', 'cannot-run', 'limit-pids', 'bad-cwd', 'bad-user']),
+  message: z.string().max(4096),
+})
+
+export const commandExit = z.strictObject({
+  /** Null when a signal ended it or it never started. */
+  exitCode: z.int().min(0).max(255).nullable(),
+  /** Name without SIG, e.g. `KILL`. */
+  signal: z.string().max(16).nullable(),
+  timedOut: z.boolean(),
+  startError: commandStartError.nullable(),
+  durationMs: z.int().nonnegative(),
+  stdoutBytes: z.int().nonnegative(),
+  stderrBytes: z.int().nonnegative(),
+  /** Fork failed with EAGAIN for the agent while this command ran, or the start did. */
+  pidsLimited: z.boolean(),
+})
+export type CommandExit = z.infer<typeof commandExit>
+
+export const commandEvent = z.discriminatedUnion('type', [
+  z.strictObject({ type: z.literal('started'), pid: z.int().positive() }),
+  z.strictObject({ type: z.literal('attached'), cursor: z.int().nonnegative() }),
+])
+
+export const attachCommand = z.strictObject({ cursor: z.int().nonnegative() })
+export const signalCommand = z.strictObject({
+  signal: z.string().max(16),
+  /** After this time what is left of the tree is killed; null: never. */
+  graceMs: z.int().nonnegative().nullable(),
+})
+export const commandListing = z.strictObject({
+  commands: z
+    .array(
+      z.strictObject({
+        id: z.string().max(64),
+        running: z.boolean(),
+        exit: commandExit.nullable(),
+        /** Bytes of output so far. */
+        cursor: z.int().nonnegative(),
+      }),
+    )
+    .max(100_000),
+})

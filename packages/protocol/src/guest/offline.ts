@@ -1,0 +1,100 @@
+import { z } from 'zod'
+import { archiveLimits } from './files.ts'
+
+/** The id range of the mapped user namespace: inside id 0 is `base` outside. */
+export const idMapping = z.strictObject({ base: z.int(), count: z.int() })
+export type IdMapping = z.infer<typeof idMapping>
+
+/** `populate`: identity and seed of a new workspace, written into its volume before any sandbox exists. */
+export const populateInput = z.strictObject({
+  /** Host path of the writable tree. */
+  volume: z.string(),
+  mapping: idMapping,
+  identity: z.strictObject({ hostname: z.string(), machineId: z.string() }).nullable(),
+  /** True: a tar (plain, gzip or zstd, told by its first bytes) follows in data frames until an empty one. */
+  seed: z.boolean(),
+  limits: archiveLimits,
+})
+export const populateResult = z.strictObject({ files: z.int().nonnegative(), bytes: z.int().nonnegative() })
+
+/** `unpack`: a root filesystem or an OCI image (layout as tar, or docker-save) into an empty volume. The tar is stdin, a seekable file. */
+export const unpackInput = z.strictObject({
+  volume: z.string(),
+  mapping: idMapping,
+  /** Which image of a layout that holds several. */
+  image: z.string().nullable(),
+  /** `linux/amd64`. */
+  platform: z.string(),
+  limits: archiveLimits,
+})
+export const unpackResult = z.strictObject({
+  kind: z.enum(['rootfs', 'oci']),
+  files: z.int().nonnegative(),
+  bytes: z.int().nonnegative(),
+  /** From the image config; empty for a root filesystem. */
+  env: z.array(z.string().max(131_072)).max(4096),
+  user: z.string().max(256),
+  workingDir: z.string().max(4096),
+  /** From /var/lib/dpkg/status (or apk), where there is one. */
+  packages: z.array(z.strictObject({ name: z.string().max(256), version: z.string().max(256) })).max(100_000),
+})
+
+/** `inspect`: looks at frozen volumes; never writes. */
+export const inspectInput = z.discriminatedUnion('op', [
+  z.strictObject({
+    op: z.literal('diff'),
+    mapping: idMapping,
+    from: z.string(),
+    to: z.string(),
+    /** Where .gitignore files are read; host path of the baseline volume. */
+    ignoreFrom: z.string(),
+    root: z.string(),
+    paths: z.array(z.string()),
+    ignored: z.boolean(),
+    patch: z.boolean(),
+    patchLimitBytes: z.int(),
+    binaryLimitBytes: z.int(),
+  }),
+  z.strictObject({ op: z.literal('export'), mapping: idMapping, volume: z.string(), path: z.string() }),
+])
+/**
+ * Answers of `inspect`.
+ * diff: `event` frames `{type:"entries",entries:[inspectEntry…]}` (sorted by path bytes, ≤ 1000 each), the patch in `data` frames, then `result` diffSummary.
+ * export: `data` frames (a tar whose first entry is the file or folder itself, owners unshifted), then `result` exportSummary.
+ */
+export const inspectFileType = z.enum(['file', 'directory', 'symlink', 'fifo', 'socket', 'block', 'char'])
+export const inspectEntry = z.strictObject({
+  /** Raw bytes, base64. */
+  pathBase64: z.string(),
+  status: z.enum(['added', 'modified', 'deleted', 'typeChanged']),
+  type: inspectFileType,
+  oldType: inspectFileType.nullable(),
+  /** As git and stat print it, octal with type bits: `100644`. */
+  mode: z.string().max(8).nullable(),
+  oldMode: z.string().max(8).nullable(),
+  uid: z.int().nullable(),
+  gid: z.int().nullable(),
+  sizeBytes: z.int().nonnegative().nullable(),
+  binary: z.boolean(),
+  ignored: z.boolean(),
+  inPatch: z.boolean(),
+  additions: z.int().nullable(),
+  deletions: z.int().nullable(),
+  linkTargetBase64: z.string().nullable(),
+})
+export const inspectEntries = z.strictObject({ type: z.literal('entries'), entries: z.array(inspectEntry).max(1000) })
+export const diffSummary = z.strictObject({
+  /** Changed paths in all, ignored ones included; 0 means equal. */
+  changed: z.int().nonnegative(),
+  ignored: z.int().nonnegative(),
+  patchBytes: z.int().nonnegative(),
+  patchTruncated: z.boolean(),
+})
+export const exportSummary = z.strictObject({
+  type: inspectFileType,
+  files: z.int().nonnegative(),
+  bytes: z.int().nonnegative(),
+  gitHooks: z.boolean(),
+  /** Sockets and devices that a tar for a host leaves out. */
+  skipped: z.int().nonnegative(),
+})
