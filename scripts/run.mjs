@@ -46,6 +46,7 @@ async function setUp(command) {
   if (todo.packages.length > 0) await installPackages(todo.packages)
   if (todo.modules) await installModules(root)
   if (todo.agent !== null && todo.agent.stale.length > 0) await buildAgents(root, todo.agent)
+  if (spent.totalMs === 0) return
   say(`ready in ${seconds(spent.totalMs)}, of which ${seconds(spent.downloadMs)} downloading`)
 }
 
@@ -65,7 +66,10 @@ function lockSetUp() {
 
 /** For the quickstart, which tells download time apart in its own total. */
 function timings() {
-  return { PYRO_SETUP_MS: String(Math.round(spent.totalMs)), PYRO_SETUP_DOWNLOAD_MS: String(Math.round(spent.downloadMs)) }
+  return {
+    PYRO_SETUP_MS: String(Math.round(spent.totalMs)),
+    PYRO_SETUP_DOWNLOAD_MS: String(Math.round(spent.downloadMs)),
+  }
 }
 
 /**
@@ -75,7 +79,9 @@ function timings() {
 async function runWithNode24(file, args) {
   const bin = join(root, 'node_modules', '.bin')
   const go = findProgram('go', ['/usr/local/go/bin', '/usr/lib/go/bin'])
-  const path = [bin, process.env.PATH ?? '', '/usr/sbin', '/sbin', ...(go === null ? [] : [dirname(go)])].join(delimiter)
+  const path = [bin, process.env.PATH ?? '', '/usr/sbin', '/sbin', ...(go === null ? [] : [dirname(go)])].join(
+    delimiter,
+  )
   const env = { ...process.env, PATH: path, ...timings() }
   const child = spawn(join(bin, 'node'), [join(root, file), ...args], { cwd: root, stdio: 'inherit', env })
   // The terminal sends Ctrl-C to the whole group: the child decides, we only wait for its answer.
@@ -93,7 +99,9 @@ async function main() {
   const [name = '', ...args] = process.argv.slice(2)
   const command = commands[name]
   if (command === undefined) {
-    throw new SetupError(`no script named ${JSON.stringify(name)}: ${Object.keys(commands).join(', ')}`, { exitCode: 2 })
+    throw new SetupError(`no script named ${JSON.stringify(name)}: ${Object.keys(commands).join(', ')}`, {
+      exitCode: 2,
+    })
   }
   if (!plan(command).done) {
     const lock = lockSetUp()

@@ -24,12 +24,19 @@ export function findGo() {
   const remedy =
     'install the package golang-go of Debian 13 or newer; Debian 12 has none new enough: unpack the archive from https://go.dev/dl into /usr/local'
   const oldest = `${GO_OLDEST.major}.${GO_OLDEST.minor}`
-  if (go === null) throw new SetupError(`Go ${oldest} or newer is needed to build the agent, and there is none: ${remedy}`)
-  const result = spawnSync(go, ['env', 'GOVERSION'], { encoding: 'utf8', env: goEnvironment(), timeout: PROBE_DEADLINE_MS })
+  if (go === null)
+    throw new SetupError(`Go ${oldest} or newer is needed to build the agent, and there is none: ${remedy}`)
+  const result = spawnSync(go, ['env', 'GOVERSION'], {
+    encoding: 'utf8',
+    env: goEnvironment(),
+    timeout: PROBE_DEADLINE_MS,
+  })
   const version = (result.stdout ?? '').trim()
   const [, major = 0, minor = 0] = (/^go(\d+)\.(\d+)/.exec(version) ?? []).map(Number)
   if (major < GO_OLDEST.major || (major === GO_OLDEST.major && minor < GO_OLDEST.minor)) {
-    throw new SetupError(`Go ${oldest} or newer is needed to build the agent; ${go} is ${version || 'broken'}: ${remedy}`)
+    throw new SetupError(
+      `Go ${oldest} or newer is needed to build the agent; ${go} is ${version || 'broken'}: ${remedy}`,
+    )
   }
   return { path: go, version }
 }

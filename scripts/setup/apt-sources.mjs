@@ -16,7 +16,7 @@ export function parseListFile(text) {
   for (const line of text.split('\n')) {
     const match = /^\s*deb\s+(?:\[([^\]]*)\]\s+)?(\S+)\s+(\S+)((?:\s+[^\s#]+)*)/.exec(line)
     if (!match) continue
-    const [, options = '', uri, suite, components = ''] = match
+    const [, options = '', uri = '', suite = '', components = ''] = match
     sources.push({
       uri,
       suites: [suite],
@@ -46,8 +46,8 @@ export function parseSourcesFile(text) {
     for (const line of stanza.split('\n')) {
       const match = /^([A-Za-z-]+):\s*(.*)$/.exec(line)
       if (match) {
-        field = match[1].toLowerCase()
-        fields[field] = match[2]
+        field = (match[1] ?? '').toLowerCase()
+        fields[field] = match[2] ?? ''
       } else if (/^\s/.test(line) && field !== '') {
         // A continued field is an inline key when it is Signed-By: the lines must stay lines.
         fields[field] += `\n${line}`

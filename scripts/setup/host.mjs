@@ -49,7 +49,7 @@ export function distribution() {
   const fields = {}
   for (const line of (readText('/etc/os-release') ?? '').split('\n')) {
     const match = /^([A-Z_]+)="?([^"]*)"?$/.exec(line)
-    if (match) fields[match[1]] = match[2]
+    if (match) fields[match[1] ?? ''] = match[2] ?? ''
   }
   return {
     id: fields.ID ?? 'unknown',

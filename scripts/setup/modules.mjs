@@ -26,7 +26,8 @@ export function modulesAreCurrent(root) {
       if (entry.optional) continue
       return false
     }
-    if (present.version !== entry.version || present.integrity !== entry.integrity || present.link !== entry.link) return false
+    if (present.version !== entry.version || present.integrity !== entry.integrity || present.link !== entry.link)
+      return false
   }
   return true
 }

@@ -64,29 +64,53 @@ export async function installPackages(missing) {
   const needsBackports = host.codename === 'bookworm' && missing.some((requirement) => requirement.backports)
   const backports = needsBackports ? backportsStanza(configuredSources(), host.codename) : null
   if (needsBackports && backports?.present === false && backports.stanza === null) {
-    throw new SetupError(`apt has no source for Debian ${host.codename}, so its backports (for runsc) cannot be added`, {
-      hint: `add a source for ${host.codename}-backports to /etc/apt, then run this again`,
-    })
+    throw new SetupError(
+      `apt has no source for Debian ${host.codename}, so its backports (for runsc) cannot be added`,
+      {
+        hint: `add a source for ${host.codename}-backports to /etc/apt, then run this again`,
+      },
+    )
   }
   const targets = missing
     .map((item) => (item.backports && needsBackports ? `${item.package}/${host.codename}-backports` : item.package))
     .filter((target, index, all) => all.indexOf(target) === index)
-  if (!isRoot()) throw new SetupError(`missing packages: ${names.join(' ')}`, { hint: manualCommands(targets, backports) })
+  if (!isRoot())
+    throw new SetupError(`missing packages: ${names.join(' ')}`, { hint: manualCommands(targets, backports) })
 
   for (const item of missing) say(`needs ${item.package} for ${item.why}`)
   if (backports?.stanza) {
-    say(`adding ${host.codename}-backports of ${backports.uri} as ${BACKPORTS_FILE} (the runsc of ${host.codename} is too old)`)
+    say(
+      `adding ${host.codename}-backports of ${backports.uri} as ${BACKPORTS_FILE} (the runsc of ${host.codename} is too old)`,
+    )
     writeFileSync(BACKPORTS_FILE, backports.stanza)
   }
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C.UTF-8' }
-  const options = { env, deadlineMs: APT_DEADLINE_MS, hint: 'see the lines above; run `apt-get update` by hand to look closer' }
+  const options = {
+    env,
+    deadlineMs: APT_DEADLINE_MS,
+    hint: 'see the lines above; run `apt-get update` by hand to look closer',
+  }
   const common = ['-o', 'DPkg::Lock::Timeout=300', '-o', 'Acquire::Retries=3', '-y']
-  await step('apt-get update', { download: true }, () => run('apt-get', [...common, 'update'], options))
+  await step('apt-get update', { download: true }, async () => {
+    try {
+      await run('apt-get', [...common, 'update'], options)
+    } catch (error) {
+      // One broken source of somebody else is no reason to stop: what matters is whether our packages are found.
+      if (!(error instanceof SetupError)) throw error
+      say(error.message)
+    }
+  })
   const install = ['install', '--no-install-recommends', '--no-remove', ...targets]
   say(`apt-get ${install.join(' ')}`)
-  await step('system packages', { download: true }, () => run('apt-get', [...common, '--download-only', ...install], options))
-  const output = await step('system packages, unpack and configure', {}, () => run('apt-get', [...common, ...install], options))
-  const installed = [...output.matchAll(/^Setting up (\S+?)(?::\w+)? \((\S+)\)/gm)].map((match) => `${match[1]} ${match[2]}`)
+  await step('system packages', { download: true }, () =>
+    run('apt-get', [...common, '--download-only', ...install], options),
+  )
+  const output = await step('system packages, unpack and configure', {}, () =>
+    run('apt-get', [...common, ...install], options),
+  )
+  const installed = [...output.matchAll(/^Setting up (\S+?)(?::\w+)? \((\S+)\)/gm)].map(
+    (match) => `${match[1]} ${match[2]}`,
+  )
   say(`installed: ${installed.join(', ')}`)
 
   const still = missing.filter(isMissing)

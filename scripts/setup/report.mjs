@@ -85,7 +85,9 @@ export async function run(program, args, options) {
   })
   if (end.code === 0) return output
   const how =
-    end.signal === 'SIGKILL' ? `did not end within ${seconds(options.deadlineMs)}` : `ended with ${end.code ?? end.signal}`
+    end.signal === 'SIGKILL'
+      ? `did not end within ${seconds(options.deadlineMs)}`
+      : `ended with ${end.code ?? end.signal}`
   const lines = output.trimEnd().split('\n')
   const shown =
     lines.length <= HEAD_LINES + TAIL_LINES ? lines : [...lines.slice(0, HEAD_LINES), '…', ...lines.slice(-TAIL_LINES)]
