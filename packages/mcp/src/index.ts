@@ -1,1 +1,1 @@
-export {}
+export { INSTRUCTIONS, toolDefinitions, type ToolDefinition } from './tool-list.ts'

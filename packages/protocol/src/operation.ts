@@ -69,9 +69,20 @@ export interface SdkFacet {
   readonly method: string
 }
 
+export const MCP_PROFILES = ['run', 'core', 'full'] as const
+export type McpProfile = (typeof MCP_PROFILES)[number]
+
 export interface McpFacet {
   readonly tool: string
-  readonly profiles: readonly ('run' | 'core' | 'full')[]
+  readonly profiles: readonly McpProfile[]
+  /** What the model reads beside the name; every word costs its context. Default: the summary. */
+  readonly description?: string
+  /** Parameters of the tool. Default: the input of the operation, and the tool answers with its result as it is. */
+  readonly input?: z.ZodType
+  /** True when it can destroy what no other call brings back; hosts may ask their user first. */
+  readonly destructive?: true
+  /** False for a tool of an operation that changes nothing by itself, where the tool can write to the host. */
+  readonly readOnly?: false
 }
 
 /** A surface may lack an operation only with a written reason. */

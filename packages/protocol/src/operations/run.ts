@@ -57,5 +57,23 @@ export const run = defineOperation({
       },
     ],
   },
-  mcp: { tool: 'run', profiles: ['run', 'full'] },
+  mcp: {
+    tool: 'run',
+    profiles: ['run', 'full'],
+    description:
+      'Run one command in a fresh isolated Linux machine that gets the tracked and new unignored files of the project in /workspace and is deleted afterwards. Still running after 20 s: answers with a runId; call again with it alone.',
+    input: z.strictObject({
+      command: z
+        .union([z.string(), z.array(z.string())])
+        .optional()
+        .describe('string: sh -lc; array: argv'),
+      environment: z.string().default('debian:12'),
+      seed: z.string().optional().describe('project (default), none, or a path in the project'),
+      env: z.record(z.string(), z.string()).optional(),
+      stdin: z.string().optional(),
+      timeoutMs: z.int().optional(),
+      maxBytes: z.int().positive().default(8192),
+      runId: z.string().optional().describe('wait for an earlier run'),
+    }),
+  },
 })

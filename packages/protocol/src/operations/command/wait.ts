@@ -35,5 +35,19 @@ export const commandWait = defineOperation({
     ],
     examples: [{ line: 'pyro workspace command wait fix cmd-abcdefghijkl', note: '' }],
   },
-  mcp: { tool: 'command_wait', profiles: ['core', 'full'] },
+  mcp: {
+    tool: 'command_wait',
+    profiles: ['core', 'full'],
+    description: 'Wait for a command, read more of its output (offset in bytes), or kill it.',
+    readOnly: false,
+    input: z.strictObject({
+      workspace: z.string(),
+      commandId: z.string(),
+      waitMs: z.int().nonnegative().default(20_000),
+      stream: z.enum(['stdout', 'stderr']).optional(),
+      offset: z.int().nonnegative().optional(),
+      maxBytes: z.int().positive().default(8192),
+      kill: z.boolean().optional(),
+    }),
+  },
 })

@@ -89,5 +89,15 @@ export const fileRead = defineOperation({
     ],
     examples: [{ line: 'pyro workspace file read fix src/main.py --start-line 40 --max-lines 20', note: '' }],
   },
-  mcp: { tool: 'file_read', profiles: ['core', 'full'] },
+  mcp: {
+    tool: 'file_read',
+    profiles: ['core', 'full'],
+    description: 'Read a text file; relative to /workspace.',
+    input: z.strictObject({
+      workspace: z.string(),
+      path: z.string(),
+      startLine: z.int().positive().optional(),
+      maxLines: z.int().positive().optional(),
+    }),
+  },
 })

@@ -83,5 +83,16 @@ export const fileWrite = defineOperation({
     ],
     examples: [{ line: "pyro workspace file write fix notes.txt --text 'hello'", note: '' }],
   },
-  mcp: { tool: 'file_write', profiles: ['core', 'full'] },
+  mcp: {
+    tool: 'file_write',
+    profiles: ['core', 'full'],
+    description: 'Write a file, or with oldText replace text that occurs once.',
+    input: z.strictObject({
+      workspace: z.string(),
+      path: z.string(),
+      text: z.string(),
+      oldText: z.string().optional(),
+      replaceAll: z.boolean().optional(),
+    }),
+  },
 })

@@ -34,5 +34,10 @@ export const snapshotCreate = defineOperation({
     options: [{ flag: 'replace', field: 'replace', type: 'boolean', summary: 'replace one of this name' }],
     examples: [{ line: 'pyro workspace snapshot create fix green', note: 'before a risky step' }],
   },
-  mcp: { tool: 'snapshot_create', profiles: ['core', 'full'] },
+  mcp: {
+    tool: 'snapshot_create',
+    profiles: ['core', 'full'],
+    description: 'Keep the whole disk under a name, in milliseconds, before a risky step. Processes are not in it.',
+    input: z.strictObject({ workspace: z.string(), name: z.string(), replace: z.boolean().optional() }),
+  },
 })

@@ -53,5 +53,15 @@ export const syncPush = defineOperation({
     ],
     examples: [{ line: 'pyro workspace sync push fix ./src --dest /workspace/src', note: '' }],
   },
-  mcp: { tool: 'sync_push', profiles: ['core', 'full'] },
+  mcp: {
+    tool: 'sync_push',
+    profiles: ['core', 'full'],
+    description: 'Copy project files (or a path in the project) into the workspace.',
+    input: z.strictObject({
+      workspace: z.string(),
+      source: z.string().default('project'),
+      dest: z.string().optional(),
+      delete: z.boolean().optional().describe('remove what source lacks'),
+    }),
+  },
 })

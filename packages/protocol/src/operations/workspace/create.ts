@@ -148,5 +148,19 @@ export const workspaceCreate = defineOperation({
       { line: 'pyro workspace create debian:12-base --driver runc', note: 'a plain container, the weaker isolation' },
     ],
   },
-  mcp: { tool: 'workspace_create', profiles: ['core', 'full'] },
+  mcp: {
+    tool: 'workspace_create',
+    profiles: ['core', 'full'],
+    description:
+      'Create an isolated Linux machine that keeps its files between calls. /workspace gets the tracked and new unignored files of the project; its start is the snapshot "baseline".',
+    input: z.strictObject({
+      name: z.string().optional(),
+      environment: z.string().default('debian:12'),
+      seed: z.string().optional().describe('project (default), none, or a path in the project'),
+      network: z.enum(['off']).optional(),
+      memoryMib: z.int().optional(),
+      diskMib: z.int().optional(),
+      isolation: z.enum(['auto', 'microvm', 'gvisor', 'container']).optional(),
+    }),
+  },
 })

@@ -47,5 +47,11 @@ export const workspaceDelete = defineOperation({
     ],
     examples: [{ line: 'pyro workspace delete fix', note: '' }],
   },
-  mcp: { tool: 'workspace_delete', profiles: ['core', 'full'] },
+  mcp: {
+    tool: 'workspace_delete',
+    profiles: ['core', 'full'],
+    description: 'Delete a workspace with its snapshots, for ever.',
+    destructive: true,
+    input: z.strictObject({ workspace: z.string() }),
+  },
 })

@@ -85,5 +85,21 @@ export const workspaceDiff = defineOperation({
       { line: 'pyro workspace diff fix --root / --stat', note: 'what changed in the whole machine' },
     ],
   },
-  mcp: { tool: 'workspace_diff', profiles: ['core', 'full'] },
+  mcp: {
+    tool: 'workspace_diff',
+    profiles: ['core', 'full'],
+    description: 'What changed since baseline, as a patch for git apply.',
+    readOnly: false,
+    input: z.strictObject({
+      workspace: z.string(),
+      from: z.string().optional(),
+      to: z.string().optional(),
+      root: z.string().optional().describe('default /workspace; / compares the whole machine'),
+      paths: z.array(z.string()).optional(),
+      format: z.enum(['patch', 'stat']).optional(),
+      ignored: z.boolean().optional(),
+      output: z.string().optional().describe('write the patch to this project file'),
+      maxBytes: z.int().positive().default(16_384),
+    }),
+  },
 })

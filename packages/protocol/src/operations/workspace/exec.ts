@@ -82,5 +82,20 @@ export const workspaceExec = defineOperation({
       { line: "pyro workspace exec fix -- 'ls | wc -l'", note: 'through a shell' },
     ],
   },
-  mcp: { tool: 'workspace_exec', profiles: ['core', 'full'] },
+  mcp: {
+    tool: 'workspace_exec',
+    profiles: ['core', 'full'],
+    description:
+      'Run a command. Non-zero exit is a normal result. Still running after waitMs: answers with a commandId; use waitMs 0 for servers. Files and packages persist, shell variables and cwd do not.',
+    input: z.strictObject({
+      workspace: z.string(),
+      command: z.union([z.string(), z.array(z.string())]).describe('string: sh -lc; array: argv'),
+      cwd: z.string().optional(),
+      env: z.record(z.string(), z.string()).optional(),
+      stdin: z.string().optional(),
+      timeoutMs: z.int().optional(),
+      waitMs: z.int().nonnegative().default(20_000),
+      maxBytes: z.int().positive().default(8192),
+    }),
+  },
 })

@@ -75,5 +75,17 @@ export const workspaceExport = defineOperation({
     ],
     examples: [{ line: 'pyro workspace export fix dist --output ./dist', note: '' }],
   },
-  mcp: { tool: 'workspace_export', profiles: ['core', 'full'] },
+  mcp: {
+    tool: 'workspace_export',
+    profiles: ['core', 'full'],
+    description: 'Copy a file or folder out of the workspace to a path in the project.',
+    readOnly: false,
+    destructive: true,
+    input: z.strictObject({
+      workspace: z.string(),
+      path: z.string(),
+      output: z.string(),
+      force: z.boolean().optional().describe('overwrite'),
+    }),
+  },
 })

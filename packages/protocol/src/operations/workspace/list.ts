@@ -32,5 +32,10 @@ export const workspaceList = defineOperation({
     ],
     examples: [{ line: 'pyro workspace list', note: '' }],
   },
-  mcp: { tool: 'workspace_list', profiles: ['core', 'full'] },
+  mcp: {
+    tool: 'workspace_list',
+    profiles: ['core', 'full'],
+    description: 'Phase, snapshots, running commands and expiry of workspaces; to find one again.',
+    input: z.strictObject({ workspace: z.string().optional() }),
+  },
 })

@@ -57,5 +57,16 @@ export const workspaceReset = defineOperation({
       { line: 'pyro workspace reset fix --snapshot green --save-as broken', note: '' },
     ],
   },
-  mcp: { tool: 'workspace_reset', profiles: ['core', 'full'] },
+  mcp: {
+    tool: 'workspace_reset',
+    profiles: ['core', 'full'],
+    description:
+      'Replace the machine by a fresh one on a snapshot: prefer it to repairing. Ends all processes; snapshots stay.',
+    destructive: true,
+    input: z.strictObject({
+      workspace: z.string(),
+      snapshot: z.string().default('baseline'),
+      saveAs: z.string().optional().describe('first keep the present state as this snapshot'),
+    }),
+  },
 })
