@@ -1,0 +1,69 @@
+import type { Readable, Writable } from 'node:stream'
+import type { z } from 'zod'
+import type {
+  agentStatus,
+  commandExit,
+  commandListing,
+  extractInput,
+  extractResult,
+  readFile,
+  readFileResult,
+  signalCommand,
+  StartCommand,
+  writeFile,
+  writeFileResult,
+} from '@pyro/protocol/guest'
+
+/** One chunk of a command's output. `cursor` counts payload bytes up to and including this chunk. */
+export interface OutputChunk {
+  readonly stream: 'stdout' | 'stderr'
+  readonly data: Buffer
+  readonly cursor: number
+}
+
+export type CommandExit = z.infer<typeof commandExit>
+
+/** A reader of one command. Iterating it applies back-pressure up to the command itself. */
+export interface CommandOutput extends AsyncIterable<OutputChunk> {
+  /** Where the output really begins: later than asked for when the agent no longer keeps it. */
+  readonly cursor: number
+  /** Settles when the command ended and all output was read; rejects with `sandbox.unreachable` when the link or sandbox went. */
+  readonly exit: Promise<CommandExit>
+  /** Stops reading; the command goes on. */
+  detach(): void
+}
+
+/**
+ * The engine's side of one sandbox's link. Every answer is checked against its schema and bounded in size and time; what does
+ * not fit ends the link with `sandbox.unreachable`, naming the sandbox. While the link is down calls wait for the redial up to
+ * their deadline. Errors of the agent arrive as PyroError.
+ */
+export interface AgentClient {
+  /** Boot id of the running agent; new for every sandbox. */
+  readonly bootId: string
+  readonly connected: boolean
+  status(options?: CallOptions): Promise<z.infer<typeof agentStatus>>
+  /** Resolves when the command runs (or failed to start: then `exit` says why). */
+  start(id: string, command: StartCommand, options?: CallOptions): Promise<CommandOutput>
+  attach(id: string, cursor: number, options?: CallOptions): Promise<CommandOutput>
+  /** Writable that feeds the command's stdin; ending it closes stdin. */
+  stdin(id: string): Writable
+  signal(id: string, request: z.infer<typeof signalCommand>, options?: CallOptions): Promise<void>
+  release(id: string): Promise<void>
+  commands(options?: CallOptions): Promise<z.infer<typeof commandListing>['commands']>
+  readFile(request: z.infer<typeof readFile>, options?: CallOptions): Promise<z.infer<typeof readFileResult>>
+  writeFile(request: z.infer<typeof writeFile>, options?: CallOptions): Promise<z.infer<typeof writeFileResult>>
+  extract(
+    request: z.infer<typeof extractInput>,
+    archive: Readable,
+    options?: CallOptions & { readonly onProgress?: (progress: { files: number; bytes: number }) => void },
+  ): Promise<z.infer<typeof extractResult>>
+  flush(options?: CallOptions): Promise<void>
+  shutdown(options: { readonly graceMs: number }): Promise<void>
+}
+
+export interface CallOptions {
+  readonly signal?: AbortSignal
+  /** Default 10 s; extract: no progress for this long. */
+  readonly timeoutMs?: number
+}

@@ -1,0 +1,65 @@
+/**
+ * The seam to disks. A *volume* is the copy-on-write root of an environment, a workspace or a snapshot.
+ *
+ * Life of a volume: `create` (empty, for an import) or `clone` makes it writable; `seal` or `freeze` gives an immutable one;
+ * `remove` ends it. Names are chosen by the caller and committed to the store before the volume is made, so that a crashed
+ * engine finds it again: every method is safe to repeat after a crash, and `remove` of what is not there succeeds.
+ *
+ * One suite (`driver-testkit`) runs against every implementation.
+ */
+
+/** Names: `env-<digest 16 hex>`, `<workspace>.g<generation>`, `<workspace>.s<serial>`, `<workspace>.t<serial>` (momentary). */
+export type VolumeId = string & { readonly __brand: 'VolumeId' }
+
+export interface Volume {
+  readonly id: VolumeId
+  /** `tree`: a directory with the root filesystem. `image`: a folder that holds one `disk.raw`. */
+  readonly form: 'tree' | 'image'
+  /** Absolute host path, below the runtime folder's `volumes`. */
+  readonly path: string
+  readonly writable: boolean
+}
+
+export interface VolumeUsage {
+  /** Bytes that only this volume holds, where the store knows. */
+  readonly ownedBytes: number | null
+}
+
+export interface DiskSpace {
+  readonly freeBytes: number
+  readonly totalBytes: number
+}
+
+export interface CloneOptions {
+  /** Hard limit of the new volume in bytes, where the store can enforce one. */
+  readonly limitBytes: number | null
+  /** Accounting group: the workspace id. */
+  readonly group: string | null
+}
+
+export interface DiskStore extends AsyncDisposable {
+  readonly kind: 'btrfs' | 'copy'
+  /** True when `limitBytes` is a wall for the guest. */
+  readonly enforcesLimit: boolean
+  /** An empty writable tree. Fails with `path.exists` when the name is in use by a complete volume. */
+  create(id: VolumeId): Promise<Volume>
+  /** Makes a writable volume immutable, in place. */
+  seal(id: VolumeId): Promise<Volume>
+  /** A writable copy-on-write copy of an immutable volume. `disk.full` when the store has no space; then nothing exists. */
+  clone(from: VolumeId, to: VolumeId, options: CloneOptions): Promise<Volume>
+  /** An immutable copy of a writable volume, of one instant. */
+  freeze(from: VolumeId, to: VolumeId, options: { readonly group: string | null }): Promise<Volume>
+  /** Pushes what the host's kernel holds back of this volume to the disk, so that a freeze after it is quick. */
+  flush(id: VolumeId): Promise<void>
+  /** Idempotent. */
+  remove(id: VolumeId): Promise<void>
+  /** Null when there is none, or only an unfinished one. */
+  find(id: VolumeId): Promise<Volume | null>
+  list(): Promise<readonly Volume[]>
+  usage(id: VolumeId): Promise<VolumeUsage>
+  /** True when the volume stands within 1 MiB of its limit, or the store itself is full. */
+  isFull(id: VolumeId): Promise<boolean>
+  space(): Promise<DiskSpace>
+  /** Waits (bounded) until the space of removed volumes is back; bytes that came back. */
+  reclaimSpace(options: { readonly timeoutMs: number }): Promise<number>
+}

@@ -1,0 +1,103 @@
+import type { Isolation } from '@pyro/protocol'
+import type { AgentClient } from '../agent/agent-client.ts'
+import type { DiskStore, Volume } from '../disk/disk-store.ts'
+
+/**
+ * The seam to isolation technologies. A driver makes sandboxes; a sandbox carries one workspace for one generation.
+ *
+ * Life of a sandbox: `start` returns when the agent inside answered and proved its token. From then on `record` is all that
+ * a later engine needs: `adopt` finds the living sandbox again, `reclaim` releases whatever is left of a dead or half-made one.
+ * `exited` settles when the sandbox ended, for whatever reason, also when nobody stopped it.
+ *
+ * Names of everything a driver makes derive from `sandboxId` (`<workspace>-g<generation>`), so `reclaim` works from a record
+ * that was written before anything was made.
+ */
+export interface Driver {
+  /** What users type after `--driver`. */
+  readonly id: string
+  readonly isolation: Isolation | 'none'
+  readonly emulated: boolean
+  /** Whether guests see one kernel with the host, so that limits of commands are enforced per command tree (runc). */
+  readonly disks: DiskStore
+  /** Never throws; bounded in time; tries for real. */
+  probe(): Promise<Probe>
+  start(spec: SandboxSpec, cx: StartContext): Promise<Sandbox>
+  /** Finds a living sandbox again. Rejects with `sandbox.unreachable` when it is dead or does not answer in time. */
+  adopt(record: SandboxRecord, cx: StartContext): Promise<Sandbox>
+  /** Kills and releases all that carries this record's name. Idempotent; works when everything is dead or frozen. Leaves the disk. */
+  reclaim(record: SandboxRecord): Promise<SandboxExit>
+  /** Everything on this host that looks made by this driver for this home, for the leak audit. */
+  audit(): Promise<readonly DriverObject[]>
+}
+
+export interface Probe {
+  readonly ok: boolean
+  /** Version and what was tried. */
+  readonly detail: string
+  /** Exact command that provides what is missing. */
+  readonly fix: string | null
+}
+
+export interface SandboxSpec {
+  /** `<workspace>-g<generation>`: lower-case letters, digits and dashes. */
+  readonly sandboxId: string
+  readonly workspaceId: string
+  readonly generation: number
+  readonly volume: Volume
+  readonly hostname: string
+  readonly vcpus: number
+  readonly memoryMib: number
+  /** Processes and threads in the sandbox. */
+  readonly pidsMax: number
+  /** 64 hex, drawn for this sandbox. */
+  readonly token: string
+}
+
+export interface StartContext {
+  /** Aborting releases all that was made; the promise then rejects with the reason. */
+  readonly signal: AbortSignal
+  readonly deadlineMs: number
+}
+
+/** JSON. All that `adopt` and `reclaim` may rely on. `driver` and `sandboxId` and `spec` are there from the start. */
+export interface SandboxRecord {
+  readonly driver: string
+  readonly spec: SandboxSpec
+  /** What the driver adds once it knows: pids with start times and the like. */
+  readonly details: Readonly<Record<string, string | number | null>>
+}
+
+export interface LimitCounters {
+  /** Kills for lack of memory so far. */
+  readonly memory: number
+  /** Refused forks so far. */
+  readonly pids: number
+}
+
+export interface SandboxExit {
+  /** `stopped`: we did it. `memory`, `pids`: a limit ended the sandbox. `crashed`: ended by itself or from outside. */
+  readonly reason: 'stopped' | 'memory' | 'pids' | 'crashed' | 'unknown'
+  /** For people: what is known of the end. */
+  readonly detail: string
+}
+
+export interface Sandbox extends AsyncDisposable {
+  readonly record: SandboxRecord
+  readonly agent: AgentClient
+  readonly exited: Promise<SandboxExit>
+  /** Now, from outside of the sandbox. */
+  counters(): Promise<LimitCounters>
+  /** Orderly within graceMs, else by force; idempotent; always ends; releases everything but the disk. */
+  stop(options: { readonly graceMs: number }): Promise<SandboxExit>
+  /** Lets go without stopping: the sandbox lives on for a later engine. Closes sockets and watchers of this process. */
+  release(): Promise<void>
+}
+
+export interface DriverObject {
+  readonly kind: 'process' | 'mount' | 'cgroup' | 'socket' | 'folder'
+  /** Stable name of the thing, e.g. a pid or a path. */
+  readonly id: string
+  /** The sandbox it belongs to by its name, or null. */
+  readonly sandboxId: string | null
+  readonly detail: string
+}
