@@ -1,0 +1,111 @@
+import { fixture, isOwnCode, isTest, matchLines, matchText, type Rule } from '../sources.ts'
+
+const DRIVER_ID = `['"](?:firecracker|qemu|runsc|runc|incus|fake)['"]`
+
+/** Where trees may be removed and programs started (engine); the clients start the engine and git. */
+const DANGEROUS_FOLDERS = new Set(['process', 'disk', 'drivers', 'environment', 'store'])
+
+export const codeRules: readonly Rule[] = [
+  {
+    name: 'no error is swallowed by an empty catch',
+    check: (files) =>
+      files
+        .filter(({ path }) => isOwnCode(path) && !path.endsWith('.go'))
+        .flatMap((file) => [
+          ...matchText(file, /catch\s*(?:\([^)]*\))?\s*\{\s*(?:\/\/[^\n]*\s*|\/\*[\s\S]*?\*\/\s*)*\}/, 'empty catch'),
+          ...matchText(
+            file,
+            /\.catch\(\s*(?:\([^)]*\)|\w+)\s*=>\s*(?:\{\s*\}|undefined|null|void 0)\s*,?\s*\)/,
+            'swallowed rejection',
+          ),
+        ]),
+    caught: [
+      fixture('packages/engine/src/a.ts', 'try { f() } catch {}'),
+      fixture('packages/engine/src/a.ts', 'try { f() } catch (error) {\n  // whatever\n}'),
+      fixture('packages/engine/src/a.ts', 'await f().catch(() => {})'),
+      fixture('packages/engine/src/a.ts', 'await f().catch(() => undefined)'),
+    ],
+    allowed: [
+      fixture(
+        'packages/engine/src/a.ts',
+        "try { f() } catch (error) {\n  if (errnoOf(error) !== 'ENOENT') throw error\n}",
+      ),
+    ],
+  },
+  {
+    name: 'no driver id is compared outside drivers/',
+    check: (files) =>
+      matchLines(
+        files,
+        (path) =>
+          /^packages\/[^/]+\/src\//.test(path) && !path.startsWith('packages/engine/src/drivers/') && !isTest(path),
+        new RegExp(`(?:[!=]==?\\s*${DRIVER_ID})|(?:${DRIVER_ID}\\s*[!=]==?)|(?:\\bcase\\s+${DRIVER_ID})`),
+        'only drivers/ knows drivers',
+      ),
+    caught: [
+      fixture('packages/engine/src/workspace/create.ts', "if (driver.id === 'runsc') return"),
+      fixture('packages/cli/src/render/record.ts', "switch (driver) { case 'runc': break }"),
+    ],
+    allowed: [
+      fixture('packages/engine/src/drivers/oci/spec.ts', "if (id === 'runsc') return"),
+      fixture('packages/protocol/src/model/workspace.ts', "z.enum(['runsc', 'runc'])"),
+    ],
+  },
+  {
+    name: 'no test is focused, skipped or left for later',
+    check: (files) => [
+      ...matchLines(
+        files,
+        (path) => isOwnCode(path) && path.endsWith('.ts'),
+        /\b(?:describe|test|it|suite)(?:\.\w+)*\.(?:only|skip|todo|fails|skipIf|runIf)\b/,
+        'a test runs or fails',
+      ),
+      ...matchLines(
+        files,
+        (path) => isOwnCode(path) && path.endsWith('.ts'),
+        /\b(?:context|ctx)\.skip\(/,
+        'a test runs or fails',
+      ),
+      ...matchLines(files, (path) => path.endsWith('_test.go'), /\b[tb]\.Skip(?:f|Now)?\(/, 'a test runs or fails'),
+    ],
+    caught: [
+      fixture('test/e2e/reset.test.ts', "test.only('x', () => {})"),
+      fixture('test/e2e/reset.test.ts', "describe.concurrent.skip('x', () => {})"),
+      fixture('test/e2e/reset.test.ts', "test.skipIf(process.getuid() !== 0)('x', () => {})"),
+      fixture('guest/internal/exec/exec_test.go', 't.Skip("not root")'),
+    ],
+    allowed: [fixture('test/e2e/reset.test.ts', "test('reset skips nothing', () => {})")],
+  },
+  {
+    name: 'programs are started and trees removed only in process/, disk/, drivers/, environment/, store/',
+    check: (files) => [
+      ...matchLines(files, isCarefulFolder, /from 'node:child_process'/, 'programs start in process/'),
+      ...matchLines(
+        files,
+        isCarefulFolder,
+        /\b(?:rm|rmSync)\([^)]*recursive:\s*true/,
+        'trees are removed in disk/ or drivers/',
+      ),
+    ],
+    caught: [
+      fixture('packages/engine/src/workspace/create.ts', "import { spawn } from 'node:child_process'"),
+      fixture('packages/engine/src/snapshot/remove.ts', 'await rm(path, { recursive: true, force: true })'),
+    ],
+    allowed: [
+      fixture('packages/engine/src/process/run.ts', "import { spawn } from 'node:child_process'"),
+      fixture('packages/engine/src/workspace/create.ts', 'await rm(file, { force: true })'),
+    ],
+  },
+  {
+    name: 'nothing is left as a note to self',
+    check: (files) =>
+      matchLines(files, isOwnCode, /\b(?:TODO|FIXME|XXX|HACK)\b/, 'do it, or name it in docs/limitations.md'),
+    caught: [fixture('packages/engine/src/a.ts', '// TODO later'), fixture('guest/internal/a.go', '// FIXME')],
+    allowed: [fixture('packages/engine/src/a.ts', 'const todoList = []')],
+  },
+]
+
+function isCarefulFolder(path: string): boolean {
+  const folder = /^packages\/engine\/src\/([^/]+)\//.exec(path)?.[1]
+  return folder !== undefined && !DANGEROUS_FOLDERS.has(folder) && !isTest(path)
+}
