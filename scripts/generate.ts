@@ -6,10 +6,12 @@ import { existsSync } from 'node:fs'
 import { mkdir, readFile, readdir, rm, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { commands } from './generate/cli.ts'
 import type { GeneratedFile } from './generate/generated-file.ts'
 import { guestFixtures } from './generate/guest-fixtures.ts'
 import { openapi } from './generate/openapi.ts'
 import { publicContract } from './generate/public-contract.ts'
+import { routes } from './generate/routes.ts'
 import { cliSpec, errors, mcpTools } from './generate/surfaces.ts'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
@@ -19,7 +21,18 @@ const OWNED_FOLDERS = ['spec', 'spec/guest']
 const DIFFERENCE_LINES = 12
 
 const generateAll = async (): Promise<readonly GeneratedFile[]> =>
-  (await Promise.all([openapi(), mcpTools(), cliSpec(), errors(), publicContract(), guestFixtures()])).flat()
+  (
+    await Promise.all([
+      openapi(),
+      mcpTools(),
+      cliSpec(),
+      errors(),
+      publicContract(),
+      guestFixtures(),
+      routes(),
+      commands(),
+    ])
+  ).flat()
 
 const readOrNull = async (path: string): Promise<string | null> => {
   try {

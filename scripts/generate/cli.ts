@@ -1,20 +1,14 @@
-import { isAbsent, type LocalCommand, type Operation } from '../../packages/protocol/src/index.ts'
+import { isAbsent, LOCAL_COMMANDS, OPERATIONS, type Operation } from '@pyro/protocol'
+import { formatted, type GeneratedFile } from './generated-file.ts'
 
-export interface CliInput {
-  readonly operations: readonly Operation[]
-  readonly local: readonly LocalCommand[]
-}
-
-/** Source of `packages/cli/src/generated/commands.ts`: every command with its arguments, options and help. */
-export const emitCommands = ({ operations, local }: CliInput): string => {
-  const derived = operations.flatMap((operation) =>
-    isAbsent(operation.cli)
-      ? []
-      : [{ id: operation.id, summary: operation.summary, description: operation.description, ...operation.cli }],
+/** Every command with its arguments, options and help: what the command line knows of the contract at run time. */
+export const commands = (): Promise<GeneratedFile> => {
+  const operations: readonly Operation[] = Object.values(OPERATIONS)
+  const derived = operations.flatMap(({ id, summary, description, cli }) =>
+    isAbsent(cli) ? [] : [{ id, summary, description, ...cli }],
   )
-  const own = local.map(({ id, summary, description, cli }) => ({ id, summary, description, ...cli }))
-  const rows = [...derived, ...own].map((command) => `  ${JSON.stringify(command)},`)
-  return [
+  const local = LOCAL_COMMANDS.map(({ id, summary, description, cli }) => ({ id, summary, description, ...cli }))
+  const text = [
     '// Generated from packages/protocol by `npm run generate`. Do not edit.',
     `import type { CliFacet } from '@pyro/protocol'`,
     '',
@@ -25,8 +19,8 @@ export const emitCommands = ({ operations, local }: CliInput): string => {
     '}',
     '',
     'export const COMMANDS: readonly CommandEntry[] = [',
-    ...rows,
+    ...[...derived, ...local].map((command) => `  ${JSON.stringify(command)},`),
     ']',
-    '',
   ].join('\n')
+  return formatted('packages/cli/src/generated/commands.ts', text, 'typescript')
 }

@@ -86,8 +86,9 @@ export const describeType = (schema: JsonSchema): string => {
 }
 
 const boundsOf = (schema: JsonSchema): string => {
-  const low = schema['minimum'] === undefined ? '' : ` ≥ ${String(schema['minimum'])}`
-  const above = schema['exclusiveMinimum'] === undefined ? '' : ` > ${String(schema['exclusiveMinimum'])}`
-  const high = schema['maximum'] === undefined ? '' : ` ≤ ${String(schema['maximum'])}`
-  return `${low}${above}${high}`
+  const bound = (keyword: string, sign: string): string => {
+    const value = schema[keyword]
+    return typeof value === 'number' ? ` ${sign} ${value}` : ''
+  }
+  return bound('minimum', '≥') + bound('exclusiveMinimum', '>') + bound('maximum', '≤')
 }

@@ -1,29 +1,20 @@
-import { isAbsent, type Operation } from '../../packages/protocol/src/index.ts'
+import { isAbsent, OPERATIONS, type Operation } from '@pyro/protocol'
+import { formatted, packageVersion, type GeneratedFile } from './generated-file.ts'
 
-export interface RoutesInput {
-  readonly operations: readonly Operation[]
-  /** Version of the packages: what client and engine compare. */
-  readonly version: string
-}
-
-/** Source of `packages/sdk/src/generated/routes.ts`: how each operation travels over HTTP. */
-export const emitRoutes = ({ operations, version }: RoutesInput): string => {
-  const rows = operations.flatMap((operation) => {
-    if (isAbsent(operation.http)) return []
-    const route = {
-      method: operation.http.method,
-      path: operation.http.path,
-      kind: operation.kind,
-      upload: operation.upload?.frame ?? null,
-      mutates: operation.mutates,
-    }
-    return [`  ${JSON.stringify(operation.id)}: ${JSON.stringify(route)},`]
-  })
-  return [
+/** How each operation travels over HTTP: what the SDK knows of the contract at run time. */
+export const routes = async (): Promise<GeneratedFile> => {
+  const operations: readonly Operation[] = Object.values(OPERATIONS)
+  const rows = operations.flatMap(({ id, http, kind, upload, mutates }) =>
+    isAbsent(http)
+      ? []
+      : [`  ${JSON.stringify(id)}: ${JSON.stringify({ ...http, kind, upload: upload?.frame ?? null, mutates })},`],
+  )
+  const text = [
     '// Generated from packages/protocol by `npm run generate`. Do not edit.',
     `import type { OperationId } from '@pyro/protocol'`,
     '',
-    `export const VERSION = ${JSON.stringify(version)}`,
+    '/** Sent with every call; an engine of another version refuses. */',
+    `export const VERSION = ${JSON.stringify(await packageVersion())}`,
     '',
     'export interface Route {',
     `  readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'`,
@@ -36,6 +27,6 @@ export const emitRoutes = ({ operations, version }: RoutesInput): string => {
     'export const ROUTES: Readonly<Record<OperationId, Route>> = {',
     ...rows,
     '}',
-    '',
   ].join('\n')
+  return formatted('packages/sdk/src/generated/routes.ts', text, 'typescript')
 }

@@ -1,4 +1,4 @@
-import { ERRORS, EXIT, isAbsent, MCP_PROFILES, OPERATIONS, type Operation } from '@pyro/protocol'
+import { ERRORS, EXIT, isAbsent, LOCAL_COMMANDS, MCP_PROFILES, OPERATIONS, type Operation } from '@pyro/protocol'
 import { INSTRUCTIONS, toolDefinitions } from '@pyro/mcp'
 import { formatted, jsonFile, type GeneratedFile } from './generated-file.ts'
 
@@ -19,6 +19,7 @@ export const cliSpec = (): Promise<GeneratedFile> =>
     commands: operations.flatMap(({ id, summary, description, cli }) =>
       isAbsent(cli) ? [] : [{ operation: id, summary, description: description ?? null, ...cli }],
     ),
+    local: LOCAL_COMMANDS.map(({ cli, ...command }) => ({ ...command, ...cli })),
     absent: Object.fromEntries(operations.flatMap(({ id, cli }) => (isAbsent(cli) ? [[id, cli.absent] as const] : []))),
   })
 

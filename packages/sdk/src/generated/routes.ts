@@ -1,6 +1,7 @@
 // Generated from packages/protocol by `npm run generate`. Do not edit.
 import type { OperationId } from '@pyro/protocol'
 
+/** Sent with every call; an engine of another version refuses. */
 export const VERSION = '0.1.0'
 
 export interface Route {

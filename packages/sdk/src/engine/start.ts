@@ -1,0 +1,136 @@
+import { spawn } from 'node:child_process'
+import { closeSync, fstatSync, mkdirSync, openSync, readSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { isErrorCode, PyroError, type ErrorBody } from '@pyro/protocol/client'
+import { locateEngine } from './locate.ts'
+
+/** How long a started engine may take until its socket answers. */
+const START_DEADLINE_MS = 15_000
+const POLL_MS = 20
+/** Log lines shown when an engine dies at start. */
+const LOG_TAIL_LINES = 8
+const LOG_TAIL_BYTES = 64 * 1024
+
+export interface EngineStart {
+  readonly home: string
+  readonly socket: string
+  /** Program to run, when the caller names one. */
+  readonly engine: string | undefined
+  /** True as soon as the socket answers. */
+  readonly answers: () => Promise<boolean>
+  readonly signal?: AbortSignal | undefined
+}
+
+/**
+ * Starts the engine and waits until it answers. Two callers may do so at once: the engine's own lock lets one win, the loser
+ * ends with 0, and both callers wait for the same socket.
+ */
+export const startEngine = async (start: EngineStart): Promise<void> => {
+  if (process.getuid?.() !== 0) throw needsRoot()
+  const program = locateEngine(start.engine)
+  const log = openLog(start.home)
+  const logStart = fstatSync(log).size
+  try {
+    const ended = launch(program, start.home, log)
+    await waitForAnswer(start, ended, () => readFrom(log, logStart))
+  } finally {
+    closeSync(log)
+  }
+}
+
+export const needsRoot = (): PyroError =>
+  new PyroError('host.needs-root', 'Pyro needs root on this host to make sandboxes; nothing was changed', {
+    hint: `sudo ${[process.argv0, ...process.argv.slice(1)].map(quoted).join(' ')}`,
+  })
+
+const quoted = (word: string): string => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`)
+
+const openLog = (home: string): number => {
+  const folder = join(home, 'logs')
+  mkdirSync(home, { recursive: true, mode: 0o700 })
+  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  return openSync(join(folder, 'engine.log'), 'a+', 0o600)
+}
+
+interface Ended {
+  /** Null while the process runs. */
+  value: { readonly code: number | null; readonly signal: string | null; readonly error: Error | null } | null
+}
+
+const launch = (program: { file: string; args: readonly string[] }, home: string, log: number): Ended => {
+  const ended: Ended = { value: null }
+  const child = spawn(program.file, program.args, {
+    cwd: '/',
+    detached: true,
+    stdio: ['ignore', log, log],
+    env: { ...process.env, PYRO_HOME: home },
+  })
+  child.once('error', (error) => (ended.value = { code: null, signal: null, error }))
+  child.once('exit', (code, signal) => (ended.value ??= { code, signal, error: null }))
+  child.unref()
+  return ended
+}
+
+const waitForAnswer = async (start: EngineStart, ended: Ended, log: () => string): Promise<void> => {
+  const deadline = Date.now() + START_DEADLINE_MS
+  while (Date.now() < deadline) {
+    if (await start.answers()) return
+    const end = ended.value
+    if (end !== null && end.code !== 0) throw startFailure(end, log())
+    await sleep(POLL_MS, undefined, start.signal === undefined ? {} : { signal: start.signal })
+  }
+  throw new PyroError(
+    'engine.unreachable',
+    `the engine did not answer on ${start.socket} within ${START_DEADLINE_MS / 1000} s`,
+    { hint: 'pyro daemon logs', data: { log: tail(log()) } },
+  )
+}
+
+/** The engine's own typed error when it logged one, else its last words. */
+const startFailure = (end: NonNullable<Ended['value']>, log: string): PyroError => {
+  const body = typedError(log)
+  if (body !== null) return PyroError.fromBody(body)
+  const how = end.error?.message ?? (end.signal === null ? `exit code ${end.code}` : `signal ${end.signal}`)
+  return new PyroError('engine.unreachable', `the engine ended while starting (${how}): ${tail(log).join(' | ')}`, {
+    hint: 'pyro daemon logs',
+    data: { log: tail(log) },
+    cause: end.error ?? undefined,
+  })
+}
+
+const tail = (log: string): string[] => log.trimEnd().split('\n').slice(-LOG_TAIL_LINES)
+
+const typedError = (log: string): ErrorBody | null => {
+  for (const line of log.trimEnd().split('\n').reverse()) {
+    if (!line.startsWith('{')) continue
+    const body = errorBodyOf(line)
+    if (body !== null) return body
+  }
+  return null
+}
+
+const errorBodyOf = (line: string): ErrorBody | null => {
+  let value: unknown
+  try {
+    value = JSON.parse(line)
+  } catch (error) {
+    if (error instanceof SyntaxError) return null
+    throw error
+  }
+  const inner = (value as { error?: Partial<ErrorBody> }).error
+  if (typeof inner !== 'object' || inner === null || !isErrorCode(String(inner.code))) return null
+  return {
+    code: inner.code as ErrorBody['code'],
+    message: String(inner.message ?? ''),
+    hint: inner.hint ?? null,
+    data: inner.data ?? null,
+  }
+}
+
+const readFrom = (file: number, start: number): string => {
+  const size = fstatSync(file).size
+  const from = Math.max(start, size - LOG_TAIL_BYTES)
+  const buffer = Buffer.alloc(Math.max(0, size - from))
+  return buffer.subarray(0, readSync(file, buffer, 0, buffer.length, from)).toString()
+}

@@ -1,0 +1,218 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { PyroError } from '@pyro/protocol/client'
+import type { InputOf, OperationId, ResultOf } from '@pyro/protocol'
+import { ROUTES } from '../generated/routes.ts'
+import { resolveHome, socketOfHome } from '../engine/home.ts'
+import { EngineGone, Wire } from './exchange.ts'
+import { attemptStream, type Sink } from './stream.ts'
+import type { FrameSender, Upload } from './upload.ts'
+
+const crypto = process.getBuiltinModule('node:crypto')
+
+/** How long a call goes on finding an engine after it lost one. */
+const RECONNECT_DEADLINE_MS = 60_000
+/** An engine that a call brings down again and again is not started for ever. */
+const RECONNECT_ATTEMPTS = 8
+const RECONNECT_PAUSE_MS = 100
+/** How long a cancelled call waits for the engine's last word. */
+const CANCEL_ANSWER_MS = 15_000
+const CANCEL_REPEAT_MS = 100
+/** How long "does an engine answer here" may take. */
+const PING_DEADLINE_MS = 2_000
+
+export interface ClientOptions {
+  /** State folder of the engine. Default: `PYRO_HOME`, else `/var/lib/pyro` for root and the XDG data folder for others. */
+  readonly home?: string | undefined
+  /** Socket of a running engine; then none is started. */
+  readonly socket?: string | undefined
+  /** Engine program. Default: `PYRO_ENGINE`, the installed `@pyro/engine`, `pyro-engine` on PATH. */
+  readonly engine?: string | undefined
+  /** False: a missing engine is `engine.unreachable` instead of being started. */
+  readonly start?: boolean | undefined
+}
+
+/** What cancellation needs to know of a call. */
+export interface CallId {
+  readonly operation: OperationId
+  readonly requestId: string
+}
+
+export interface CallOptions {
+  readonly signal?: AbortSignal | undefined
+}
+
+export interface StreamOptions extends CallOptions {
+  readonly sink?: Sink | undefined
+  readonly upload?: Upload | undefined
+  /** Called when a stream starts over because the engine was lost: what the sink got so far comes again. */
+  readonly restarted?: (() => void | Promise<void>) | undefined
+  readonly opened?: ((sender: FrameSender) => void) | undefined
+}
+
+/**
+ * Calls operations of one engine, starting it when it is not there. A call outlives its engine: it is repeated with the same
+ * request id, which the engine answers once.
+ */
+export class Client {
+  readonly home: string
+  readonly socket: string
+  readonly wire: Wire
+  readonly #engine: string | undefined
+  readonly #mayStart: boolean
+
+  constructor(options: ClientOptions = {}) {
+    this.home = resolveHome({ home: options.home })
+    this.socket = options.socket ?? socketOfHome(this.home)
+    this.wire = new Wire(this.socket)
+    this.#engine = options.engine
+    this.#mayStart = options.start ?? options.socket === undefined
+  }
+
+  /** Makes sure that an engine answers. */
+  async ensureEngine(signal?: AbortSignal): Promise<void> {
+    if (await this.answers()) return
+    if (!this.#mayStart) {
+      throw new PyroError('engine.unreachable', `no engine answers on ${this.socket}`, { hint: 'pyro daemon start' })
+    }
+    const { startEngine } = await import('../engine/start.ts')
+    await startEngine({
+      home: this.home,
+      socket: this.socket,
+      engine: this.#engine,
+      answers: () => this.answers(),
+      signal,
+    })
+  }
+
+  /** True when an engine answers, of whatever version. */
+  async answers(): Promise<boolean> {
+    const signal = AbortSignal.timeout(PING_DEADLINE_MS)
+    try {
+      await this.wire.unary({ operation: 'engine.status', input: {}, requestId: newRequestId() }, signal)
+      return true
+    } catch (error) {
+      if (error instanceof EngineGone) return false
+      if ((error as NodeJS.ErrnoException).code === 'EACCES') throw await socketForbidden()
+      if (error instanceof PyroError) return true
+      throw error
+    }
+  }
+
+  /** A unary operation. */
+  async call<Id extends OperationId>(operation: Id, input: InputOf<Id>, options: CallOptions = {}): Promise<ResultOf<Id>> {
+    const head = { operation, input: input as Record<string, unknown>, requestId: newRequestId() }
+    const result = await this.cancellable(head, options.signal, (signal) =>
+      this.reconnecting(() => this.wire.unary(head, signal), signal),
+    )
+    return result as ResultOf<Id>
+  }
+
+  /** A streaming operation that may be started over when the engine is lost. */
+  async stream<Id extends OperationId>(
+    operation: Id,
+    input: InputOf<Id>,
+    options: StreamOptions = {},
+  ): Promise<ResultOf<Id>> {
+    const head = { operation, input: input as Record<string, unknown>, requestId: newRequestId() }
+    let attempts = 0
+    const result = await this.cancellable(head, options.signal, (signal) =>
+      this.reconnecting(async () => {
+        if (attempts++ > 0) await options.restarted?.()
+        const { upload, opened } = options
+        return attemptStream(this.wire, { head, sink: options.sink ?? {}, upload, opened, signal })
+      }, signal),
+    )
+    return result as ResultOf<Id>
+  }
+
+  /**
+   * Runs a call until an engine has answered it. `attempt` is repeated after an engine was lost and another one answers;
+   * `progressed` of the attempt, when it says so, starts the count anew.
+   */
+  async reconnecting<T>(attempt: () => Promise<T>, signal?: AbortSignal, progress?: () => number): Promise<T> {
+    let lostAt: number | null = null
+    let attempts = 0
+    let seen = progress?.() ?? 0
+    for (;;) {
+      try {
+        return await attempt()
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code === 'EACCES' && (error as NodeJS.ErrnoException).syscall === 'connect') {
+          throw await socketForbidden()
+        }
+        if (!(error instanceof EngineGone) || signal?.aborted === true) throw error
+        const now = progress?.() ?? 0
+        if (now > seen) [lostAt, attempts, seen] = [null, 0, now]
+        lostAt ??= Date.now()
+        attempts++
+        if (Date.now() - lostAt > RECONNECT_DEADLINE_MS || attempts > RECONNECT_ATTEMPTS) throw unreachable(this.socket, error)
+        // A first refusal usually means that no engine was started yet: no pause then.
+        if (attempts > 1) await sleep(RECONNECT_PAUSE_MS * attempts)
+        await this.ensureEngine(signal)
+      }
+    }
+  }
+
+  /**
+   * Turns an abort into the engine's own cancellation: the call ends with what the engine answers, be it `request.cancelled`
+   * or the result of a call past the point of return. `run` gets a signal that fires when the engine stays silent; `cancel` says
+   * how to cancel when it is not by request id.
+   */
+  async cancellable<T>(
+    head: CallId,
+    signal: AbortSignal | undefined,
+    run: (signal: AbortSignal) => Promise<T>,
+    cancel: (ended: AbortSignal) => Promise<void> = (ended) => this.cancelRequest(head, ended),
+  ): Promise<T> {
+    if (signal === undefined) return run(new AbortController().signal)
+    if (signal.aborted) throw cancelled(head.operation)
+    const cut = new AbortController()
+    const ended = new AbortController()
+    let timer: NodeJS.Timeout | undefined
+    const abort = (): void => {
+      if (!ROUTES[head.operation].mutates) return cut.abort()
+      timer = setTimeout(() => cut.abort(), CANCEL_ANSWER_MS)
+      cancel(ended.signal).catch(() => cut.abort())
+    }
+    signal.addEventListener('abort', abort, { once: true })
+    try {
+      return await run(cut.signal)
+    } catch (error) {
+      throw cut.signal.aborted ? cancelled(head.operation) : error
+    } finally {
+      ended.abort()
+      clearTimeout(timer)
+      signal.removeEventListener('abort', abort)
+    }
+  }
+
+  /** Asks again while the engine does not know the request: it may not have read it yet. */
+  async cancelRequest(head: CallId, ended: AbortSignal): Promise<void> {
+    while (!ended.aborted) {
+      const input = { requestId: head.requestId }
+      const answer = await this.wire.unary({ operation: 'request.cancel', input, requestId: newRequestId() })
+      if ((answer as ResultOf<'request.cancel'>).cancelled) return
+      await sleep(CANCEL_REPEAT_MS)
+    }
+  }
+
+  close(): void {
+    this.wire.close()
+  }
+}
+
+export const newRequestId = (): string => crypto.randomUUID()
+
+export const cancelled = (operation: OperationId): PyroError =>
+  new PyroError('request.cancelled', `${operation} was cancelled by the caller`)
+
+const unreachable = (socket: string, cause: unknown): PyroError =>
+  new PyroError('engine.unreachable', `the engine on ${socket} went away and did not come back`, {
+    hint: 'pyro daemon logs',
+    cause,
+  })
+
+const socketForbidden = async (): Promise<PyroError> => {
+  const { needsRoot } = await import('../engine/start.ts')
+  return needsRoot()
+}

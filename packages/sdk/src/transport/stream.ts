@@ -1,0 +1,133 @@
+import type { ClientRequest, IncomingMessage } from 'node:http'
+import { FRAME, FrameDecoder, FRAMES_CONTENT_TYPE, isPyroError, PyroError, type Frame } from '@pyro/protocol/client'
+import { chunksOf, EngineGone, errorOf, readBody, responseOf, resultOf, type RequestHead, type Wire } from './exchange.ts'
+import { FrameSender, type Upload } from './upload.ts'
+
+/** What a caller does with the frames of a stream; a promise that is returned holds the stream back. */
+export interface Sink {
+  readonly event?: ((event: unknown) => void | Promise<void>) | undefined
+  readonly stdout?: ((bytes: Uint8Array) => void | Promise<void>) | undefined
+  readonly stderr?: ((bytes: Uint8Array) => void | Promise<void>) | undefined
+  readonly data?: ((bytes: Uint8Array) => void | Promise<void>) | undefined
+}
+
+export interface StreamAttempt {
+  readonly head: RequestHead
+  readonly sink: Sink
+  readonly upload?: Upload | undefined
+  /** Called once the request is open; the sender carries control frames until the answer is complete. */
+  readonly opened?: ((sender: FrameSender) => void) | undefined
+  /** Ends the connection at once. */
+  readonly signal?: AbortSignal | undefined
+}
+
+/** One attempt at a streaming call: resolves with the result, rejects with a PyroError or, when the engine died, EngineGone. */
+export const attemptStream = async (wire: Wire, attempt: StreamAttempt): Promise<unknown> => {
+  const { request, rest } = wire.open({ ...attempt.head, headers: { ...attempt.head.headers, accept: FRAMES_CONTENT_TYPE } })
+  const destroy = (): void => void request.destroy()
+  attempt.signal?.addEventListener('abort', destroy, { once: true })
+  const sender = new FrameSender(request)
+  const answer = responseOf(request)
+  let uploadError: unknown = null
+  const uploading = send(attempt, request, rest, sender).catch((error: unknown) => {
+    // The engine takes an upload that breaks off for a failed one and changes nothing.
+    uploadError = error
+    request.destroy()
+  })
+  try {
+    const response = await answer
+    const outcome = await readAnswer(response, attempt.sink)
+    sender.stop()
+    request.end()
+    if (outcome.error !== null) throw outcome.error
+    return outcome.result
+  } catch (error) {
+    sender.stop()
+    if (!request.writableEnded) request.destroy()
+    if (uploadError !== null) throw uploadError
+    throw error
+  } finally {
+    attempt.signal?.removeEventListener('abort', destroy)
+    void uploading
+  }
+}
+
+interface Outcome {
+  readonly result: unknown
+  /** The engine's typed error: an answer like any other to the connection. */
+  readonly error: PyroError | null
+}
+
+const send = async (
+  attempt: StreamAttempt,
+  request: ClientRequest,
+  rest: Record<string, unknown>,
+  sender: FrameSender,
+): Promise<void> => {
+  if (attempt.upload === undefined && attempt.opened === undefined) {
+    request.setHeader('content-type', 'application/json')
+    request.end(JSON.stringify(rest))
+    return
+  }
+  request.setHeader('content-type', FRAMES_CONTENT_TYPE)
+  sender.json(FRAME.input, rest)
+  attempt.opened?.(sender)
+  if (attempt.upload !== undefined) await sender.upload(attempt.upload)
+  // With control frames the body stays open until the answer is complete.
+  if (attempt.opened === undefined) request.end()
+}
+
+const readAnswer = async (response: IncomingMessage, sink: Sink): Promise<Outcome> => {
+  const type = response.headers['content-type'] ?? ''
+  if (!type.startsWith(FRAMES_CONTENT_TYPE)) return jsonOutcome(response, await readBody(response))
+  const decoder = new FrameDecoder()
+  for await (const chunk of chunksOf(response)) {
+    for (const frame of decoder.push(chunk)) {
+      if (frame.type === FRAME.result || frame.type === FRAME.error) {
+        // The answer ends right behind this frame; read to its end, the connection serves the next call.
+        response.resume()
+        if (frame.type === FRAME.result) return { result: parse(frame), error: null }
+        return { result: null, error: errorOf({ error: parse(frame) }, response.statusCode ?? 0) }
+      }
+      const waiting = deliver(frame, sink)
+      if (waiting !== undefined) await waiting
+    }
+  }
+  throw new EngineGone('the stream of the engine ended without a result')
+}
+
+const jsonOutcome = (response: IncomingMessage, body: Buffer): Outcome => {
+  try {
+    return { result: resultOf(response, body), error: null }
+  } catch (error) {
+    if (!isPyroError(error)) throw error
+    return { result: null, error }
+  }
+}
+
+const deliver = (frame: Frame, sink: Sink): void | Promise<void> => {
+  switch (frame.type) {
+    case FRAME.stdout:
+      return sink.stdout?.(frame.payload)
+    case FRAME.stderr:
+      return sink.stderr?.(frame.payload)
+    case FRAME.data:
+      return sink.data?.(frame.payload)
+    case FRAME.event:
+      return sink.event?.(parse(frame))
+    case FRAME.input:
+    case FRAME.stdin:
+    case FRAME.control:
+    case FRAME.result:
+    case FRAME.error:
+      throw new PyroError('internal', `the engine sent a frame of type ${frame.type} where none belongs`)
+  }
+}
+
+const parse = (frame: Frame): unknown => {
+  try {
+    return JSON.parse(Buffer.from(frame.payload.buffer, frame.payload.byteOffset, frame.payload.byteLength).toString())
+  } catch (error) {
+    throw new PyroError('internal', 'the engine sent a frame that is not JSON', { cause: error })
+  }
+}

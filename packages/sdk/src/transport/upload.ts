@@ -1,0 +1,76 @@
+import type { ClientRequest } from 'node:http'
+import { FRAME, frameHeader, type FrameType } from '@pyro/protocol/client'
+
+/** Payload of one frame of an upload; larger chunks are split. */
+const UPLOAD_FRAME_BYTES = 1024 * 1024
+
+/** Bytes on their way to the engine. A call that is repeated opens the source again. */
+export type ByteSource = AsyncIterable<Uint8Array> | Iterable<Uint8Array>
+
+export interface Upload {
+  /** The archive; opened anew for each attempt. */
+  readonly data?: (() => ByteSource) | undefined
+  /** Standard input. */
+  readonly stdin?: (() => ByteSource) | undefined
+}
+
+/** Writes the frames of one request. Frames of different senders (stdin, control) never interleave. */
+export class FrameSender {
+  readonly #request: ClientRequest
+  #stopped = false
+  /** True once the last byte of standard input was handed over, or when there is none. */
+  stdinDone = true
+
+  constructor(request: ClientRequest) {
+    this.#request = request
+  }
+
+  json(type: FrameType, value: unknown): void {
+    this.#write(type, Buffer.from(JSON.stringify(value)))
+  }
+
+  async upload(upload: Upload): Promise<void> {
+    if (upload.stdin !== undefined) this.stdinDone = false
+    if (upload.data !== undefined) await this.#stream(FRAME.data, upload.data())
+    if (upload.stdin !== undefined) {
+      await this.#stream(FRAME.stdin, upload.stdin())
+      this.stdinDone = !this.#stopped
+    }
+  }
+
+  /** Nothing is written any more: the engine has answered, or is gone. */
+  stop(): void {
+    this.#stopped = true
+  }
+
+  async #stream(type: FrameType, source: ByteSource): Promise<void> {
+    for await (const chunk of source) {
+      for (let at = 0; at < chunk.byteLength; at += UPLOAD_FRAME_BYTES) {
+        if (this.#stopped) return
+        if (!this.#write(type, chunk.subarray(at, at + UPLOAD_FRAME_BYTES))) await this.#drain()
+      }
+      if (this.#stopped) return
+    }
+    this.#write(type, new Uint8Array(0))
+  }
+
+  #write(type: FrameType, payload: Uint8Array): boolean {
+    if (this.#stopped || this.#request.destroyed) return true
+    this.#request.cork()
+    this.#request.write(frameHeader(type, payload.byteLength))
+    const free = payload.byteLength === 0 ? !this.#request.writableNeedDrain : this.#request.write(payload)
+    this.#request.uncork()
+    return free
+  }
+
+  /** Settles when there is room again, or when the attempt is over: its reader reports why. */
+  #drain(): Promise<void> {
+    return new Promise((resolve) => {
+      const settle = (): void => {
+        this.#request.off('drain', settle).off('close', settle)
+        resolve()
+      }
+      this.#request.on('drain', settle).on('close', settle)
+    })
+  }
+}
