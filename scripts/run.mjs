@@ -1,17 +1,18 @@
 // The entry of every npm script: sets up whatever the script needs (plain JavaScript, runs on the Node of a fresh machine),
 // then runs it with Node 24. When everything is in place this costs well below a second.
 import { spawn, spawnSync } from 'node:child_process'
-import { closeSync, openSync } from 'node:fs'
+import { closeSync, existsSync, openSync } from 'node:fs'
 import { constants } from 'node:os'
 import { delimiter, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { buildAgents, findGo, staleAgents } from './setup/agent.mjs'
 import { findProgram } from './setup/host.mjs'
-import { installModules, modulesAreCurrent } from './setup/modules.mjs'
+import { bundledNodeIsLinked, installModules, linkBundledNode, modulesAreCurrent } from './setup/modules.mjs'
 import { installPackages, missingPackages } from './setup/packages.mjs'
 import { say, seconds, SetupError, spent } from './setup/report.mjs'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
+const REQUIRED_NODE = 24
 /** How long a second set-up waits for the first. */
 const LOCK_WAIT_S = 1800
 
@@ -32,11 +33,12 @@ const commands = {
 function plan(command) {
   const packages = command.packages === 'none' ? [] : missingPackages({ tests: command.packages === 'tests' })
   const modules = !modulesAreCurrent(root)
+  const linked = bundledNodeIsLinked(root)
   /** @type {import('./setup/agent.mjs').AgentArchitecture[]} */
   const architectures = command.agent === 'all' ? ['x64', 'arm64'] : [process.arch === 'arm64' ? 'arm64' : 'x64']
   const go = command.agent === 'none' ? null : findGo()
   const agent = go === null ? null : { go: go.path, ...staleAgents(root, architectures, go.version) }
-  const done = packages.length === 0 && !modules && (agent === null || agent.stale.length === 0)
+  const done = packages.length === 0 && !modules && linked && (agent === null || agent.stale.length === 0)
   return { packages, modules, agent, done }
 }
 
@@ -45,6 +47,7 @@ async function setUp(command) {
   const todo = plan(command)
   if (todo.packages.length > 0) await installPackages(todo.packages)
   if (todo.modules) await installModules(root)
+  linkBundledNode(root)
   if (todo.agent !== null && todo.agent.stale.length > 0) await buildAgents(root, todo.agent)
   if (spent.totalMs === 0) return
   say(`ready in ${seconds(spent.totalMs)}, of which ${seconds(spent.downloadMs)} downloading`)
@@ -62,6 +65,14 @@ function lockSetUp() {
   if (result.status === 1) throw new SetupError('another set-up of this checkout is still running', { exitCode: 8 })
   // Not every system has flock(1): then the user keeps two set-ups apart.
   return descriptor
+}
+
+/** @param {string} bin */
+function node24(bin) {
+  const installed = join(bin, 'node')
+  if (existsSync(installed)) return installed
+  if (Number(process.versions.node.split('.')[0]) >= REQUIRED_NODE) return process.execPath
+  throw new SetupError(`Node ${REQUIRED_NODE} or newer is needed; npm has none for ${process.platform} ${process.arch}`)
 }
 
 /** For the quickstart, which tells download time apart in its own total. */
@@ -83,7 +94,7 @@ async function runWithNode24(file, args) {
     delimiter,
   )
   const env = { ...process.env, PATH: path, ...timings() }
-  const child = spawn(join(bin, 'node'), [join(root, file), ...args], { cwd: root, stdio: 'inherit', env })
+  const child = spawn(node24(bin), [join(root, file), ...args], { cwd: root, stdio: 'inherit', env })
   // The terminal sends Ctrl-C to the whole group: the child decides, we only wait for its answer.
   for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP'])) {
     process.on(signal, () => child.kill(signal))

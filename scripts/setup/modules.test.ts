@@ -1,8 +1,8 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { modulesAreCurrent } from './modules.mjs'
+import { bundledNodeIsLinked, linkBundledNode, modulesAreCurrent } from './modules.mjs'
 
 const locked = {
   '': { name: 'x' },
@@ -21,7 +21,6 @@ function write(path: string, content: unknown): void {
 
 function install(packages: Record<string, object>): void {
   write('node_modules/.package-lock.json', { packages })
-  write('node_modules/.bin/node', '')
 }
 
 beforeEach(() => {
@@ -52,4 +51,13 @@ test('another version, another checksum or a missing package is not current', ()
     install(changed)
     expect(modulesAreCurrent(root)).toBe(false)
   }
+})
+
+test('a Node that npm installed without linking it is linked', () => {
+  expect(bundledNodeIsLinked(root)).toBe(true)
+  write(`node_modules/node-linux-${process.arch}/bin/node`, 'the program')
+  expect(bundledNodeIsLinked(root)).toBe(false)
+  linkBundledNode(root)
+  expect(bundledNodeIsLinked(root)).toBe(true)
+  expect(readFileSync(join(root, 'node_modules/.bin/node'), 'utf8')).toContain('the program')
 })

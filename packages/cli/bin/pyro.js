@@ -13,8 +13,10 @@ const packageRoot = join(dirname(fileURLToPath(import.meta.url)), '..')
 /** The Node that npm installed beside us (optional dependency node-linux-*), looked for upwards like npm does. */
 function bundledNode() {
   for (let folder = packageRoot; ; folder = dirname(folder)) {
-    const candidate = join(folder, 'node_modules', '.bin', 'node')
-    if (existsSync(candidate)) return candidate
+    for (const place of ['.bin', join(`node-linux-${process.arch}`, 'bin')]) {
+      const candidate = join(folder, 'node_modules', place, 'node')
+      if (existsSync(candidate)) return candidate
+    }
     if (dirname(folder) === folder) return null
   }
 }
