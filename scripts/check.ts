@@ -17,7 +17,7 @@ const checks: readonly Check[] = [
   { name: 'format', command: ['prettier', '--check', '--log-level', 'warn', '.'] },
   { name: 'types', command: ['tsc', '-b'] },
   { name: 'lint', command: ['oxlint', '--type-aware', '--deny-warnings'] },
-  { name: 'import boundaries and style', command: ['vitest', 'run', '--project', 'tidy'] },
+  { name: 'import boundaries and style', command: ['vitest', 'run', '--project', 'tidy', '--reporter', 'dot'] },
   { name: 'unused code', command: ['knip', '--no-progress'] },
   { name: 'generated files', command: ['node', 'scripts/generate.ts', '--check'] },
   { name: 'Go format', command: ['gofmt', '-l', 'guest'], silent: true },

@@ -67,7 +67,7 @@ function packedFile(report: unknown): string {
 /** Takes the built form of every source there is: what an earlier build left behind for a deleted source stays behind. */
 function stageBuilt(source: string, staged: string): void {
   for (const name of readdirSync(join(source, 'src'), { recursive: true, encoding: 'utf8' })) {
-    if (/\.test\.ts$/.test(name) || statSync(join(source, 'src', name)).isDirectory()) continue
+    if (name.endsWith('.test.ts') || statSync(join(source, 'src', name)).isDirectory()) continue
     const stem = /^(.+)\.ts$/.exec(name)?.[1]
     if (stem === undefined) copy(join(source, 'src', name), join(staged, 'dist', name))
     else
