@@ -33,10 +33,12 @@ export const layers: Readonly<Record<string, { readonly imports: readonly string
     ],
     reason: 'implementations of the seam; they know nothing of workspaces',
   },
+  'engine/offline': { imports: belowDomain(), reason: 'works on volumes that no sandbox runs on' },
   ...domain(['snapshot', 'diff', 'environment', 'network', 'secret']),
   'engine/workspace': {
     imports: [
       ...belowDomain(),
+      'engine/offline',
       'engine/snapshot',
       'engine/diff',
       'engine/environment',
@@ -48,6 +50,7 @@ export const layers: Readonly<Record<string, { readonly imports: readonly string
   'engine/daemon': {
     imports: [
       ...belowDomain(),
+      'engine/offline',
       'engine/snapshot',
       'engine/diff',
       'engine/environment',
@@ -76,7 +79,7 @@ function domain(names: readonly string[]): Record<string, { imports: string[]; r
   return Object.fromEntries(
     names.map((name) => [
       `engine/${name}`,
-      { imports: belowDomain(), reason: 'one concern of a workspace, apart from the others' },
+      { imports: [...belowDomain(), 'engine/offline'], reason: 'one concern of a workspace, apart from the others' },
     ]),
   )
 }

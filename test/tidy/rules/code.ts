@@ -15,7 +15,8 @@ export const codeRules: readonly Rule[] = [
           ...matchText(file, /catch\s*(?:\([^)]*\))?\s*\{\s*(?:\/\/[^\n]*\s*|\/\*[\s\S]*?\*\/\s*)*\}/, 'empty catch'),
           ...matchText(
             file,
-            /\.catch\(\s*(?:\([^)]*\)|\w+)\s*=>\s*(?:\{\s*\}|undefined|null|void 0)\s*,?\s*\)/,
+            // A statement `promise.catch(() => undefined)` only says that somebody else awaits the promise: that one is fine.
+            /(?:[)\]]|\b(?:await|return|void)\b[^\n]*|=[^\n]*)\.catch\(\s*(?:\([^)]*\)|\w+)\s*=>\s*(?:\{\s*\}|undefined|null|void 0)\s*,?\s*\)/,
             'swallowed rejection',
           ),
         ]),
@@ -24,8 +25,11 @@ export const codeRules: readonly Rule[] = [
       fixture('packages/engine/src/a.ts', 'try { f() } catch (error) {\n  // whatever\n}'),
       fixture('packages/engine/src/a.ts', 'await f().catch(() => {})'),
       fixture('packages/engine/src/a.ts', 'await f().catch(() => undefined)'),
+      fixture('packages/engine/src/a.ts', 'await promise.catch(() => undefined)'),
+      fixture('packages/engine/src/a.ts', 'const a = await promise.catch(() => null)'),
     ],
     allowed: [
+      fixture('packages/engine/src/a.ts', '  this.ready.catch(() => undefined)'),
       fixture(
         'packages/engine/src/a.ts',
         "try { f() } catch (error) {\n  if (errnoOf(error) !== 'ENOENT') throw error\n}",

@@ -2,6 +2,8 @@ import { fixture, isOwnCode, isTest, type Rule, type Violation } from '../source
 
 /** One main concept a file. A file that outgrows this wants to be two. */
 const SOURCE_LINES = 400
+/** Go spends a line on every error. */
+const GO_LINES = 500
 /** A suite lists cases; it may be longer. */
 const TEST_LINES = 700
 const ARCHITECTURE_LINES = 400
@@ -23,7 +25,7 @@ const line = 'x\n'
 
 export const placeRules: readonly Rule[] = [
   {
-    name: `a source file has at most ${SOURCE_LINES} lines, a test ${TEST_LINES}`,
+    name: `a source file has at most ${SOURCE_LINES} lines (Go: ${GO_LINES}), a test ${TEST_LINES}`,
     check: (files) =>
       files.flatMap(({ path, text }): Violation[] => {
         const limit = lineLimit(path)
@@ -34,7 +36,7 @@ export const placeRules: readonly Rule[] = [
       }),
     caught: [
       fixture('packages/engine/src/disk/pool.ts', line.repeat(SOURCE_LINES + 1)),
-      fixture('guest/internal/exec/exec.go', line.repeat(SOURCE_LINES + 1)),
+      fixture('guest/internal/exec/exec.go', line.repeat(GO_LINES + 1)),
       fixture('packages/engine/src/disk/pool.test.ts', line.repeat(TEST_LINES + 1)),
       fixture('ARCHITECTURE.md', line.repeat(ARCHITECTURE_LINES + 1)),
     ],
@@ -83,5 +85,6 @@ function lineLimit(path: string): number | null {
   if (path === 'ARCHITECTURE.md') return ARCHITECTURE_LINES
   if (!isOwnCode(path) && !path.startsWith('test/tidy/')) return null
   if (/\/generated\/|\.generated\.ts$/.test(path)) return null
-  return isTest(path) ? TEST_LINES : SOURCE_LINES
+  if (isTest(path)) return TEST_LINES
+  return path.endsWith('.go') ? GO_LINES : SOURCE_LINES
 }
