@@ -1,0 +1,114 @@
+import { afterStep, beforeStep, type FaultPlan } from './fault.ts'
+import { errorFields, type Log } from './log.ts'
+
+/**
+ * Multi-step operations. A *plan* holds every name that the operation will make, chosen before anything is made; it is
+ * committed with the intent, so a later engine can undo (or finish) what this one has begun. Each step is committed as begun
+ * before it does anything: after a crash the step of the intent may be half done, those before it are done.
+ *
+ * Both `do` and `undo` may run more than once; `undo` must work when `do` never ran or stopped anywhere.
+ */
+export interface Step<Plan, Context> {
+  readonly name: string
+  do(plan: Plan, context: Context): Promise<void>
+  /** Absent: the step leaves nothing that needs it. */
+  undo?(plan: Plan, context: Context): Promise<void>
+}
+
+/** What happens to an operation that a crash interrupted: `undo` takes everything back, `finish` runs the rest. */
+export type Recovery = 'undo' | 'finish'
+
+export interface StepList<Plan, Context> {
+  readonly operation: string
+  readonly recovery: Recovery
+  readonly steps: readonly Step<Plan, Context>[]
+}
+
+/** Name of the transaction that ends every operation; it can be faulted like a step. */
+export const COMMIT_STEP = 'commit'
+
+/** Where intents live. The store implements it. */
+export interface IntentLog {
+  begin(intent: { operation: string; subject: string; plan: unknown; requestId: string | null }): number
+  advance(id: number, step: number, plan: unknown): void
+  /** Runs `work` and drops the intent in one transaction. */
+  end<T>(id: number, work: () => T): T
+}
+
+export interface StepRun<Plan, Context, Result> {
+  readonly list: StepList<Plan, Context>
+  /** What the operation is about, e.g. a workspace id. */
+  readonly subject: string
+  readonly plan: Plan
+  readonly context: Context
+  readonly requestId: string | null
+  readonly signal: AbortSignal
+  readonly intents: IntentLog
+  readonly fault: FaultPlan | null
+  readonly log: Log
+  /** Begun together with the intent, in one transaction with it, e.g. a phase. */
+  readonly begin?: () => void
+  /** The point of no return, in one transaction with the end of the intent. */
+  readonly commit: () => Result
+  /** The world is as before; runs in one transaction with the end of the intent. */
+  readonly undone?: (error: unknown) => void
+}
+
+export const runSteps = async <Plan, Context, Result>(run: StepRun<Plan, Context, Result>): Promise<Result> => {
+  const { list, intents, plan, signal } = run
+  const id = intents.begin({ operation: list.operation, subject: run.subject, plan, requestId: run.requestId })
+  run.begin?.()
+  let at = 0
+  try {
+    for (const [index, step] of list.steps.entries()) {
+      at = index
+      if (list.recovery === 'undo') signal.throwIfAborted()
+      intents.advance(id, index, plan)
+      await faulted(run, step.name, () => step.do(plan, run.context))
+    }
+    return await faulted(run, COMMIT_STEP, () => Promise.resolve(intents.end(id, run.commit)))
+  } catch (error) {
+    if (list.recovery === 'undo') await undoSteps(run, at)
+    intents.end(id, () => run.undone?.(error))
+    throw error
+  }
+}
+
+const faulted = async <T>(
+  run: Pick<StepRun<never, never, unknown>, 'fault' | 'signal'> & { readonly list: { readonly operation: string } },
+  step: string,
+  work: () => Promise<T>,
+): Promise<T> => {
+  const name = `${run.list.operation}/${step}`
+  await beforeStep(run.fault, name, run.signal)
+  const result = await work()
+  afterStep(run.fault, name)
+  return result
+}
+
+/** Undoes the steps up to and including `last`, the newest first. An undo that fails is logged and does not stop the others. */
+export const undoSteps = async <Plan, Context>(
+  run: {
+    readonly list: StepList<Plan, Context>
+    readonly plan: Plan
+    readonly context: Context
+    readonly log: Log
+  },
+  last: number,
+): Promise<void> => {
+  for (const step of run.list.steps.slice(0, last + 1).toReversed()) {
+    try {
+      await step.undo?.(run.plan, run.context)
+    } catch (error) {
+      run.log.error({ operation: run.list.operation, step: step.name, ...errorFields(error) }, 'undo failed')
+    }
+  }
+}
+
+/** Names of all steps, for tests that fail and kill at each of them. */
+export const listSteps = (
+  lists: readonly { readonly operation: string; readonly steps: readonly { readonly name: string }[] }[],
+): Record<string, string[]> =>
+  Object.fromEntries(
+    lists.map(({ operation, steps }) => [operation, [...steps.map(({ name }) => name), COMMIT_STEP]]),
+  )
