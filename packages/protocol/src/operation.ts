@@ -72,13 +72,13 @@ export interface SdkFacet {
 export const MCP_PROFILES = ['run', 'core', 'full'] as const
 export type McpProfile = (typeof MCP_PROFILES)[number]
 
-export interface McpFacet {
+export interface McpFacet<Input extends z.ZodType = z.ZodType> {
   readonly tool: string
   readonly profiles: readonly McpProfile[]
   /** What the model reads beside the name; every word costs its context. Default: the summary. */
   readonly description?: string
   /** Parameters of the tool. Default: the input of the operation, and the tool answers with its result as it is. */
-  readonly input?: z.ZodType
+  readonly input?: Input
   /** True when it can destroy what no other call brings back; hosts may ask their user first. */
   readonly destructive?: true
   /** False for a tool of an operation that changes nothing by itself, where the tool can write to the host. */
@@ -95,6 +95,7 @@ export interface Operation<
   Input extends z.ZodType = z.ZodType,
   Result extends z.ZodType = z.ZodType,
   Event extends z.ZodType = z.ZodType,
+  McpInput extends z.ZodType = z.ZodType,
 > {
   readonly id: Id
   /** One line, imperative, no full stop. */
@@ -116,7 +117,7 @@ export interface Operation<
   readonly http: HttpFacet | Absent
   readonly sdk: SdkFacet | Absent
   readonly cli: CliFacet | Absent
-  readonly mcp: McpFacet | Absent
+  readonly mcp: McpFacet<McpInput> | Absent
 }
 
 export const defineOperation = <
@@ -124,8 +125,9 @@ export const defineOperation = <
   Input extends z.ZodType,
   Result extends z.ZodType,
   Event extends z.ZodType = z.ZodNever,
+  McpInput extends z.ZodType = Input,
 >(
-  operation: Operation<Id, Input, Result, Event>,
-): Operation<Id, Input, Result, Event> => operation
+  operation: Operation<Id, Input, Result, Event, McpInput>,
+): Operation<Id, Input, Result, Event, McpInput> => operation
 
 export const isAbsent = (facet: object): facet is Absent => 'absent' in facet

@@ -1,4 +1,5 @@
 import type { z } from 'zod'
+import type { McpFacet } from './operation.ts'
 import { commandKill } from './operations/command/kill.ts'
 import { commandList } from './operations/command/list.ts'
 import { commandWait } from './operations/command/wait.ts'
@@ -80,5 +81,11 @@ export type ResultOf<Id extends OperationId> = z.output<Operations[Id]['result']
 export type EventOf<Id extends OperationId> = Operations[Id] extends { readonly event?: infer E }
   ? NonNullable<E> extends z.ZodType
     ? z.output<NonNullable<E>>
+    : never
+  : never
+/** What the MCP tool of an operation receives, defaults filled in. */
+export type McpInputOf<Id extends OperationId> = Operations[Id]['mcp'] extends infer Facet
+  ? Facet extends McpFacet<infer Input>
+    ? z.output<Input>
     : never
   : never
