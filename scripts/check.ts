@@ -50,8 +50,11 @@ async function perform(check: Check): Promise<Outcome> {
   }
   child.stdout.on('data', keep)
   child.stderr.on('data', keep)
-  const code = await new Promise<number | null>((resolve, reject) => {
-    child.on('error', reject)
+  const code = await new Promise<number | null>((resolve) => {
+    child.on('error', (error) => {
+      output += String(error)
+      resolve(null)
+    })
     child.on('close', resolve)
   })
   return { ok: code === 0 && !(check.silent === true && output.trim() !== ''), output }

@@ -16,14 +16,14 @@ const REQUIRED_NODE = 24
 /** How long a second set-up waits for the first. */
 const LOCK_WAIT_S = 1800
 
-/** @typedef {{ file: string | null, packages: 'none' | 'engine' | 'tests', agent: 'none' | 'host' | 'all' }} Command */
+/** @typedef {{ file: string | null, packages: 'none' | 'engine' | 'tests', agent: 'none' | 'host' | 'all', go?: true }} Command */
 
 /** What each npm script runs, and what must be there first. @type {Record<string, Command>} */
 const commands = {
   setup: { file: null, packages: 'tests', agent: 'host' },
   quickstart: { file: 'scripts/quickstart.ts', packages: 'engine', agent: 'host' },
   test: { file: 'scripts/test.ts', packages: 'tests', agent: 'host' },
-  check: { file: 'scripts/check.ts', packages: 'none', agent: 'none' },
+  check: { file: 'scripts/check.ts', packages: 'none', agent: 'none', go: true },
   generate: { file: 'scripts/generate.ts', packages: 'none', agent: 'none' },
   bench: { file: 'bench/main.ts', packages: 'tests', agent: 'host' },
   'dist-check': { file: 'scripts/dist-check.ts', packages: 'engine', agent: 'all' },
@@ -36,8 +36,9 @@ function plan(command) {
   const linked = bundledNodeIsLinked(root)
   /** @type {import('./setup/agent.mjs').AgentArchitecture[]} */
   const architectures = command.agent === 'all' ? ['x64', 'arm64'] : [process.arch === 'arm64' ? 'arm64' : 'x64']
-  const go = command.agent === 'none' ? null : findGo()
-  const agent = go === null ? null : { go: go.path, ...staleAgents(root, architectures, go.version) }
+  const go = command.agent === 'none' && command.go !== true ? null : findGo()
+  const agent =
+    go === null || command.agent === 'none' ? null : { go: go.path, ...staleAgents(root, architectures, go.version) }
   const done = packages.length === 0 && !modules && linked && (agent === null || agent.stale.length === 0)
   return { packages, modules, agent, done }
 }
