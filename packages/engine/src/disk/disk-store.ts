@@ -1,3 +1,6 @@
+import assert from 'node:assert/strict'
+import type { PyroError } from '@pyro/protocol'
+
 /**
  * The seam to disks. A *volume* is the copy-on-write root of an environment, a workspace or a snapshot.
  *
@@ -41,11 +44,18 @@ export interface DiskStore extends AsyncDisposable {
   readonly kind: 'btrfs' | 'copy'
   /** True when `limitBytes` is a wall for the guest. */
   readonly enforcesLimit: boolean
+  /** For people: what the store stands on. */
+  readonly detail: string
+  /** Why `auto` did not take btrfs; null when it did or was not asked. */
+  readonly fallback: PyroError | null
   /** An empty writable tree. Fails with `path.exists` when the name is in use by a complete volume. */
   create(id: VolumeId): Promise<Volume>
   /** Makes a writable volume immutable, in place. */
   seal(id: VolumeId): Promise<Volume>
-  /** A writable copy-on-write copy of an immutable volume. `disk.full` when the store has no space; then nothing exists. */
+  /**
+   * A writable copy-on-write copy of an immutable volume. `disk.full` when the store has no space; then nothing exists.
+   * `to` exists already: it is returned as it is (the caller that wants a fresh one removes it first). The same goes for `freeze`.
+   */
   clone(from: VolumeId, to: VolumeId, options: CloneOptions): Promise<Volume>
   /** An immutable copy of a writable volume, of one instant. */
   freeze(from: VolumeId, to: VolumeId, options: { readonly group: string | null }): Promise<Volume>
@@ -57,9 +67,32 @@ export interface DiskStore extends AsyncDisposable {
   find(id: VolumeId): Promise<Volume | null>
   list(): Promise<readonly Volume[]>
   usage(id: VolumeId): Promise<VolumeUsage>
+  /** Bytes that the volumes of this group wrote since their environment, where the store knows. */
+  groupUsage(group: string): Promise<number | null>
   /** True when the volume stands within 1 MiB of its limit, or the store itself is full. */
   isFull(id: VolumeId): Promise<boolean>
   space(): Promise<DiskSpace>
+  /** Makes the store able to take about this much more: `disk.full` when it cannot, naming what is missing. */
+  makeRoom(bytes: number): Promise<void>
   /** Waits (bounded) until the space of removed volumes is back; bytes that came back. */
   reclaimSpace(options: { readonly timeoutMs: number }): Promise<number>
 }
+
+export const VOLUME_ID_PATTERN = /^[a-z0-9][a-z0-9.-]{0,127}$/
+
+/** Checks a name before it becomes a path. */
+export const volumeId = (text: string): VolumeId => {
+  assert.match(text, VOLUME_ID_PATTERN, 'name of a volume')
+  return text as VolumeId
+}
+
+/** `ws-x.g1` → `ws-x`. */
+export const groupOf = (id: VolumeId): string => id.split('.')[0] ?? id
+
+export const environmentVolume = (digestHex: string): VolumeId => volumeId(`env-${digestHex.slice(0, 16)}`)
+export const generationVolume = (workspaceId: string, generation: number): VolumeId =>
+  volumeId(`${workspaceId}.g${generation}`)
+export const snapshotVolume = (workspaceId: string, serial: number): VolumeId => volumeId(`${workspaceId}.s${serial}`)
+/** A momentary copy; whatever bears such a name when the engine starts is removed. */
+export const momentaryVolume = (workspaceId: string, serial: number): VolumeId => volumeId(`${workspaceId}.t${serial}`)
+export const isMomentary = (id: VolumeId): boolean => /\.t\d+$/.test(id)

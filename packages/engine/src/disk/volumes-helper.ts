@@ -1,0 +1,228 @@
+import { spawn, type ChildProcess } from 'node:child_process'
+import { createInterface } from 'node:readline'
+import { PyroError, type ErrorCode } from '@pyro/protocol'
+import { z } from 'zod'
+
+/** What any request may take unless it says otherwise. */
+const REQUEST_TIMEOUT_MS = 30_000
+/** Copies and deletions of whole trees, allocation of the pool. */
+export const TREE_TIMEOUT_MS = 15 * 60_000
+const READY_TIMEOUT_MS = 10_000
+/** What the helper may take to end after its stdin was closed, before it is killed. */
+const CLOSE_TIMEOUT_MS = 6_000
+/** A longer answer line is a defect of the helper. */
+const LINE_LIMIT_BYTES = 64 * 1024 * 1024
+const STDERR_LIMIT_BYTES = 8 * 1024
+
+const readyLine = z.object({ ready: z.object({ protocol: z.literal(1) }) })
+const answerLine = z.union([
+  z.object({ id: z.int(), result: z.record(z.string(), z.unknown()) }),
+  z.object({
+    id: z.int(),
+    error: z.object({ code: z.string(), errno: z.string().nullish(), message: z.string() }),
+  }),
+])
+
+/** What the helper answered, as docs/guest-protocol.md lists it, or `lost` when it died under the request. */
+export type VolumesErrorCode =
+  | 'invalid'
+  | 'not-found'
+  | 'exists'
+  | 'no-space'
+  | 'not-supported'
+  | 'permission'
+  | 'read-only'
+  | 'busy'
+  | 'mismatch'
+  | 'timed-out'
+  | 'cancelled'
+  | 'failed'
+  | 'lost'
+
+export class VolumesError extends Error {
+  override readonly name = 'VolumesError'
+  readonly code: VolumesErrorCode
+  readonly errno: string | null
+
+  constructor(code: VolumesErrorCode, errno: string | null, message: string) {
+    super(message)
+    this.code = code
+    this.errno = errno
+  }
+}
+
+export const isVolumesError = (error: unknown, ...codes: VolumesErrorCode[]): error is VolumesError =>
+  error instanceof VolumesError && (codes.length === 0 || codes.includes(error.code))
+
+const PYRO_CODES: Partial<Record<VolumesErrorCode, ErrorCode>> = {
+  'no-space': 'disk.full',
+  'not-supported': 'host.missing-tool',
+  permission: 'host.needs-root',
+  'timed-out': 'request.timed-out',
+  cancelled: 'request.cancelled',
+}
+
+/** `what` says which step failed on what. */
+export const toPyroError = (error: unknown, what: string): unknown =>
+  error instanceof VolumesError
+    ? new PyroError(PYRO_CODES[error.code] ?? 'internal', `${what}: ${error.message}`, {
+        cause: error,
+        hint: error.code === 'no-space' ? 'free space on the host, or delete workspaces or snapshots' : undefined,
+      })
+    : error
+
+interface Pending {
+  readonly op: string
+  readonly resolve: (result: Record<string, unknown>) => void
+  readonly reject: (error: unknown) => void
+}
+
+interface Running {
+  readonly child: ChildProcess
+  readonly pending: Map<number, Pending>
+  readonly exited: Promise<void>
+}
+
+/**
+ * Client of `pyro-agent volumes`. The helper is started with the first request and again after it died; requests that were under
+ * way then fail with `lost`, and the caller, whose steps are safe to repeat, decides.
+ */
+export class VolumesHelper {
+  readonly #agentPath: string
+  #running: Promise<Running> | null = null
+  #nextId = 1
+  #closed = false
+
+  constructor(agentPath: string) {
+    this.#agentPath = agentPath
+  }
+
+  /** Pid of the helper, for the leak audit. */
+  get pid(): number | null {
+    return this.#pid
+  }
+  #pid: number | null = null
+
+  async request<Result extends z.ZodType>(
+    op: string,
+    fields: Record<string, unknown>,
+    result: Result,
+    options: { readonly timeoutMs?: number; readonly signal?: AbortSignal } = {},
+  ): Promise<z.infer<Result>> {
+    options.signal?.throwIfAborted()
+    const running = await this.#start()
+    const id = this.#nextId++
+    const answer = Promise.withResolvers<Record<string, unknown>>()
+    running.pending.set(id, { op, resolve: answer.resolve, reject: answer.reject })
+    const timer = setTimeout(() => {
+      this.#send(running, { id: this.#nextId++, op: 'cancel', request: id })
+      answer.reject(new VolumesError('timed-out', null, `${op} did not end in time`))
+    }, options.timeoutMs ?? REQUEST_TIMEOUT_MS)
+    const abort = () => this.#send(running, { id: this.#nextId++, op: 'cancel', request: id })
+    options.signal?.addEventListener('abort', abort, { once: true })
+    try {
+      this.#send(running, { id, op, ...fields })
+      return result.parse(await answer.promise)
+    } catch (error) {
+      if (isVolumesError(error, 'cancelled')) options.signal?.throwIfAborted()
+      throw error
+    } finally {
+      clearTimeout(timer)
+      options.signal?.removeEventListener('abort', abort)
+      running.pending.delete(id)
+    }
+  }
+
+  /** Ends the helper after the requests that are under way. Idempotent. */
+  async close(): Promise<void> {
+    this.#closed = true
+    const starting = this.#running
+    if (starting === null) return
+    this.#running = null
+    const running = await starting
+    running.child.stdin?.end()
+    const timer = setTimeout(() => running.child.kill('SIGKILL'), CLOSE_TIMEOUT_MS)
+    await running.exited
+    clearTimeout(timer)
+  }
+
+  #send(running: Running, message: Record<string, unknown>): void {
+    running.child.stdin?.write(JSON.stringify(message) + '\n')
+  }
+
+  #start(): Promise<Running> {
+    if (this.#closed) throw new VolumesError('lost', null, 'the disk store is closed')
+    this.#running ??= this.#spawn().catch((error: unknown) => {
+      this.#running = null
+      throw error
+    })
+    return this.#running
+  }
+
+  async #spawn(): Promise<Running> {
+    const child = spawn(this.#agentPath, ['volumes'], {
+      stdio: ['pipe', 'pipe', 'pipe'],
+      env: { PATH: process.env['PATH'] },
+    })
+    const pending = new Map<number, Pending>()
+    const ready = Promise.withResolvers<void>()
+    const ended = Promise.withResolvers<void>()
+    let stderr = ''
+    const lost = (reason: string) => {
+      const error = new VolumesError(
+        'lost',
+        null,
+        `the volumes helper ${reason}${stderr === '' ? '' : `: ${stderr.trim()}`}`,
+      )
+      ready.reject(error)
+      for (const request of pending.values()) request.reject(error)
+      pending.clear()
+      this.#pid = null
+      ended.resolve()
+    }
+    child.on('error', (error) => lost(`cannot be started (${error.message})`))
+    child.on('close', (code, signal) => {
+      this.#running = null
+      lost(`ended (${signal ?? code})`)
+    })
+    // EPIPE: the close event tells what happened.
+    child.stdin.on('error', (error) => (stderr += error.message))
+    child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr = (stderr + text).slice(-STDERR_LIMIT_BYTES)))
+    const deadline = setTimeout(() => {
+      child.kill('SIGKILL')
+      ready.reject(new VolumesError('timed-out', null, 'the volumes helper did not become ready'))
+    }, READY_TIMEOUT_MS)
+    createInterface({ input: child.stdout, crlfDelay: Infinity }).on('line', (line) => {
+      try {
+        this.#onLine(line, pending, ready.resolve)
+      } catch (error) {
+        stderr += error instanceof Error ? error.message : String(error)
+        child.kill('SIGKILL')
+      }
+    })
+    try {
+      await ready.promise
+    } finally {
+      clearTimeout(deadline)
+    }
+    this.#pid = child.pid ?? null
+    return { child, pending, exited: ended.promise }
+  }
+
+  #onLine(line: string, pending: Map<number, Pending>, onReady: () => void): void {
+    if (line.length > LINE_LIMIT_BYTES) throw new VolumesError('failed', null, 'answer is too long')
+    const message: unknown = JSON.parse(line)
+    if (readyLine.safeParse(message).success) {
+      onReady()
+      return
+    }
+    const answer = answerLine.parse(message)
+    const request = pending.get(answer.id)
+    if (request === undefined) return
+    if ('result' in answer) request.resolve(answer.result)
+    else
+      request.reject(
+        new VolumesError(answer.error.code as VolumesErrorCode, answer.error.errno ?? null, answer.error.message),
+      )
+  }
+}
