@@ -1,0 +1,76 @@
+/**
+ * `npm run bench [-- --quick] [-- --only create,exec] [-- --driver runc] [-- --json FILE]`
+ *
+ * Measures through the SDK, beside the floor of each figure in the same run, in a home of its own. Prints medians as a table and
+ * writes everything as JSON. Nothing here is asserted: figures are for reading.
+ */
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { cpus, release, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { Pyro } from '@pyro/sdk'
+import { shell } from './floors/program.ts'
+import type { Bench, Result, Row } from './row.ts'
+import { bulk } from './rows/bulk.ts'
+import { client } from './rows/client.ts'
+import { create } from './rows/create.ts'
+import { diff } from './rows/diff.ts'
+import { exec } from './rows/exec.ts'
+import { podman } from './rows/podman.ts'
+import { scale } from './rows/scale.ts'
+import { snapshot } from './rows/snapshot.ts'
+import { markdownTable } from './table.ts'
+
+const ROWS: readonly Row[] = [create, exec, snapshot, diff, bulk, client, scale, podman]
+const ENVIRONMENT = 'debian:12'
+
+const { values } = parseArgs({
+  options: {
+    quick: { type: 'boolean', default: false },
+    only: { type: 'string' },
+    driver: { type: 'string', multiple: true },
+    json: { type: 'string', default: 'bench-results.json' },
+  },
+})
+
+const scratch = await mkdtemp(join(tmpdir(), 'pyro-bench-'))
+process.env['PYRO_HOME'] = join(scratch, 'home')
+await mkdir(join(scratch, 'home'))
+
+const pyro = await Pyro.connect()
+try {
+  console.error('preparing …')
+  await pyro.environments.pull(ENVIRONMENT)
+  const doctor = await pyro.doctor()
+  const works = (driver: string): boolean => doctor.capabilities.some((it) => it.id === `driver-${driver}` && it.ok)
+  const drivers = (values.driver ?? ['runc', 'runsc']).filter(works)
+  const floorTree = join(scratch, 'floor-tree')
+  await exportTree(floorTree)
+  const bench: Bench = { pyro, drivers, environment: ENVIRONMENT, floorTree, scratch, quick: values.quick }
+  const only = values.only?.split(',')
+  const results: Result[] = []
+  for (const row of ROWS) {
+    if (only !== undefined && !only.includes(row.name)) continue
+    console.error(`${row.name} …`)
+    results.push(...(await row.run(bench)))
+  }
+  console.log(markdownTable(results))
+  const machine = { cpus: cpus().length, model: cpus()[0]?.model, kernel: release(), node: process.version }
+  await writeFile(values.json, JSON.stringify({ machine, drivers, results }, null, 2))
+} finally {
+  await pyro.workspaces.delete([], { all: true })
+  await pyro.engine.shutdown({ workspaces: true })
+  pyro.close()
+  await rm(scratch, { recursive: true, force: true })
+}
+
+/** The environment's tree on the host's own disk, shifted to the ids of sandboxes, for the floors. */
+async function exportTree(target: string): Promise<void> {
+  await using workspace = await pyro.workspaces.create({ environment: ENVIRONMENT, driver: 'runc' })
+  await mkdir(target)
+  const tar = join(scratch, 'floor.tar')
+  await workspace.export('/', { output: tar, format: 'tar' })
+  await shell(
+    `tar -C '${target}' --numeric-owner --strip-components=1 -xf '${tar}'; chown -hR 1073741824:1073741824 '${target}'; chmod 755 '${scratch}'; mkdir -p '${target}'/{proc,dev,sys,tmp}; rm '${tar}'`,
+  )
+}

@@ -1,0 +1,59 @@
+import { performance } from 'node:perf_hooks'
+
+export interface Samples {
+  readonly medianMs: number
+  readonly minMs: number
+  readonly maxMs: number
+  readonly runs: number
+}
+
+export const summarize = (values: readonly number[]): Samples => {
+  const sorted = values.toSorted((a, b) => a - b)
+  const at = (index: number): number => sorted[index] ?? Number.NaN
+  const middle = Math.floor(sorted.length / 2)
+  const medianMs = sorted.length % 2 === 1 ? at(middle) : (at(middle - 1) + at(middle)) / 2
+  return { medianMs, minMs: at(0), maxMs: at(sorted.length - 1), runs: sorted.length }
+}
+
+export const timeMs = async (work: () => Promise<unknown>): Promise<number> => {
+  const from = performance.now()
+  await work()
+  return performance.now() - from
+}
+
+/** One warm-up that is not counted, then `runs` counted ones. `after` is not timed. */
+export const repeat = async (
+  runs: number,
+  work: (run: number) => Promise<unknown>,
+  after: (run: number) => Promise<unknown> = async () => {},
+): Promise<Samples> => {
+  const values: number[] = []
+  for (let run = -1; run < runs; run += 1) {
+    const took = await timeMs(() => work(run))
+    await after(run)
+    if (run >= 0) values.push(took)
+  }
+  return summarize(values)
+}
+
+/**
+ * Times two things in turn, A B A B …, so that a machine whose speed drifts is equally fast for both.
+ */
+export const inTurn = async (
+  runs: number,
+  subject: (run: number) => Promise<unknown>,
+  floor: (run: number) => Promise<unknown>,
+  after: (run: number) => Promise<unknown> = async () => {},
+): Promise<{ subject: Samples; floor: Samples }> => {
+  const subjects: number[] = []
+  const floors: number[] = []
+  for (let run = -1; run < runs; run += 1) {
+    const a = await timeMs(() => subject(run))
+    await after(run)
+    const b = await timeMs(() => floor(run))
+    if (run < 0) continue
+    subjects.push(a)
+    floors.push(b)
+  }
+  return { subject: summarize(subjects), floor: summarize(floors) }
+}

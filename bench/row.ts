@@ -1,0 +1,35 @@
+import type { Pyro } from '@pyro/sdk'
+import type { Samples } from './measure.ts'
+
+/** What a row needs to measure. */
+export interface Bench {
+  readonly pyro: Pyro
+  /** Drivers that work here, of those asked for. */
+  readonly drivers: readonly string[]
+  /** Environment with python3 and coreutils. */
+  readonly environment: string
+  /** An unpacked copy of that environment's tree, owned by the mapped root, for floors. */
+  readonly floorTree: string
+  /** Scratch folder on the host's disk. */
+  readonly scratch: string
+  /** True: small sizes and few runs, to see that the bench works. */
+  readonly quick: boolean
+}
+
+export interface Result {
+  readonly what: string
+  readonly driver: string
+  readonly subject: Samples | null
+  readonly floorName: string
+  readonly floor: Samples | null
+  /** What the project wants of it. */
+  readonly reach: string
+  readonly holds: boolean | null
+  /** Anything else that was measured, e.g. bytes or a rate. */
+  readonly note: string
+}
+
+export interface Row {
+  readonly name: string
+  run(bench: Bench): Promise<readonly Result[]>
+}

@@ -1,0 +1,121 @@
+import { join } from 'node:path'
+import { RuntimeFloor } from '../floors/runtime.ts'
+import { program, shell } from '../floors/program.ts'
+import { inTurn, repeat, timeMs, summarize } from '../measure.ts'
+import type { Bench, Result, Row } from '../row.ts'
+
+/** Much data in, much data out. */
+export const bulk: Row = {
+  name: 'bulk',
+  async run(bench: Bench): Promise<Result[]> {
+    const mib = bench.quick ? 16 : 1024
+    const files = bench.quick ? 1_000 : 50_000
+    const runs = bench.quick ? 1 : 3
+    const small = join(bench.scratch, 'small')
+    const large = join(bench.scratch, 'large')
+    await shell(
+      `mkdir -p '${small}' '${large}'; cd '${small}'; for d in $(seq 0 99); do mkdir -p d$d; done;
+       python3 -c "for i in range(${files}): open(f'd{i % 100}/f{i}', 'w').write(f'{i}\\n' * 8)"
+       head -c ${mib}M /dev/urandom > '${large}/blob'`,
+    )
+    const results: Result[] = []
+    for (const driver of bench.drivers) {
+      const floor = await RuntimeFloor.prepare({
+        runtime: driver,
+        tree: bench.floorTree,
+        folder: join(bench.scratch, `floor-${driver}`),
+        idBase: 0x40000000,
+      })
+      await floor.start('floor-bulk')
+      for (const [what, folder] of [
+        [`seed ${files} small files`, small],
+        [`seed ${mib} MiB`, large],
+      ] as const) {
+        await using made = new AsyncDisposableStack()
+        const measured = await inTurn(
+          runs,
+          async () => {
+            const workspace = await bench.pyro.workspaces.create({
+              environment: bench.environment,
+              driver: driver as 'runc',
+              seed: { path: folder },
+            })
+            made.use(workspace)
+          },
+          async () => {
+            const dest = `/var/tmp/${what.replaceAll(' ', '-')}`
+            await floor.pipeInto('floor-bulk', `tar -C '${folder}' -c .`, [
+              'sh',
+              '-c',
+              `rm -rf ${dest} && mkdir -p ${dest} && tar -x -C ${dest}`,
+            ])
+          },
+        )
+        results.push({
+          what,
+          driver,
+          subject: measured.subject,
+          floor: measured.floor,
+          floorName: 'tar into tar inside',
+          reach: '1.5×',
+          holds: measured.subject.medianMs <= 1.5 * measured.floor.medianMs,
+          note: 'create included',
+        })
+      }
+      await floor.remove('floor-bulk')
+      await floor.dispose()
+
+      await using workspace = await bench.pyro.workspaces.create({
+        environment: bench.environment,
+        driver: driver as 'runc',
+        seed: { path: large },
+      })
+      const pipe = await repeat(runs, () => shell(`cat '${large}/blob' | cat > /dev/null`))
+      let peak = 0
+      const { pid } = await bench.pyro.engine.status()
+      const watch = setInterval(() => void residentKib(pid).then((kib) => (peak = Math.max(peak, kib))), 50)
+      const printed = await repeat(runs, async () => {
+        let bytes = 0
+        await workspace.exec(['cat', 'blob'], { check: true, onStdoutBytes: (part) => void (bytes += part.byteLength) })
+        if (bytes !== mib * 1024 * 1024) throw new Error(`${bytes} bytes arrived`)
+      })
+      clearInterval(watch)
+      results.push(
+        rate(`exec that prints ${mib} MiB`, driver, printed, pipe, `engine peak ${Math.round(peak / 1024)} MiB`),
+      )
+      const exported = summarize(
+        await Array.fromAsync({ length: runs }, async () =>
+          timeMs(async () => {
+            let bytes = 0
+            await workspace.export('blob', { output: (part) => void (bytes += part.byteLength), format: 'tar' })
+            if (bytes < mib * 1024 * 1024) throw new Error(`${bytes} bytes arrived`)
+          }),
+        ),
+      )
+      results.push(rate(`a file of ${mib} MiB out`, driver, exported, pipe, ''))
+    }
+    return results
+  },
+}
+
+const rate = (
+  what: string,
+  driver: string,
+  subject: ReturnType<typeof summarize>,
+  floor: ReturnType<typeof summarize>,
+  note: string,
+): Result => ({
+  what,
+  driver,
+  subject,
+  floor,
+  floorName: 'cat through a pipe',
+  reach: '25% of its rate',
+  holds: subject.medianMs <= 4 * floor.medianMs,
+  note,
+})
+
+export const residentKib = async (pid: number | null): Promise<number> => {
+  const text = await program('cat', [`/proc/${pid}/status`])
+  return Number(/VmRSS:\s+(\d+)/.exec(text)?.[1] ?? 0)
+}
