@@ -78,6 +78,12 @@ export class FrameDecoder {
   #left = 0
   #whole: Uint8Array | null = null
   #wholeFill = 0
+  readonly #jsonLimitBytes: number
+
+  /** A reader of hostile input bounds what one JSON frame may make it allocate. */
+  constructor(options: { readonly jsonLimitBytes?: number } = {}) {
+    this.#jsonLimitBytes = options.jsonLimitBytes ?? FRAME_PAYLOAD_LIMIT_BYTES
+  }
 
   /** True between two frames: a stream may end here. */
   get atBoundary(): boolean {
@@ -96,7 +102,8 @@ export class FrameDecoder {
         const type = this.#header[0] ?? 0
         if (!NAMES.has(type)) throw new FrameError(`unknown frame type ${type}`)
         const length = new DataView(this.#header.buffer).getUint32(1)
-        if (length > FRAME_PAYLOAD_LIMIT_BYTES) throw new FrameError(`frame of ${length} bytes is beyond the limit`)
+        const limit = isByteFrame(type as FrameType) ? FRAME_PAYLOAD_LIMIT_BYTES : this.#jsonLimitBytes
+        if (length > limit) throw new FrameError(`frame of ${length} bytes is beyond the limit`)
         this.#headerFill = 0
         if (length === 0) {
           yield { type: type as FrameType, payload: new Uint8Array(0) }

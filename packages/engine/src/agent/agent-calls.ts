@@ -1,0 +1,207 @@
+import type { Readable, Writable } from 'node:stream'
+import { FRAME, PyroError, encodeJsonFrame, frameHeader, isPyroError } from '@pyro/protocol'
+import {
+  agentStatus,
+  attachCommand,
+  commandListing,
+  extractInput,
+  extractResult,
+  guestProgress,
+  readFileResult,
+  writeFileResult,
+  type readFile,
+  type signalCommand,
+  type StartCommand,
+  type writeFile,
+} from '@pyro/protocol/guest'
+import { z } from 'zod'
+import type { AgentClient, CallOptions, CommandOutput } from './agent-client.ts'
+import type { Subject } from './agent-errors.ts'
+import { Call } from './call.ts'
+import { OutputReader } from './command-output.ts'
+import type { LinkSession } from './link-session.ts'
+import { StdinWriter } from './stdin-writer.ts'
+
+const DEFAULT_TIMEOUT_MS = 10_000
+/** An extract may move many files at its end without a word. */
+const EXTRACT_SILENCE_MS = 60_000
+const SMALL_ANSWER_BYTES = 64 * 1024
+const LISTING_BYTES = 32 * 1024 * 1024
+/** The 16 MiB that one read may return, as base64, and its fields. */
+const FILE_ANSWER_BYTES = 24 * 1024 * 1024
+/** Beyond graceMs, for the flush. */
+const SHUTDOWN_EXTRA_MS = 10_000
+const empty = z.strictObject({})
+
+/** Where calls get their session: the one that is up, or the next one within the time. */
+export interface Sessions {
+  readonly bootId: string
+  readonly connected: boolean
+  session(options: { readonly signal?: AbortSignal | undefined; readonly timeoutMs: number }): Promise<LinkSession>
+}
+
+/** The agent's requests, over whatever session is up. */
+export class AgentCalls implements AgentClient {
+  readonly #sessions: Sessions
+
+  constructor(sessions: Sessions) {
+    this.#sessions = sessions
+  }
+
+  get bootId(): string {
+    return this.#sessions.bootId
+  }
+
+  get connected(): boolean {
+    return this.#sessions.connected
+  }
+
+  status(options?: CallOptions): Promise<z.infer<typeof agentStatus>> {
+    return this.#unary('/v1/status', {}, agentStatus, 'command', options)
+  }
+
+  /** A link that breaks before the first word is followed up: the command runs once, started by whichever try arrived. */
+  async start(id: string, command: StartCommand, options?: CallOptions): Promise<CommandOutput> {
+    const until = performance.now() + (options?.timeoutMs ?? DEFAULT_TIMEOUT_MS)
+    const left = (): CallOptions => ({ ...options, timeoutMs: Math.max(1, Math.round(until - performance.now())) })
+    try {
+      return await this.#open(`/v1/commands/${id}/start`, command, left())
+    } catch (error) {
+      if (!isCode(error, 'sandbox.unreachable') || performance.now() >= until) throw error
+    }
+    try {
+      return await this.attach(id, 0, left())
+    } catch (error) {
+      if (!isCode(error, 'command.not-found')) throw error
+      return this.#open(`/v1/commands/${id}/start`, command, left())
+    }
+  }
+
+  attach(id: string, cursor: number, options?: CallOptions): Promise<CommandOutput> {
+    return this.#open(`/v1/commands/${id}/attach`, attachCommand.parse({ cursor }), options)
+  }
+
+  stdin(id: string): Writable {
+    return new StdinWriter(async () => {
+      const session = await this.#sessions.session({ timeoutMs: DEFAULT_TIMEOUT_MS })
+      return new Call(session, `/v1/commands/${id}/stdin`, { timeoutMs: null, subject: 'command' })
+    })
+  }
+
+  async signal(id: string, request: z.infer<typeof signalCommand>, options?: CallOptions): Promise<void> {
+    await this.#unary(`/v1/commands/${id}/signal`, request, empty, 'command', options)
+  }
+
+  async release(id: string): Promise<void> {
+    await this.#unary(`/v1/commands/${id}/release`, {}, empty, 'command')
+  }
+
+  async commands(options?: CallOptions): Promise<z.infer<typeof commandListing>['commands']> {
+    return (await this.#unary('/v1/commands', {}, commandListing, 'command', options, LISTING_BYTES)).commands
+  }
+
+  readFile(request: z.infer<typeof readFile>, options?: CallOptions): Promise<z.infer<typeof readFileResult>> {
+    return this.#unary('/v1/files/read', request, readFileResult, 'file', options, FILE_ANSWER_BYTES)
+  }
+
+  writeFile(request: z.infer<typeof writeFile>, options?: CallOptions): Promise<z.infer<typeof writeFileResult>> {
+    return this.#unary('/v1/files/write', request, writeFileResult, 'file', options)
+  }
+
+  async extract(
+    request: z.infer<typeof extractInput>,
+    archive: Readable,
+    options?: CallOptions & { readonly onProgress?: (progress: { files: number; bytes: number }) => void },
+  ): Promise<z.infer<typeof extractResult>> {
+    const call = await this.#call('/v1/files/extract', 'archive', { timeoutMs: EXTRACT_SILENCE_MS, ...options })
+    const upload = sendArchive(call, extractInput.parse(request), archive).catch((error: unknown) => call.end(error))
+    try {
+      await call.answered()
+      for await (const frame of call.frames()) {
+        call.touch()
+        if (frame.type === FRAME.event) options?.onProgress?.(call.parseJson(frame.payload, guestProgress))
+        else if (frame.type === FRAME.result) return call.parseJson(frame.payload, extractResult)
+        else throw call.unexpected(frame)
+      }
+      throw call.session.fail('an extract ended without a result')
+    } finally {
+      call.end(null)
+      await upload
+    }
+  }
+
+  async flush(options?: CallOptions): Promise<void> {
+    await this.#unary('/v1/flush', {}, empty, 'command', options)
+  }
+
+  async shutdown(options: { readonly graceMs: number }): Promise<void> {
+    await this.#unary('/v1/shutdown', { graceMs: options.graceMs }, empty, 'command', {
+      timeoutMs: options.graceMs + SHUTDOWN_EXTRA_MS,
+    })
+  }
+
+  async #call(path: string, subject: Subject, options: CallOptions | undefined): Promise<Call> {
+    const timeoutMs = options?.timeoutMs ?? DEFAULT_TIMEOUT_MS
+    const begun = performance.now()
+    const session = await this.#sessions.session({ signal: options?.signal, timeoutMs })
+    const left = Math.max(1, timeoutMs - Math.round(performance.now() - begun))
+    return new Call(session, path, { signal: options?.signal, timeoutMs: left, subject })
+  }
+
+  async #open(path: string, body: unknown, options: CallOptions | undefined): Promise<CommandOutput> {
+    const call = await this.#call(path, 'command', options)
+    call.sendJson(body)
+    try {
+      return await OutputReader.open(call)
+    } catch (error) {
+      call.end(error)
+      throw error
+    }
+  }
+
+  async #unary<T>(
+    path: string,
+    body: unknown,
+    schema: z.ZodType<T>,
+    subject: Subject,
+    options?: CallOptions,
+    limitBytes = SMALL_ANSWER_BYTES,
+  ): Promise<T> {
+    const call = await this.#call(path, subject, options)
+    try {
+      call.sendJson(body)
+      await call.answered()
+      return await call.readJson(schema, limitBytes)
+    } finally {
+      call.end(null)
+    }
+  }
+}
+
+const isCode = (error: unknown, code: PyroError['code']): boolean => isPyroError(error) && error.code === code
+
+/** Sends the input, the archive in data frames and the empty one that ends it. Stops without error when the answer came first. */
+async function sendArchive(call: Call, input: z.infer<typeof extractInput>, archive: Readable): Promise<void> {
+  await send(call, encodeJsonFrame(FRAME.input, input))
+  for await (const chunk of archive as AsyncIterable<Buffer>) {
+    if (call.stream.destroyed) return
+    call.touch()
+    await send(call, frameHeader(FRAME.data, chunk.length), chunk)
+  }
+  await send(call, frameHeader(FRAME.data, 0))
+  if (!call.stream.destroyed) call.stream.end()
+}
+
+/** Settles when the link took the bytes, or the call is over: whoever reads the answer says why. */
+function send(call: Call, ...parts: readonly Uint8Array[]): Promise<void> {
+  return new Promise((resolve) => {
+    if (call.stream.destroyed || call.stream.writableEnded) return resolve()
+    const done = (): void => {
+      call.stream.off('close', done)
+      resolve()
+    }
+    call.stream.once('close', done)
+    for (const part of parts.slice(0, -1)) call.stream.write(part)
+    call.stream.write(parts.at(-1) ?? new Uint8Array(0), done)
+  })
+}

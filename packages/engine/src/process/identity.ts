@@ -1,0 +1,79 @@
+import { readFileSync } from 'node:fs'
+import { readdir, readFile } from 'node:fs/promises'
+
+/** A process is its pid and its start time in clock ticks since boot (field 22 of /proc/PID/stat): pids are used again. */
+export interface ProcessIdentity {
+  readonly pid: number
+  readonly startTime: string
+}
+
+export interface ProcessStat extends ProcessIdentity {
+  /** One letter of /proc/PID/stat: R S D T t Z X. */
+  readonly state: string
+  readonly parentPid: number
+  readonly command: string
+}
+
+/** Null when there is no such process. */
+export function processStat(pid: number): ProcessStat | null {
+  try {
+    return parseStat(readFileSync(`/proc/${pid}/stat`, 'latin1'))
+  } catch (error) {
+    if (isGone(error)) return null
+    throw error
+  }
+}
+
+/** The command name is free text in parentheses: everything after the last one is fields. */
+export function parseStat(text: string): ProcessStat | null {
+  const open = text.indexOf('(')
+  const close = text.lastIndexOf(')')
+  if (open < 0 || close < open) return null
+  const pid = Number(text.slice(0, open))
+  const fields = text.slice(close + 2).split(' ')
+  const [state, parent] = fields
+  const startTime = fields[19]
+  if (!Number.isSafeInteger(pid) || state === undefined || parent === undefined || startTime === undefined) return null
+  return { pid, startTime, state, parentPid: Number(parent), command: text.slice(open + 1, close) }
+}
+
+/** Alive means: the same process, and not a zombie. */
+export function isAlive(identity: ProcessIdentity): boolean {
+  const stat = processStat(identity.pid)
+  return stat !== null && stat.startTime === identity.startTime && stat.state !== 'Z' && stat.state !== 'X'
+}
+
+/** Sends the signal only to that very process; false when it is gone. */
+export function signalProcess(identity: ProcessIdentity, signal: NodeJS.Signals): boolean {
+  if (!isAlive(identity)) return false
+  try {
+    process.kill(identity.pid, signal)
+    return true
+  } catch (error) {
+    if (errnoOf(error) === 'ESRCH') return false
+    throw error
+  }
+}
+
+/** argv of every process of this host that we may see. */
+export async function listProcesses(): Promise<readonly { readonly pid: number; readonly argv: readonly string[] }[]> {
+  const found: { pid: number; argv: readonly string[] }[] = []
+  for (const name of await readdir('/proc')) {
+    if (!/^\d+$/.test(name)) continue
+    try {
+      const text = await readFile(`/proc/${name}/cmdline`, 'utf8')
+      if (text !== '') found.push({ pid: Number(name), argv: text.split('\0').slice(0, -1) })
+    } catch (error) {
+      if (!isGone(error)) throw error
+    }
+  }
+  return found
+}
+
+export const errnoOf = (error: unknown): string | null =>
+  error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : null
+
+const isGone = (error: unknown): boolean => {
+  const errno = errnoOf(error)
+  return errno === 'ENOENT' || errno === 'ESRCH'
+}
