@@ -2,4 +2,4 @@ module pyro.dev/agent
 
 go 1.24.0
 
-require golang.org/x/sys v0.40.0 // indirect
+require golang.org/x/sys v0.40.0

@@ -1,0 +1,32 @@
+// Command pyro-agent is every part of Pyro that runs outside Node: PID 1 of sandboxes and the one-shot and long-lived
+// helpers of the engine on the host. The first argument names the role; docs/guest-protocol.md describes each.
+package main
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"pyro.dev/agent/internal/boot"
+)
+
+// roles maps the first argument to the Main of its package: arguments after the role in, exit code out.
+var roles = map[string]func(args []string) int{
+	"init": boot.Main,
+}
+
+const exitUsage = 2
+
+func main() {
+	if len(os.Args) < 2 || roles[os.Args[1]] == nil {
+		names := make([]string, 0, len(roles))
+		for name := range roles {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+		fmt.Fprintf(os.Stderr, "usage: pyro-agent %s\n", strings.Join(names, "|"))
+		os.Exit(exitUsage)
+	}
+	os.Exit(roles[os.Args[1]](os.Args[2:]))
+}

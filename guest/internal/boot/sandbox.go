@@ -1,0 +1,95 @@
+package boot
+
+import (
+	"errors"
+	"log"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"pyro.dev/agent/internal/exec"
+	"pyro.dev/agent/internal/message"
+	"pyro.dev/agent/internal/proc"
+)
+
+const (
+	// deathLimit is how long killed processes may take to disappear at shutdown, deathPause between two looks.
+	deathLimit = 5 * time.Second
+	deathPause = 5 * time.Millisecond
+)
+
+type sandbox struct {
+	bootID   string
+	started  time.Time
+	commands *exec.Registry
+	// sync says that this kernel holds back writes of its own.
+	sync bool
+	log  *log.Logger
+
+	flushing sync.Mutex
+	shutdown sync.Once
+}
+
+func (s *sandbox) Status() (message.AgentStatus, error) {
+	pids, err := proc.Pids()
+	if err != nil {
+		return message.AgentStatus{}, &os.PathError{Op: "list", Path: "/proc", Err: err}
+	}
+	return message.AgentStatus{
+		BootID: s.bootID, UptimeMs: time.Since(s.started).Milliseconds(), Commands: s.commands.Running(),
+		Processes: len(pids),
+	}, nil
+}
+
+func (s *sandbox) Flush() error {
+	if !s.sync {
+		return nil
+	}
+	s.flushing.Lock()
+	defer s.flushing.Unlock()
+	unix.Sync()
+	return nil
+}
+
+// Shutdown ends the process with 0.
+func (s *sandbox) Shutdown(grace time.Duration) {
+	s.shutdown.Do(func() {
+		s.commands.Close()
+		if os.Getpid() == 1 {
+			endEverything(grace)
+		} else {
+			s.commands.SignalAll(grace)
+		}
+		if err := s.Flush(); err != nil {
+			s.log.Printf("flush: %s", err)
+		}
+		os.Exit(0)
+	})
+}
+
+// endEverything is for PID 1 only: it signals all processes there are.
+func endEverything(grace time.Duration) {
+	if errors.Is(unix.Kill(-1, unix.SIGTERM), unix.ESRCH) {
+		return
+	}
+	// A stopped process does not see TERM before it goes on.
+	_ = unix.Kill(-1, unix.SIGCONT)
+	if waitUntilAlone(grace) {
+		return
+	}
+	_ = unix.Kill(-1, unix.SIGKILL)
+	waitUntilAlone(deathLimit)
+}
+
+func waitUntilAlone(limit time.Duration) bool {
+	for deadline := time.Now().Add(limit); ; time.Sleep(deathPause) {
+		if errors.Is(unix.Kill(-1, 0), unix.ESRCH) {
+			return true
+		}
+		if time.Now().After(deadline) {
+			return false
+		}
+	}
+}

@@ -1,0 +1,172 @@
+// Package channel is the agent's side of the link: it dials the engine and serves HTTP/2 on what it dialled.
+package channel
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"regexp"
+	"sync"
+	"time"
+
+	"pyro.dev/agent/internal/message"
+)
+
+const (
+	// Redialling begins at firstRedial and doubles up to lastRedial.
+	firstRedial = 10 * time.Millisecond
+	lastRedial  = 200 * time.Millisecond
+	dialTimeout = 5 * time.Second
+	// resyncTimeout is how long the engine may take for its first line, helloTimeout for reading the answer.
+	resyncTimeout = 30 * time.Second
+	helloTimeout  = 5 * time.Second
+	// What HTTP/2 grants the engine; the engine grants the same.
+	concurrentStreams  = 4096
+	streamWindowBytes  = 256 << 10
+	sessionWindowBytes = 64 << 20
+	readFrameBytes     = 256 << 10
+	headerLimitBytes   = 16 << 10
+)
+
+var resyncLine = regexp.MustCompile(`^PYRO ([0-9a-f]{32})\n$`)
+
+// Link keeps a link to the engine for ever.
+type Link struct {
+	// Socket is the engine's, as seen from here.
+	Socket string
+	// Hello is sent with the nonce filled in.
+	Hello   message.Hello
+	Handler http.Handler
+	Log     *log.Logger
+}
+
+// Run dials, serves and dials again; it never returns.
+func (l *Link) Run() {
+	pause := firstRedial
+	lastProblem := ""
+	for {
+		served, err := l.once()
+		if served {
+			pause = firstRedial
+			lastProblem = ""
+		}
+		if err != nil && err.Error() != lastProblem {
+			lastProblem = err.Error()
+			l.Log.Printf("link: %s", err)
+		}
+		time.Sleep(pause)
+		pause = min(2*pause, lastRedial)
+	}
+}
+
+// once reports whether a session was served.
+func (l *Link) once() (bool, error) {
+	conn, err := net.DialTimeout("unix", l.Socket, dialTimeout)
+	if err != nil {
+		return false, err
+	}
+	defer conn.Close()
+	if err := l.resync(conn); err != nil {
+		return false, err
+	}
+	return true, serve(conn, l.Handler, l.Log)
+}
+
+// resync answers `PYRO <nonce>` with the hello.
+func (l *Link) resync(conn net.Conn) error {
+	if err := conn.SetDeadline(time.Now().Add(resyncTimeout)); err != nil {
+		return err
+	}
+	nonce, err := readNonce(conn)
+	if err != nil {
+		return err
+	}
+	hello := l.Hello
+	hello.Nonce = nonce
+	answer, err := json.Marshal(hello)
+	if err != nil {
+		return err
+	}
+	if err := conn.SetDeadline(time.Now().Add(helloTimeout)); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(conn, "PYRO %s\n", answer); err != nil {
+		return err
+	}
+	return conn.SetDeadline(time.Time{})
+}
+
+// resyncBytes is the length of the engine's line.
+const resyncBytes = len("PYRO ") + 32 + 1
+
+// readNonce reads exactly the line: what follows belongs to HTTP/2.
+func readNonce(from io.Reader) (string, error) {
+	line := make([]byte, resyncBytes)
+	if _, err := io.ReadFull(from, line); err != nil {
+		return "", fmt.Errorf("the engine sent no resync: %w", err)
+	}
+	match := resyncLine.FindSubmatch(line)
+	if match == nil {
+		return "", errors.New("the engine's first line is no resync")
+	}
+	return string(match[1]), nil
+}
+
+// serve returns when the session is over.
+func serve(conn net.Conn, handler http.Handler, logger *log.Logger) error {
+	var protocols http.Protocols
+	protocols.SetUnencryptedHTTP2(true)
+	server := &http.Server{
+		Handler:        handler,
+		Protocols:      &protocols,
+		MaxHeaderBytes: headerLimitBytes,
+		ErrorLog:       logger,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          concurrentStreams,
+			MaxReadFrameSize:              readFrameBytes,
+			MaxReceiveBufferPerConnection: sessionWindowBytes,
+			MaxReceiveBufferPerStream:     streamWindowBytes,
+		},
+	}
+	listener := &single{conn: &closingConn{Conn: conn, closed: make(chan struct{})}}
+	err := server.Serve(listener)
+	if errors.Is(err, net.ErrClosed) {
+		err = nil
+	}
+	return errors.Join(err, server.Close())
+}
+
+// single is a listener that accepts one connection and fails when that is closed.
+type single struct {
+	conn  *closingConn
+	taken bool
+}
+
+func (s *single) Accept() (net.Conn, error) {
+	if !s.taken {
+		s.taken = true
+		return s.conn, nil
+	}
+	<-s.conn.closed
+	return nil, net.ErrClosed
+}
+
+func (s *single) Close() error   { return nil }
+func (s *single) Addr() net.Addr { return s.conn.LocalAddr() }
+
+// closingConn tells when it is closed and gathers the small writes of a frame's header and body.
+type closingConn struct {
+	net.Conn
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (c *closingConn) Close() error {
+	err := c.Conn.Close()
+	c.once.Do(func() { close(c.closed) })
+	return err
+}

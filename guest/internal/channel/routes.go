@@ -1,0 +1,238 @@
+package channel
+
+import (
+	"encoding/json"
+	"errors"
+	"log"
+	"net/http"
+	"time"
+
+	"pyro.dev/agent/internal/exec"
+	"pyro.dev/agent/internal/frames"
+	"pyro.dev/agent/internal/message"
+	"pyro.dev/agent/internal/signals"
+)
+
+const (
+	// requestLimitBytes bounds a JSON body; file contents have their own limit.
+	requestLimitBytes = 8 << 20
+	// smallRequestBytes bounds bodies that hold a few numbers.
+	smallRequestBytes = 64 << 10
+)
+
+// Sandbox is what the routes need of PID 1.
+type Sandbox interface {
+	Status() (message.AgentStatus, error)
+	Flush() error
+	// Shutdown ends everything and then the process.
+	Shutdown(grace time.Duration)
+}
+
+// Routes serves /v1.
+func Routes(commands *exec.Registry, sandbox Sandbox, logger *log.Logger) http.Handler {
+	s := &server{commands: commands, sandbox: sandbox, log: logger}
+	mux := http.NewServeMux()
+	for pattern, handle := range map[string]func(http.ResponseWriter, *http.Request) error{
+		"POST /v1/status":                s.status,
+		"POST /v1/flush":                 s.flush,
+		"POST /v1/shutdown":              s.shutdown,
+		"POST /v1/commands":              s.list,
+		"POST /v1/commands/{id}/start":   s.start,
+		"POST /v1/commands/{id}/attach":  s.attach,
+		"POST /v1/commands/{id}/stdin":   s.stdin,
+		"POST /v1/commands/{id}/signal":  s.signal,
+		"POST /v1/commands/{id}/release": s.release,
+	} {
+		mux.HandleFunc(pattern, s.answering(handle))
+	}
+	return mux
+}
+
+type server struct {
+	commands *exec.Registry
+	sandbox  Sandbox
+	log      *log.Logger
+}
+
+// answering sends a handler's error as the protocol says, unless the answer has begun.
+func (s *server) answering(handle func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		err := handle(w, r)
+		if err == nil || r.Context().Err() != nil {
+			return
+		}
+		problem := message.AsError(err)
+		if problem.Kind == message.KindFailed {
+			s.log.Printf("%s: %s", r.URL.Path, problem.Message)
+		}
+		var streamed streamedError
+		if errors.As(err, &streamed) {
+			// Should the link fail as well, the missing last frame tells.
+			_ = frames.WriteJSON(w, frames.Error, problem)
+			return
+		}
+		w.Header().Set("content-type", "application/json")
+		w.WriteHeader(statusOf(problem.Kind))
+		_ = json.NewEncoder(w).Encode(message.ErrorBody{Error: problem})
+	}
+}
+
+// streamedError is an error after the first frame of an answer.
+type streamedError struct{ error }
+
+func (e streamedError) Unwrap() error { return e.error }
+
+func statusOf(kind message.ErrorKind) int {
+	switch kind {
+	case message.KindInvalid, message.KindUnsafeEntry, message.KindTruncated, message.KindOutsideRoot:
+		return http.StatusBadRequest
+	case message.KindNotFound:
+		return http.StatusNotFound
+	case message.KindExists, message.KindNotAFile, message.KindTextMismatch:
+		return http.StatusConflict
+	case message.KindTooLarge:
+		return http.StatusRequestEntityTooLarge
+	case message.KindLimit:
+		return http.StatusTooManyRequests
+	case message.KindNoSpace:
+		return http.StatusInsufficientStorage
+	case message.KindFailed:
+		return http.StatusInternalServerError
+	}
+	return http.StatusInternalServerError
+}
+
+func answer(w http.ResponseWriter, value any) error {
+	body, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("content-type", "application/json")
+	_, err = w.Write(body)
+	return err
+}
+
+type empty struct{}
+
+func (s *server) status(w http.ResponseWriter, r *http.Request) error {
+	status, err := s.sandbox.Status()
+	if err != nil {
+		return err
+	}
+	return answer(w, status)
+}
+
+func (s *server) flush(w http.ResponseWriter, r *http.Request) error {
+	if err := s.sandbox.Flush(); err != nil {
+		return err
+	}
+	return answer(w, empty{})
+}
+
+func (s *server) shutdown(w http.ResponseWriter, r *http.Request) error {
+	var request message.Shutdown
+	if err := message.Decode(r.Body, smallRequestBytes, &request); err != nil {
+		return err
+	}
+	if request.GraceMs < 0 {
+		return message.Errorf(message.KindInvalid, "graceMs must not be negative")
+	}
+	err := answer(w, empty{})
+	if flushErr := http.NewResponseController(w).Flush(); err == nil {
+		err = flushErr
+	}
+	go s.sandbox.Shutdown(time.Duration(request.GraceMs) * time.Millisecond)
+	return err
+}
+
+func (s *server) list(w http.ResponseWriter, r *http.Request) error {
+	return answer(w, s.commands.List())
+}
+
+func (s *server) start(w http.ResponseWriter, r *http.Request) error {
+	var request message.StartCommand
+	if err := message.Decode(r.Body, requestLimitBytes, &request); err != nil {
+		return err
+	}
+	command, err := s.commands.Start(r.PathValue("id"), &request)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("content-type", frames.ContentType)
+	if pid := command.Pid(); pid != 0 {
+		if err := frames.WriteJSON(w, frames.Event, message.Started{Type: "started", Pid: pid}); err != nil {
+			return streamedError{err}
+		}
+	}
+	return stream(w, r, command, 0)
+}
+
+func (s *server) attach(w http.ResponseWriter, r *http.Request) error {
+	var request message.AttachCommand
+	if err := message.Decode(r.Body, smallRequestBytes, &request); err != nil {
+		return err
+	}
+	command, err := s.commands.Find(r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	if request.Cursor < 0 {
+		return message.Errorf(message.KindInvalid, "the cursor must not be negative")
+	}
+	if err := command.CheckCursor(request.Cursor); err != nil {
+		return err
+	}
+	w.Header().Set("content-type", frames.ContentType)
+	return stream(w, r, command, request.Cursor)
+}
+
+func stream(w http.ResponseWriter, r *http.Request, command *exec.Command, cursor int64) error {
+	if err := command.Stream(r.Context(), cursor, w, http.NewResponseController(w).Flush); err != nil {
+		return streamedError{err}
+	}
+	return nil
+}
+
+func (s *server) stdin(w http.ResponseWriter, r *http.Request) error {
+	command, err := s.commands.Find(r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	if err := command.WriteStdin(r.Context(), r.Body); err != nil {
+		return err
+	}
+	return answer(w, empty{})
+}
+
+func (s *server) signal(w http.ResponseWriter, r *http.Request) error {
+	var request message.SignalCommand
+	if err := message.Decode(r.Body, smallRequestBytes, &request); err != nil {
+		return err
+	}
+	number, known := signals.Parse(request.Signal)
+	if !known {
+		return message.Errorf(message.KindInvalid, "there is no signal %q", message.Clip(request.Signal, 32))
+	}
+	grace := time.Duration(-1)
+	if request.GraceMs != nil {
+		if *request.GraceMs < 0 {
+			return message.Errorf(message.KindInvalid, "graceMs must not be negative")
+		}
+		grace = time.Duration(*request.GraceMs) * time.Millisecond
+	}
+	command, err := s.commands.Find(r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	if err := command.Signal(number, grace); err != nil {
+		return err
+	}
+	return answer(w, empty{})
+}
+
+func (s *server) release(w http.ResponseWriter, r *http.Request) error {
+	if err := s.commands.Release(r.PathValue("id")); err != nil {
+		return err
+	}
+	return answer(w, empty{})
+}

@@ -1,0 +1,121 @@
+package exec
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"pyro.dev/agent/internal/message"
+)
+
+// forker starts processes from one thread, which on cgroup v1 sits in the cgroup of user commands: a child begins where
+// the forking thread is, so there is no moment in which a command runs outside.
+type forker struct {
+	jobs chan forkJob
+	// directoryFd is the cgroup for clone-into-cgroup, or -1.
+	directoryFd int
+	// raiseOom says that children must give up the agent's protection from the OOM killer.
+	raiseOom bool
+	// refusals counts forks that failed because the limit of processes was reached.
+	refusals atomic.Int64
+}
+
+type forkJob struct {
+	program string
+	argv    []string
+	attr    *syscall.ProcAttr
+	done    chan<- forkResult
+}
+
+type forkResult struct {
+	pid int
+	err error
+}
+
+// startForker returns once the thread is where it belongs.
+func startForker(cgroup message.Cgroup) (*forker, error) {
+	f := &forker{jobs: make(chan forkJob), directoryFd: -1, raiseOom: oomProtected()}
+	if cgroup.Mode == "v2" && cgroup.DirectoryFd != nil {
+		f.directoryFd = *cgroup.DirectoryFd
+	}
+	ready := make(chan error)
+	go f.loop(cgroup.TasksFds, ready)
+	return f, <-ready
+}
+
+func (f *forker) loop(tasksFds []int, ready chan<- error) {
+	// Never unlocked: the thread is not like the others. The Go runtime makes no threads from a locked one.
+	runtime.LockOSThread()
+	for _, fd := range tasksFds {
+		if _, err := unix.Write(fd, []byte("0")); err != nil {
+			ready <- fmt.Errorf("cannot enter the cgroup of user commands through descriptor %d: %w", fd, err)
+			return
+		}
+	}
+	ready <- nil
+	for job := range f.jobs {
+		pid, err := syscall.ForkExec(job.program, job.argv, job.attr)
+		job.done <- forkResult{pid, err}
+	}
+}
+
+// fork starts a process in the cgroup of user commands, in a session of its own.
+func (f *forker) fork(program string, argv []string, attr *syscall.ProcAttr) (int, error) {
+	attr.Sys.Setsid = true
+	if f.directoryFd >= 0 {
+		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, f.directoryFd
+	}
+	done := make(chan forkResult, 1)
+	f.jobs <- forkJob{program, argv, attr, done}
+	result := <-done
+	if errors.Is(result.err, unix.EAGAIN) {
+		f.refusals.Add(1)
+	}
+	if result.err == nil && f.raiseOom {
+		// A child that ended already has nothing to raise.
+		_ = os.WriteFile("/proc/"+strconv.Itoa(result.pid)+"/oom_score_adj", []byte("0"), 0)
+	}
+	return result.pid, result.err
+}
+
+func oomProtected() bool {
+	text, err := os.ReadFile("/proc/self/oom_score_adj")
+	return err == nil && strings.HasPrefix(string(text), "-")
+}
+
+// explainFork turns the errno of a fork or exec into what the user can do something about.
+func explainFork(err error, name, cwd string, who account) *message.StartError {
+	switch {
+	case errors.Is(err, unix.EAGAIN):
+		return startError(message.StartLimitPids, "%s: the limit of processes is reached", name)
+	case errors.Is(err, unix.ENOENT):
+		return startError(message.StartCannotRun, "%s: its interpreter or dynamic loader does not exist", name)
+	case errors.Is(err, unix.ENOEXEC):
+		return startError(message.StartCannotRun, "%s: is neither a program for this machine nor a script with #!", name)
+	case errors.Is(err, unix.E2BIG):
+		return startError(message.StartCannotRun, "%s: arguments and environment are too long", name)
+	case errors.Is(err, unix.EACCES) && !mayEnter(cwd, who):
+		return startError(message.StartBadCwd, "user %s may not enter the working folder %s", who.name, cwd)
+	case errors.Is(err, unix.EINVAL) && who.uid != 0:
+		return startError(message.StartBadUser, "user %s: id %d does not exist in this sandbox", who.name, who.uid)
+	}
+	return startError(message.StartCannotRun, "%s: %s", name, reason(err))
+}
+
+func isErrno(err error, wanted syscall.Errno) bool { return errors.Is(err, wanted) }
+
+// reason is the innermost text of an error from package os, without operation and path.
+func reason(err error) string {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return errno.Error()
+	}
+	return err.Error()
+}

@@ -1,0 +1,129 @@
+package exec
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"pyro.dev/agent/internal/message"
+)
+
+// fallbackPath is used when the command's environment has no PATH.
+const fallbackPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// lookUpProgram finds what execvp(3) would find from within cwd.
+func lookUpProgram(name, cwd string, env []string) (string, *message.StartError) {
+	if name == "" {
+		return "", startError(message.StartNotFound, "the command is empty")
+	}
+	if strings.Contains(name, "/") {
+		path := within(cwd, name)
+		if refused := examineProgram(name, path); refused != nil {
+			return "", refused
+		}
+		return path, nil
+	}
+	var denied *message.StartError
+	for entry := range strings.SplitSeq(searchPath(env), ":") {
+		path := filepath.Join(within(cwd, entry), name)
+		refused := examineProgram(name, path)
+		if refused == nil {
+			return path, nil
+		}
+		if refused.Kind != message.StartNotFound && denied == nil {
+			denied = refused
+		}
+	}
+	if denied != nil {
+		return "", denied
+	}
+	return "", startError(message.StartNotFound, "%s: not found in PATH", name)
+}
+
+func examineProgram(name, path string) *message.StartError {
+	status, err := os.Stat(path)
+	switch {
+	case os.IsNotExist(err) || isErrno(err, unix.ENOTDIR):
+		return startError(message.StartNotFound, "%s: there is no such file", name)
+	case err != nil:
+		return startError(message.StartCannotRun, "%s: %s", name, reason(err))
+	case status.IsDir():
+		return startError(message.StartCannotRun, "%s: is a folder", name)
+	case !status.Mode().IsRegular():
+		return startError(message.StartCannotRun, "%s: is not a regular file", name)
+	case status.Mode().Perm()&0o111 == 0:
+		return startError(message.StartCannotRun, "%s: is not executable", name)
+	}
+	return nil
+}
+
+func within(cwd, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(cwd, path)
+}
+
+func searchPath(env []string) string {
+	for i := len(env) - 1; i >= 0; i-- {
+		if path, isPath := strings.CutPrefix(env[i], "PATH="); isPath {
+			return path
+		}
+	}
+	return fallbackPath
+}
+
+func startError(kind message.StartErrorKind, format string, args ...any) *message.StartError {
+	return &message.StartError{Kind: kind, Message: message.Clip(fmt.Sprintf(format, args...), 4096)}
+}
+
+// examineFolder says why cwd cannot be the working folder.
+func examineFolder(cwd string) *message.StartError {
+	if !filepath.IsAbs(cwd) {
+		return startError(message.StartBadCwd, "the working folder %s is not an absolute path", cwd)
+	}
+	status, err := os.Stat(cwd)
+	switch {
+	case os.IsNotExist(err):
+		return startError(message.StartBadCwd, "the working folder %s does not exist", cwd)
+	case err != nil:
+		return startError(message.StartBadCwd, "the working folder %s: %s", cwd, reason(err))
+	case !status.IsDir():
+		return startError(message.StartBadCwd, "the working folder %s is not a folder", cwd)
+	}
+	return nil
+}
+
+// mayEnter reports whether the account has search permission on every folder on the way to cwd, judged by mode bits.
+func mayEnter(cwd string, who account) bool {
+	if who.uid == 0 {
+		return true
+	}
+	for folder := filepath.Clean(cwd); ; folder = filepath.Dir(folder) {
+		var status unix.Stat_t
+		if unix.Stat(folder, &status) != nil {
+			return false
+		}
+		if !maySearch(status, who) {
+			return false
+		}
+		if folder == "/" {
+			return true
+		}
+	}
+}
+
+func maySearch(status unix.Stat_t, who account) bool {
+	if status.Uid == who.uid {
+		return status.Mode&0o100 != 0
+	}
+	for _, gid := range append([]uint32{who.gid}, who.groups...) {
+		if status.Gid == gid {
+			return status.Mode&0o010 != 0
+		}
+	}
+	return status.Mode&0o001 != 0
+}

@@ -1,0 +1,201 @@
+// Package exec runs commands: it starts them in the right cgroup as the right user, keeps their output in rings and ends
+// whole trees of processes.
+package exec
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"pyro.dev/agent/internal/message"
+	"pyro.dev/agent/internal/reap"
+)
+
+const (
+	// commandsLimit bounds commands that are known, running or not: the engine releases what it has seen end.
+	commandsLimit = 20_000
+	idLimitBytes  = 64
+)
+
+// Registry holds the commands of the sandbox.
+type Registry struct {
+	reaper     *reap.Reaper
+	forker     *forker
+	budget     budget
+	maxRunning int
+	// null is a descriptor of /dev/null from before any user could replace it.
+	null    int
+	running atomic.Int64
+
+	mu       sync.Mutex
+	commands map[string]*Command
+	closed   bool
+}
+
+// NewRegistry takes over all forking.
+func NewRegistry(reaper *reap.Reaper, cgroup message.Cgroup, maxRunning int) (*Registry, error) {
+	null, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: os.DevNull, Err: err}
+	}
+	forker, err := startForker(cgroup)
+	if err != nil {
+		return nil, err
+	}
+	return &Registry{
+		reaper: reaper, forker: forker, maxRunning: maxRunning, null: null, commands: map[string]*Command{},
+	}, nil
+}
+
+// Start begins a command under a new id. That it cannot run is how it ends, not an error here.
+func (r *Registry) Start(id string, request *message.StartCommand) (*Command, error) {
+	if err := validate(id, request); err != nil {
+		return nil, err
+	}
+	command := newCommand(id, r)
+	if err := r.enter(command); err != nil {
+		return nil, err
+	}
+	command.launch(request)
+	close(command.launched)
+	return command, nil
+}
+
+func (r *Registry) enter(command *Command) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.closed:
+		return message.Errorf(message.KindFailed, "the sandbox is shutting down")
+	case r.commands[command.id] != nil:
+		return message.Errorf(message.KindExists, "command %s exists", command.id)
+	case r.running.Load() >= int64(r.maxRunning):
+		return message.Errorf(message.KindLimit, "%d commands are running already", r.maxRunning)
+	case len(r.commands) >= commandsLimit:
+		return message.Errorf(message.KindLimit, "%d commands wait to be released", commandsLimit)
+	}
+	r.commands[command.id] = command
+	r.running.Add(1)
+	r.budget.rings.Add(1)
+	return nil
+}
+
+func (r *Registry) noteEnd() { r.running.Add(-1) }
+
+// Running counts commands that have not ended.
+func (r *Registry) Running() int { return int(r.running.Load()) }
+
+// Find returns a known command, once it is launched.
+func (r *Registry) Find(id string) (*Command, error) {
+	r.mu.Lock()
+	command := r.commands[id]
+	r.mu.Unlock()
+	if command != nil {
+		<-command.launched
+		return command, nil
+	}
+	return nil, message.Errorf(message.KindNotFound, "there is no command %s", message.Clip(id, idLimitBytes))
+}
+
+// Release forgets a command whose main process ended, and its output.
+func (r *Registry) Release(id string) error {
+	command, err := r.Find(id)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-command.ended:
+	default:
+		return message.Errorf(message.KindInvalid, "command %s is running", id)
+	}
+	r.mu.Lock()
+	known := r.commands[id] == command
+	delete(r.commands, id)
+	r.mu.Unlock()
+	if known {
+		r.budget.rings.Add(-1)
+		command.ring.drop()
+	}
+	return nil
+}
+
+// List describes all commands in the order of their start.
+func (r *Registry) List() message.CommandListing {
+	r.mu.Lock()
+	commands := make([]*Command, 0, len(r.commands))
+	for _, command := range r.commands {
+		commands = append(commands, command)
+	}
+	r.mu.Unlock()
+	slices.SortFunc(commands, func(a, b *Command) int { return cmp.Or(a.started.Compare(b.started), cmp.Compare(a.id, b.id)) })
+	listing := message.CommandListing{Commands: make([]message.CommandEntry, 0, len(commands))}
+	for _, command := range commands {
+		exit := command.Exit()
+		cursor, _, _ := command.ring.progress()
+		listing.Commands = append(listing.Commands, message.CommandEntry{
+			ID: command.id, Running: exit == nil, Exit: exit, Cursor: cursor,
+		})
+	}
+	return listing
+}
+
+// Close refuses further starts and returns the commands that are known.
+func (r *Registry) Close() []*Command {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
+	commands := make([]*Command, 0, len(r.commands))
+	for _, command := range r.commands {
+		commands = append(commands, command)
+	}
+	return commands
+}
+
+// SignalAll is for agents that are not PID 1 and so must not signal everything there is.
+func (r *Registry) SignalAll(grace time.Duration) {
+	var all sync.WaitGroup
+	for _, command := range r.Close() {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			<-command.launched
+			terminate(command, grace)
+		}()
+	}
+	all.Wait()
+}
+
+func validate(id string, request *message.StartCommand) error {
+	if id == "" || len(id) > idLimitBytes || strings.ContainsAny(id, "/\x00=") {
+		return message.Errorf(message.KindInvalid, "%q is no command id", message.Clip(id, idLimitBytes))
+	}
+	if (len(request.Argv) > 0) == (request.Shell != nil) {
+		return message.Errorf(message.KindInvalid, "exactly one of argv and shell is wanted")
+	}
+	if request.TimeoutMs != nil && *request.TimeoutMs <= 0 {
+		return message.Errorf(message.KindInvalid, "timeoutMs must be positive")
+	}
+	texts := append(slices.Clone(request.Argv), request.Cwd)
+	texts = append(texts, request.Env...)
+	if request.Shell != nil {
+		texts = append(texts, *request.Shell)
+	}
+	for _, text := range texts {
+		if strings.IndexByte(text, 0) >= 0 {
+			return message.Errorf(message.KindInvalid, "argv, cwd and env cannot hold NUL: %s", fmt.Sprintf("%.60q", text))
+		}
+	}
+	for _, entry := range request.Env {
+		if strings.IndexByte(entry, '=') < 1 {
+			return message.Errorf(message.KindInvalid, "env holds NAME=value only, not %s", fmt.Sprintf("%.60q", entry))
+		}
+	}
+	return nil
+}

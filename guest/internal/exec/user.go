@@ -1,0 +1,204 @@
+package exec
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"pyro.dev/agent/internal/message"
+)
+
+const (
+	// accountsLimitBytes bounds /etc/passwd and /etc/group, which belong to whoever is root inside.
+	accountsLimitBytes = 4 << 20
+	// groupsLimit is what setgroups(2) takes.
+	groupsLimit = 65536
+	maxID       = 1<<32 - 2
+)
+
+// account is who a command runs as.
+type account struct {
+	name   string
+	uid    uint32
+	gid    uint32
+	groups []uint32
+	home   string
+}
+
+// lookUpAccount understands `NAME`, `UID`, either followed by `:GROUP` or `:GID`; nil is root.
+func lookUpAccount(wanted *string) (account, *message.StartError) {
+	text := "0"
+	if wanted != nil && *wanted != "" {
+		text = *wanted
+	}
+	passwd, err := readAccounts("/etc/passwd")
+	if err != nil {
+		return account{}, badUser("cannot read /etc/passwd: %s", err)
+	}
+	groups, err := readAccounts("/etc/group")
+	if err != nil {
+		return account{}, badUser("cannot read /etc/group: %s", err)
+	}
+	return findAccount(text, passwd, groups)
+}
+
+func findAccount(text string, passwd, groups []byte) (account, *message.StartError) {
+	user, group, hasGroup := strings.Cut(text, ":")
+	found, ok := findUser(user, passwd)
+	if !ok {
+		return account{}, badUser("there is no user %q in /etc/passwd", user)
+	}
+	if hasGroup {
+		gid, ok := findGroup(group, groups)
+		if !ok {
+			return account{}, badUser("there is no group %q in /etc/group", group)
+		}
+		found.gid = gid
+		found.groups = []uint32{gid}
+		return found, nil
+	}
+	found.groups = supplementary(found, groups)
+	return found, nil
+}
+
+func badUser(format string, args ...any) *message.StartError {
+	return &message.StartError{Kind: message.StartBadUser, Message: message.Clip(fmt.Sprintf(format, args...), 1024)}
+}
+
+// findUser: a name goes before a number, as in useradd's own order; an unknown number is a user without a home.
+func findUser(wanted string, passwd []byte) (account, bool) {
+	id, isID := parseID(wanted)
+	var byID account
+	hasID := false
+	for line := range bytes.Lines(passwd) {
+		entry, ok := parseUser(line)
+		if !ok {
+			continue
+		}
+		if entry.name == wanted {
+			return entry, true
+		}
+		if isID && !hasID && entry.uid == id {
+			byID, hasID = entry, true
+		}
+	}
+	switch {
+	case hasID:
+		return byID, true
+	case isID && id == 0:
+		return account{name: "root", home: "/root"}, true
+	case isID:
+		return account{name: wanted, uid: id, home: "/"}, true
+	case wanted == "root":
+		return account{name: "root", home: "/root"}, true
+	}
+	return account{}, false
+}
+
+// parseUser understands `name:password:uid:gid:gecos:home:shell`.
+func parseUser(line []byte) (account, bool) {
+	fields := strings.Split(strings.TrimRight(string(line), "\n"), ":")
+	if len(fields) < 6 || fields[0] == "" || strings.HasPrefix(fields[0], "#") {
+		return account{}, false
+	}
+	uid, uidOk := parseID(fields[2])
+	gid, gidOk := parseID(fields[3])
+	if !uidOk || !gidOk || strings.IndexByte(fields[0], 0) >= 0 || strings.IndexByte(fields[5], 0) >= 0 {
+		return account{}, false
+	}
+	home := fields[5]
+	if home == "" {
+		home = "/"
+	}
+	return account{name: fields[0], uid: uid, gid: gid, home: home}, true
+}
+
+// eachGroup calls with the fields of `name:password:gid:member,member`.
+func eachGroup(groups []byte, visit func(name string, gid uint32, members string) (goOn bool)) {
+	for line := range bytes.Lines(groups) {
+		fields := strings.Split(strings.TrimRight(string(line), "\n"), ":")
+		if len(fields) < 3 || fields[0] == "" {
+			continue
+		}
+		gid, ok := parseID(fields[2])
+		if !ok {
+			continue
+		}
+		members := ""
+		if len(fields) > 3 {
+			members = fields[3]
+		}
+		if !visit(fields[0], gid, members) {
+			return
+		}
+	}
+}
+
+func findGroup(wanted string, groups []byte) (uint32, bool) {
+	found, isFound := uint32(0), false
+	eachGroup(groups, func(name string, gid uint32, _ string) bool {
+		if name == wanted {
+			found, isFound = gid, true
+		}
+		return !isFound
+	})
+	if isFound {
+		return found, true
+	}
+	return parseID(wanted)
+}
+
+func supplementary(a account, groups []byte) []uint32 {
+	list := []uint32{a.gid}
+	seen := map[uint32]bool{a.gid: true}
+	eachGroup(groups, func(_ string, gid uint32, members string) bool {
+		for member := range strings.SplitSeq(members, ",") {
+			if member == a.name && !seen[gid] {
+				seen[gid] = true
+				list = append(list, gid)
+			}
+		}
+		return len(list) < groupsLimit
+	})
+	return list
+}
+
+func parseID(text string) (uint32, bool) {
+	if text == "" || text[0] < '0' || text[0] > '9' {
+		return 0, false
+	}
+	id, err := strconv.ParseUint(text, 10, 32)
+	return uint32(id), err == nil && id <= maxID
+}
+
+// readAccounts reads a regular file of bounded size; one that is missing is empty.
+func readAccounts(path string) ([]byte, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if os.IsNotExist(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	status, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !status.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	}
+	if status.Size() > accountsLimitBytes {
+		return nil, fmt.Errorf("%s is larger than %d bytes", path, accountsLimitBytes)
+	}
+	content := make([]byte, status.Size())
+	n, err := file.ReadAt(content, 0)
+	if n < len(content) && err != nil {
+		return content[:n], nil
+	}
+	return content, nil
+}
