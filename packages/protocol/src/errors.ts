@@ -56,6 +56,7 @@ export const ERRORS = {
   'environment.invalid': kind(422, EXIT.usage, false, 'the imported root filesystem or image cannot be used'),
   'command.not-found': kind(404, EXIT.notFound, false, 'no command has this id since the last reset'),
   'command.interrupted': kind(409, EXIT.conflict, false, 'the command ended because its sandbox did'),
+  'command.failed': kind(422, EXIT.other, false, 'with `check`, the command did not end with 0'),
   'path.not-found': kind(404, EXIT.notFound, false, 'the path does not exist'),
   'path.exists': kind(409, EXIT.conflict, false, 'the path exists already'),
   'path.outside-root': kind(400, EXIT.usage, false, 'the path leaves the root it must stay below'),
@@ -66,6 +67,7 @@ export const ERRORS = {
     'the path is not a regular file, or not a directory where one is needed',
   ),
   'path.unreadable': kind(403, EXIT.other, false, 'the path cannot be read'),
+  'path.unwritable': kind(403, EXIT.other, false, 'the path on the host cannot be written'),
   'path.text-mismatch': kind(
     409,
     EXIT.conflict,

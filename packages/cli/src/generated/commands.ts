@@ -1,8 +1,9 @@
 // Generated from packages/protocol by `npm run generate`. Do not edit.
 import type { CliFacet } from '@pyro/protocol'
+import type { CommandId } from './modules.ts'
 
 export interface CommandEntry extends CliFacet {
-  readonly id: string
+  readonly id: CommandId
   readonly summary: string
   readonly description?: string
 }

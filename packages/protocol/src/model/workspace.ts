@@ -77,6 +77,7 @@ export const createdWorkspace = workspaceRecord.extend({
   created: z.boolean(),
   durationMs: durationMs,
 })
+export type CreatedWorkspace = z.infer<typeof createdWorkspace>
 
 export const snapshotRecord = z.object({
   name: z.string(),

@@ -99,12 +99,30 @@ export class Client {
   }
 
   /** A unary operation. */
-  async call<Id extends OperationId>(operation: Id, input: InputOf<Id>, options: CallOptions = {}): Promise<ResultOf<Id>> {
+  async call<Id extends OperationId>(
+    operation: Id,
+    input: InputOf<Id>,
+    options: CallOptions = {},
+  ): Promise<ResultOf<Id>> {
     const head = { operation, input: input as Record<string, unknown>, requestId: newRequestId() }
     const result = await this.cancellable(head, options.signal, (signal) =>
       this.reconnecting(() => this.wire.unary(head, signal), signal),
     )
     return result as ResultOf<Id>
+  }
+
+  /** A unary operation, tried once: neither started nor repeated. */
+  async once<Id extends OperationId>(
+    operation: Id,
+    input: InputOf<Id>,
+    options: CallOptions = {},
+  ): Promise<ResultOf<Id>> {
+    const head = { operation, input: input as Record<string, unknown>, requestId: newRequestId() }
+    try {
+      return (await this.wire.unary(head, options.signal)) as ResultOf<Id>
+    } catch (error) {
+      throw error instanceof EngineGone ? unreachable(this.socket, error) : error
+    }
   }
 
   /** A streaming operation that may be started over when the engine is lost. */
@@ -137,7 +155,10 @@ export class Client {
       try {
         return await attempt()
       } catch (error) {
-        if ((error as NodeJS.ErrnoException).code === 'EACCES' && (error as NodeJS.ErrnoException).syscall === 'connect') {
+        if (
+          (error as NodeJS.ErrnoException).code === 'EACCES' &&
+          (error as NodeJS.ErrnoException).syscall === 'connect'
+        ) {
           throw await socketForbidden()
         }
         if (!(error instanceof EngineGone) || signal?.aborted === true) throw error
@@ -145,7 +166,8 @@ export class Client {
         if (now > seen) [lostAt, attempts, seen] = [null, 0, now]
         lostAt ??= Date.now()
         attempts++
-        if (Date.now() - lostAt > RECONNECT_DEADLINE_MS || attempts > RECONNECT_ATTEMPTS) throw unreachable(this.socket, error)
+        if (Date.now() - lostAt > RECONNECT_DEADLINE_MS || attempts > RECONNECT_ATTEMPTS)
+          throw unreachable(this.socket, error)
         // A first refusal usually means that no engine was started yet: no pause then.
         if (attempts > 1) await sleep(RECONNECT_PAUSE_MS * attempts)
         await this.ensureEngine(signal)

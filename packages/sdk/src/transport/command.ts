@@ -47,7 +47,12 @@ class CommandStream<Operation extends 'workspace.exec' | 'run'> {
     const result = await this.#client.cancellable(
       this.#head,
       this.#call.signal,
-      (signal) => this.#client.reconnecting(() => this.#attempt(signal), signal, () => this.#cursor),
+      (signal) =>
+        this.#client.reconnecting(
+          () => this.#attempt(signal),
+          signal,
+          () => this.#cursor,
+        ),
       (ended) => this.#cancel(ended),
     )
     return result as ResultOf<Operation>
@@ -151,8 +156,6 @@ class CommandStream<Operation extends 'workspace.exec' | 'run'> {
     return this.#call.upload?.stdin === undefined || this.#sender?.stdinDone !== false
   }
 }
-
-
 
 const interrupted = (result: CommandResult): PyroError =>
   new PyroError(

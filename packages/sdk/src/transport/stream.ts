@@ -1,6 +1,15 @@
 import type { ClientRequest, IncomingMessage } from 'node:http'
 import { FRAME, FrameDecoder, FRAMES_CONTENT_TYPE, isPyroError, PyroError, type Frame } from '@pyro/protocol/client'
-import { chunksOf, EngineGone, errorOf, readBody, responseOf, resultOf, type RequestHead, type Wire } from './exchange.ts'
+import {
+  chunksOf,
+  EngineGone,
+  errorOf,
+  readBody,
+  responseOf,
+  resultOf,
+  type RequestHead,
+  type Wire,
+} from './exchange.ts'
 import { FrameSender, type Upload } from './upload.ts'
 
 /** What a caller does with the frames of a stream; a promise that is returned holds the stream back. */
@@ -23,7 +32,10 @@ export interface StreamAttempt {
 
 /** One attempt at a streaming call: resolves with the result, rejects with a PyroError or, when the engine died, EngineGone. */
 export const attemptStream = async (wire: Wire, attempt: StreamAttempt): Promise<unknown> => {
-  const { request, rest } = wire.open({ ...attempt.head, headers: { ...attempt.head.headers, accept: FRAMES_CONTENT_TYPE } })
+  const { request, rest } = wire.open({
+    ...attempt.head,
+    headers: { ...attempt.head.headers, accept: FRAMES_CONTENT_TYPE },
+  })
   const destroy = (): void => void request.destroy()
   attempt.signal?.addEventListener('abort', destroy, { once: true })
   const sender = new FrameSender(request)

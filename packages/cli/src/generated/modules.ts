@@ -1,0 +1,47 @@
+// Generated from packages/protocol by `npm run generate`. Do not edit.
+import type { CommandModule } from '../commands/command.ts'
+
+/** The module that runs a command, loaded when it is needed. */
+export const MODULES = {
+  'workspace.create': () => import('../commands/workspace/create.ts'),
+  'workspace.list': () => import('../commands/workspace/list.ts'),
+  'workspace.status': () => import('../commands/workspace/status.ts'),
+  'workspace.update': () => import('../commands/workspace/update.ts'),
+  'workspace.delete': () => import('../commands/workspace/delete.ts'),
+  'workspace.stop': () => import('../commands/workspace/stop.ts'),
+  'workspace.start': () => import('../commands/workspace/start.ts'),
+  'workspace.exec': () => import('../commands/workspace/exec.ts'),
+  'workspace.command.list': () => import('../commands/command/list.ts'),
+  'workspace.command.wait': () => import('../commands/command/wait.ts'),
+  'workspace.command.kill': () => import('../commands/command/kill.ts'),
+  'workspace.logs': () => import('../commands/workspace/logs.ts'),
+  'workspace.snapshot.create': () => import('../commands/snapshot/create.ts'),
+  'workspace.snapshot.list': () => import('../commands/snapshot/list.ts'),
+  'workspace.snapshot.inspect': () => import('../commands/snapshot/inspect.ts'),
+  'workspace.snapshot.delete': () => import('../commands/snapshot/delete.ts'),
+  'workspace.reset': () => import('../commands/workspace/reset.ts'),
+  'workspace.diff': () => import('../commands/workspace/diff.ts'),
+  'workspace.sync.push': () => import('../commands/sync/push.ts'),
+  'workspace.export': () => import('../commands/workspace/export.ts'),
+  'workspace.file.read': () => import('../commands/file/read.ts'),
+  'workspace.file.write': () => import('../commands/file/write.ts'),
+  run: () => import('../commands/run.ts'),
+  'environment.list': () => import('../commands/environment/list.ts'),
+  'environment.pull': () => import('../commands/environment/pull.ts'),
+  'environment.import': () => import('../commands/environment/import.ts'),
+  'environment.inspect': () => import('../commands/environment/inspect.ts'),
+  'environment.remove': () => import('../commands/environment/remove.ts'),
+  'environment.prune': () => import('../commands/environment/prune.ts'),
+  doctor: () => import('../commands/doctor.ts'),
+  'daemon.start': () => import('../commands/daemon/start.ts'),
+  'daemon.stop': () => import('../commands/daemon/stop.ts'),
+  'daemon.restart': () => import('../commands/daemon/restart.ts'),
+  'daemon.status': () => import('../commands/daemon/status.ts'),
+  'daemon.logs': () => import('../commands/daemon/logs.ts'),
+  'mcp.serve': () => import('../commands/mcp/serve.ts'),
+  'mcp.install': () => import('../commands/mcp/install.ts'),
+  completion: () => import('../commands/completion.ts'),
+  version: () => import('../commands/version.ts'),
+} satisfies Record<string, () => Promise<CommandModule>>
+
+export type CommandId = keyof typeof MODULES

@@ -1,0 +1,73 @@
+import { accessSync, constants, readdirSync, type Dirent } from 'node:fs'
+import { LIMITS, PyroError } from '@pyro/protocol/client'
+import { joinBytes, shownPath, systemPath, type BytePath } from './path-bytes.ts'
+import type { PackSource } from './tar/pack.ts'
+
+export interface Skipped {
+  readonly path: string
+  readonly reason: string
+}
+
+/**
+ * Every entry below a folder, parents first, listed before anything is sent: what cannot be read or packed is an error now.
+ *
+ * @throws PyroError `path.unreadable`, `archive.unsafe-entry` for devices and pipes, `archive.too-large`
+ */
+export const listTree = (root: BytePath, skipped: (entry: Skipped) => void): PackSource[] => {
+  const entries: PackSource[] = []
+  // Root can read everything; others find out now rather than in the middle of the archive.
+  const mayBeUnreadable = process.getuid?.() !== 0
+  const folders: PackSource[] = [{ source: root, path: '' as BytePath }]
+  for (let folder = folders.pop(); folder !== undefined; folder = folders.pop()) {
+    for (const dirent of readFolder(folder.source)) {
+      const entry = { source: joinBytes(folder.source, dirent.name), path: joinBytes(folder.path, dirent.name) }
+      if (dirent.isDirectory()) folders.push(entry)
+      else if (dirent.isSocket()) {
+        skipped({ path: shownPath(entry.path), reason: 'a socket lives with its process' })
+        continue
+      } else if (!dirent.isFile() && !dirent.isSymbolicLink()) throw special(entry.path, dirent)
+      else if (mayBeUnreadable && dirent.isFile()) checkReadable(entry.source)
+      entries.push(entry)
+      if (entries.length > LIMITS.archiveEntries) throw tooMany()
+    }
+  }
+  return entries
+}
+
+const readFolder = (folder: BytePath): Dirent[] => {
+  try {
+    return readdirSync(systemPath(folder), { withFileTypes: true, encoding: 'latin1' })
+  } catch (error) {
+    throw unreadable(folder, error)
+  }
+}
+
+const checkReadable = (path: BytePath): void => {
+  try {
+    accessSync(systemPath(path), constants.R_OK)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw unreadable(path, error)
+  }
+}
+
+const unreadable = (path: BytePath, cause: unknown): PyroError => {
+  const code = String((cause as NodeJS.ErrnoException).code)
+  return new PyroError('path.unreadable', `${shownPath(path)} cannot be read (${code}); nothing was changed`, {
+    hint: 'leave it out, or make it readable',
+    data: { path: shownPath(path) },
+    cause,
+  })
+}
+
+const special = (path: BytePath, dirent: Dirent): PyroError =>
+  new PyroError(
+    'archive.unsafe-entry',
+    `${shownPath(path)} is a ${dirent.isFIFO() ? 'named pipe' : 'device'}, which no archive may hold; nothing was changed`,
+    { hint: 'leave it out, or use --seed-git', data: { path: shownPath(path) } },
+  )
+
+const tooMany = (): PyroError =>
+  new PyroError('archive.too-large', `more than ${LIMITS.archiveEntries} entries; nothing was changed`, {
+    hint: 'leave out what is not needed, e.g. with --seed-git',
+    data: { limitEntries: LIMITS.archiveEntries },
+  })
