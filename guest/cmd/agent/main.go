@@ -9,11 +9,15 @@ import (
 	"strings"
 
 	"pyro.dev/agent/internal/boot"
+	"pyro.dev/agent/internal/monitor"
+	"pyro.dev/agent/internal/volumes"
 )
 
 // roles maps the first argument to the Main of its package: arguments after the role in, exit code out.
 var roles = map[string]func(args []string) int{
-	"init": boot.Main,
+	"init":    boot.Main,
+	"monitor": monitor.Main,
+	"volumes": volumes.Main,
 }
 
 const exitUsage = 2
