@@ -1,4 +1,4 @@
-import { fixture, isOwnCode, isTest, matchLines, matchText, type Rule } from '../sources.ts'
+import { fixture, isOwnCode, isTest, matchLines, matchText, type Rule, type SourceFile } from '../sources.ts'
 
 const DRIVER_ID = `['"](?:firecracker|qemu|runsc|runc|incus|fake)['"]`
 
@@ -7,7 +7,7 @@ const DANGEROUS_FOLDERS = new Set(['process', 'disk', 'drivers', 'environment', 
 
 export const codeRules: readonly Rule[] = [
   {
-    name: 'no error is swallowed by an empty catch',
+    name: 'no error is swallowed: no empty catch, and a rejection is ignored only with its reason beside it',
     check: (files) =>
       files
         .filter(({ path }) => isOwnCode(path) && !path.endsWith('.go'))
@@ -18,7 +18,7 @@ export const codeRules: readonly Rule[] = [
             // A statement `promise.catch(() => undefined)` only says that somebody else awaits the promise: that one is fine.
             /(?:[)\]]|\b(?:await|return|void)\b[^\n]*|=[^\n]*)\.catch\(\s*(?:\([^)]*\)|\w+)\s*=>\s*(?:\{\s*\}|undefined|null|void 0)\s*,?\s*\)/,
             'swallowed rejection',
-          ),
+          ).filter(({ line }) => !hasComment(file, line)),
         ]),
     caught: [
       fixture('packages/engine/src/a.ts', 'try { f() } catch {}'),
@@ -30,6 +30,7 @@ export const codeRules: readonly Rule[] = [
     ],
     allowed: [
       fixture('packages/engine/src/a.ts', '  this.ready.catch(() => undefined)'),
+      fixture('packages/engine/src/a.ts', '  // Its owner reports it.\n  await this.ready.catch(() => undefined)'),
       fixture(
         'packages/engine/src/a.ts',
         "try { f() } catch (error) {\n  if (errnoOf(error) !== 'ENOENT') throw error\n}",
@@ -108,6 +109,13 @@ export const codeRules: readonly Rule[] = [
     allowed: [fixture('packages/engine/src/a.ts', 'const todoList = []')],
   },
 ]
+
+/** A comment on the line, or right above it. */
+function hasComment(file: SourceFile, line: number | null): boolean {
+  const lines = file.text.split('\n')
+  const at = (line ?? 1) - 1
+  return /\/\/ \S/.test(lines[at] ?? '') || /^\s*(?:\/\/ \S|\*\/)/.test(lines[at - 1] ?? '')
+}
 
 function isCarefulFolder(path: string): boolean {
   const folder = /^packages\/engine\/src\/([^/]+)\//.exec(path)?.[1]
