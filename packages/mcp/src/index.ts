@@ -1,1 +1,2 @@
 export { INSTRUCTIONS, toolDefinitions, type ToolDefinition } from './tool-list.ts'
+export { serve, type ServeOptions, type Serving } from './serve.ts'

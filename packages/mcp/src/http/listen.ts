@@ -1,0 +1,94 @@
+import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { LIMITS, type McpProfile } from '@pyro/protocol'
+import {
+  createMcpHandler,
+  hostHeaderValidationResponse,
+  isLegacyRequest,
+  localhostAllowedHostnames,
+  localhostAllowedOrigins,
+  originValidationResponse,
+} from '@modelcontextprotocol/server'
+import { createServer } from '../server.ts'
+import type { Serving } from '../serve.ts'
+import type { ServerContext } from '../tool.ts'
+import { readBody, sendResponse, webRequest } from './bridge.ts'
+import { Sessions } from './sessions.ts'
+import { authorized, tokenOf } from './token.ts'
+
+const ADDRESS = '127.0.0.1'
+const PATH = '/mcp'
+/** A text of 4 MiB doubles when every character is escaped. */
+const BODY_LIMIT_BYTES = 2 * LIMITS.requestBytes
+const HEADERS_LIMIT_MS = 10_000
+const REQUEST_LIMIT_MS = 60_000
+
+interface ListenOptions {
+  readonly port: number
+  readonly tokenFile: string | undefined
+  readonly home: string
+  readonly profile: McpProfile
+  readonly shared: ServerContext
+}
+
+/** Listens on 127.0.0.1 alone; every request needs the token, and Host and Origin of this machine. */
+export const listen = async ({ port, profile, shared, ...options }: ListenOptions): Promise<Serving> => {
+  const tokenFile = options.tokenFile ?? join(options.home, 'mcp-token')
+  const token = await tokenOf(tokenFile)
+  const report = (error: Error): void => void process.stderr.write(`pyro mcp: ${error.message}\n`)
+  const modern = createMcpHandler(() => createServer({ profile, shared, closeCancels: true }), {
+    legacy: 'reject',
+    onerror: report,
+    maxRequestBodySize: BODY_LIMIT_BYTES,
+  })
+  const sessions = new Sessions(() => createServer({ profile, shared, closeCancels: false }))
+
+  const answer = async (request: Request): Promise<Response> =>
+    hostHeaderValidationResponse(request, localhostAllowedHostnames()) ??
+    originValidationResponse(request, localhostAllowedOrigins()) ??
+    ((await isLegacyRequest(request, undefined, { maxRequestBodySize: BODY_LIMIT_BYTES }))
+      ? sessions.handle(request)
+      : modern.fetch(request))
+
+  const handle = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    const refuse = (status: number, headers: Record<string, string> = {}): void => {
+      response.writeHead(status, { connection: 'close', ...headers }).end()
+    }
+    if (!authorized(request.headers.authorization, token)) return refuse(401, { 'www-authenticate': 'Bearer' })
+    if (new URL(request.url ?? '/', `http://${ADDRESS}`).pathname !== PATH) return refuse(404)
+    const body = await readBody(request, BODY_LIMIT_BYTES)
+    if (body === null) return refuse(413)
+    const closed = new AbortController()
+    response.once('close', () => closed.abort())
+    await sendResponse(await answer(webRequest(request, body, closed.signal)), response)
+  }
+
+  const server = createHttpServer((request, response) => {
+    handle(request, response).catch((error: unknown) => {
+      if (!response.destroyed) report(error instanceof Error ? error : new Error(String(error)))
+      response.destroy()
+    })
+  })
+  server.headersTimeout = HEADERS_LIMIT_MS
+  server.requestTimeout = REQUEST_LIMIT_MS
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(port, ADDRESS, resolve)
+  })
+  const closed = Promise.withResolvers<void>()
+  server.once('close', () => closed.resolve())
+  const { port: bound } = server.address() as AddressInfo
+  return {
+    url: `http://${ADDRESS}:${bound}${PATH}`,
+    tokenFile,
+    closed: closed.promise,
+    close: async () => {
+      await Promise.all([modern.close(), sessions.close()])
+      server.close()
+      server.closeAllConnections()
+      shared.pyro.close()
+      await closed.promise
+    },
+  }
+}
