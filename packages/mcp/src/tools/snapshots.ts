@@ -64,7 +64,7 @@ const runningNames = (running: readonly { readonly command: string }[]): string 
 /** Null when it takes too long to say. */
 const differingFiles = async (workspace: Workspace, { signal }: CallContext): Promise<number | null> => {
   const diff = await outcomeWithin(workspace.diff({ patch: false, signal }), COUNT_LIMIT_MS)
-  return diff === null ? null : changedPaths(diff.value)
+  return diff === null ? null : changedPaths(diff.value.result)
 }
 
 export const changedPaths = ({ totals }: DiffResult): number =>

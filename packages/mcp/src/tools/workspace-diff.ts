@@ -23,20 +23,24 @@ export const workspaceDiff: ToolOf<'workspace.diff'> = {
     // The place is checked before the work is done.
     await using target = output === undefined ? null : await context.host.writable(output)
     const patch = output !== undefined || format !== 'stat'
-    const diff = await workspace.diff({ ...definedOnly(options), patch, signal: context.signal })
+    const { result: diff, patch: bytes } = await workspace.diff({
+      ...definedOnly(options),
+      patch,
+      signal: context.signal,
+    })
     const budget = outputBudget(maxBytes)
     const summary = summaryLines(diff)
-    const { patchBytesRaw, patch: _text, patchBase64: _base64, ...data } = diff
+    const { patch: _text, patchBase64: _base64, ...data } = diff
     if (target !== null) {
-      await writePatchFile(target, patchBytesRaw)
+      await writePatchFile(target, bytes)
       return {
-        text: lines(`wrote ${oneLine(target.shown)} · ${size(patchBytesRaw.byteLength)}`, ...summary),
+        text: lines(`wrote ${oneLine(target.shown)} · ${size(bytes.byteLength)}`, ...summary),
         structured: { ...data, output: target.shown },
       }
     }
     const call = (more: Record<string, unknown>): string =>
       callText('workspace_diff', { workspace: reference, ...definedOnly(options), ...more })
-    const body = format === 'stat' ? statText(diff.entries, budget, call) : patchText(diff, patchBytesRaw, budget, call)
+    const body = format === 'stat' ? statText(diff.entries, budget, call) : patchText(diff, bytes, budget, call)
     return { text: lines(...summary, body), structured: { ...data, shown: body } }
   },
 }
