@@ -36,6 +36,7 @@ export class AgentLink implements Sessions, AsyncDisposable {
   #lastFault: PyroError | null = null
   #faults = 0
   #closed = false
+  #sessionEnded: (() => void) | null = null
 
   private constructor(options: AgentLinkOptions) {
     this.#options = options
@@ -95,6 +96,11 @@ export class AgentLink implements Sessions, AsyncDisposable {
     })
   }
 
+  /** The agent may be gone for good, or dial again. */
+  onSessionEnd(listener: () => void): void {
+    this.#sessionEnded = listener
+  }
+
   /** Calls under way and to come fail; the socket goes. The sandbox is not told. */
   async close(): Promise<void> {
     if (this.#closed) return
@@ -148,6 +154,7 @@ export class AgentLink implements Sessions, AsyncDisposable {
       if (session.hostile) this.#note(reason)
       else this.#faults = 0
       if (this.#session === session) this.#session = null
+      this.#sessionEnded?.()
     })
   }
 

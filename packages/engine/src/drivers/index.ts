@@ -1,0 +1,35 @@
+import { PyroError } from '@pyro/protocol'
+import type { DiskStore } from '../disk/disk-store.ts'
+import type { Driver } from '../driver/driver.ts'
+import type { EngineConfig } from '../lib/config.ts'
+import { MonitoredDriver } from './monitored/monitored-driver.ts'
+import { runcTechnology } from './oci/runc.ts'
+import { runscTechnology } from './oci/runsc.ts'
+
+/** The drivers of one engine. This file is the only place that names them. */
+export interface DriverSet {
+  /** All that this build has, the strongest isolation first. */
+  readonly all: readonly Driver[]
+  /** Those that `--driver auto` may take, in this order: never one that shares the host's kernel, never an emulated one. */
+  readonly automatic: readonly Driver[]
+  /** `driver.unavailable` when there is none of this name. */
+  get(id: string): Driver
+}
+
+export function createDrivers(config: EngineConfig, disks: DiskStore, agentBinary: string): DriverSet {
+  const options = { config, disks, agentBinary }
+  const runsc = new MonitoredDriver(runscTechnology(), options)
+  const runc = new MonitoredDriver(runcTechnology(), options)
+  const all: readonly Driver[] = [runsc, runc]
+  return {
+    all,
+    automatic: [runsc],
+    get(id) {
+      const driver = all.find((candidate) => candidate.id === id)
+      if (driver !== undefined) return driver
+      throw new PyroError('driver.unavailable', `there is no driver ${id} here`, {
+        hint: `drivers: ${all.map((candidate) => candidate.id).join(', ')}`,
+      })
+    },
+  }
+}

@@ -1,0 +1,120 @@
+import { spawn } from 'node:child_process'
+import { watch, type FSWatcher } from 'node:fs'
+import { readFile, writeFile } from 'node:fs/promises'
+import { basename } from 'node:path'
+import { PyroError } from '@pyro/protocol'
+import {
+  monitorExit,
+  monitorStatus,
+  type MonitorExit,
+  type MonitorSpec,
+  type MonitorStatus,
+} from '@pyro/protocol/guest'
+import type { z } from 'zod'
+import { abortable, settleLater } from '../../lib/wait.ts'
+import { errnoOf, listProcesses, processStat, signalProcess, type ProcessIdentity } from '../../process/identity.ts'
+import type { SandboxPaths } from './sandbox-paths.ts'
+
+/** What a runtime gets to see of our environment. */
+const RUNTIME_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+
+export type RunningStatus = Extract<MonitorStatus, { state: 'running' }>
+
+/** Starts the monitor in a session of its own; it outlives this process. Its pid. */
+export async function startMonitor(agentBinary: string, paths: SandboxPaths, spec: MonitorSpec): Promise<number> {
+  await writeFile(paths.monitorSpec, JSON.stringify(spec), { mode: 0o600 })
+  const child = spawn(agentBinary, ['monitor', paths.monitorSpec], {
+    cwd: '/',
+    detached: true,
+    stdio: 'ignore',
+    env: { PATH: process.env['PATH'] ?? RUNTIME_PATH },
+  })
+  const { promise, resolve, reject } = settleLater<number>()
+  child.once('error', (error) => {
+    reject(new PyroError('workspace.start-failed', `the monitor ${agentBinary} did not start`, { cause: error }))
+  })
+  child.once('spawn', () => resolve(child.pid ?? 0))
+  child.unref()
+  return promise
+}
+
+/** Looks at the sandbox's folder and tells when a file of a name appears in it. */
+export class FolderWatch implements Disposable {
+  readonly #watcher: FSWatcher
+  readonly #listeners = new Map<string, () => void>()
+
+  constructor(folder: string) {
+    this.#watcher = watch(folder, { persistent: false }, (_event, name) => {
+      if (name !== null) this.#listeners.get(name)?.()
+    })
+    // The folder goes with the sandbox; there is nothing more to tell then.
+    this.#watcher.on('error', () => this.#watcher.close())
+  }
+
+  on(path: string, listener: () => void): void {
+    this.#listeners.set(basename(path), listener)
+  }
+
+  [Symbol.dispose](): void {
+    this.#listeners.clear()
+    this.#watcher.close()
+  }
+}
+
+/** Waits for the monitor's word that the sandbox runs. A failed start rejects with `workspace.start-failed`. */
+export async function waitForStatus(
+  paths: SandboxPaths,
+  watcher: FolderWatch,
+  signal: AbortSignal,
+): Promise<RunningStatus> {
+  const seen = settleLater<RunningStatus>()
+  const look = (): void => {
+    readStatus(paths).then((status) => {
+      if (status === null) return
+      if (status.state === 'running') seen.resolve(status)
+      else seen.reject(new PyroError('workspace.start-failed', `the sandbox did not start: ${status.stage}: ${status.message}`))
+    }, seen.reject)
+  }
+  watcher.on(paths.status, look)
+  look()
+  return abortable(seen.promise, signal)
+}
+
+export const readStatus = (paths: SandboxPaths): Promise<MonitorStatus | null> =>
+  readIfWritten(paths.status, monitorStatus)
+
+export const readExit = (paths: SandboxPaths): Promise<MonitorExit | null> => readIfWritten(paths.exit, monitorExit)
+
+/** The monitor renames its files into place: what is there is whole. */
+async function readIfWritten<T>(path: string, schema: z.ZodType<T>): Promise<T | null> {
+  try {
+    return schema.parse(JSON.parse(await readFile(path, 'utf8')))
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return null
+    throw error
+  }
+}
+
+/**
+ * Ends a monitor, and the runtime it may be calling, of a start that was cut short. Looks through all processes of the host, so
+ * it is for reclaiming only.
+ */
+export async function killMonitorTree(paths: SandboxPaths): Promise<void> {
+  const all = await listProcesses()
+  const roots = all.filter(({ argv }) => argv[1] === 'monitor' && argv[2] === paths.monitorSpec).map(({ pid }) => pid)
+  if (roots.length === 0) return
+  const children = new Map<number, number[]>()
+  for (const { pid } of all) {
+    const parent = processStat(pid)?.parentPid
+    if (parent !== undefined) children.set(parent, [...(children.get(parent) ?? []), pid])
+  }
+  const tree = roots.flatMap(function below(pid): number[] {
+    return [pid, ...(children.get(pid) ?? []).flatMap(below)]
+  })
+  for (const identity of tree.map(identify)) if (identity !== null) signalProcess(identity, 'SIGKILL')
+}
+
+export const identify = (pid: number): ProcessIdentity | null => {
+  const stat = processStat(pid)
+  return stat === null ? null : { pid, startTime: stat.startTime }
+}

@@ -1,0 +1,279 @@
+import { chmod, chown, mkdir, rm, writeFile } from 'node:fs/promises'
+import { basename, dirname } from 'node:path'
+import { PyroError } from '@pyro/protocol'
+import { GUEST_PROTOCOL, type AgentConfig, type MonitorSpec } from '@pyro/protocol/guest'
+import { AgentLink } from '../../agent/agent-link.ts'
+import type { DiskStore } from '../../disk/disk-store.ts'
+import type {
+  Driver,
+  DriverObject,
+  Probe,
+  Sandbox,
+  SandboxExit,
+  SandboxRecord,
+  SandboxSpec,
+  StartContext,
+} from '../../driver/driver.ts'
+import type { EngineConfig } from '../../lib/config.ts'
+import { abortable } from '../../lib/wait.ts'
+import { errnoOf, isAlive, type ProcessIdentity } from '../../process/identity.ts'
+import { publishAgent } from './agent-binary.ts'
+import { auditSandboxes } from './audit.ts'
+import { detectCgroups, type CgroupHost } from './cgroup-host.ts'
+import { FolderWatch, killMonitorTree, readStatus, startMonitor, waitForStatus } from './monitor.ts'
+import { explainExit, MonitoredSandbox, releaseSandbox } from './monitored-sandbox.ts'
+import { cachedProbe } from './probe.ts'
+import { SandboxCgroup } from './sandbox-cgroup.ts'
+import { INSIDE, sandboxesFolder, sandboxPaths, type SandboxPaths } from './sandbox-paths.ts'
+import type { Technology } from './technology.ts'
+
+const RUNTIME_DELETE_TIMEOUT_MS = 10_000
+/** First of the descriptors that a runtime hands on. */
+const FIRST_PASSED_FD = 3
+
+export interface MonitoredOptions {
+  readonly config: EngineConfig
+  readonly disks: DiskStore
+  /** Where the agent binary is installed. */
+  readonly agentBinary: string
+}
+
+/** Makes sandboxes that are processes of this host below a monitor. */
+export class MonitoredDriver implements Driver {
+  readonly id: string
+  readonly isolation: Driver['isolation']
+  readonly emulated = false
+  readonly disks: DiskStore
+  readonly #technology: Technology
+  readonly #config: EngineConfig
+  readonly #installedAgent: string
+  #cgroups: Promise<CgroupHost | null> | null = null
+  #agent: Promise<string> | null = null
+
+  constructor(technology: Technology, options: MonitoredOptions) {
+    this.id = technology.id
+    this.isolation = technology.isolation
+    this.disks = options.disks
+    this.#technology = technology
+    this.#config = options.config
+    this.#installedAgent = options.agentBinary
+  }
+
+  probe(): Promise<Probe> {
+    return cachedProbe(this, this.#technology, {
+      config: this.#config,
+      hasCgroups: async () => this.#technology.limits === null || (await this.#cgroupHost()) !== null,
+    })
+  }
+
+  async start(spec: SandboxSpec, cx: StartContext): Promise<Sandbox> {
+    cx.signal.throwIfAborted()
+    const signal = AbortSignal.any([cx.signal, AbortSignal.timeout(cx.deadlineMs)])
+    const paths = sandboxPaths(this.#config.runtimeDir, spec.sandboxId)
+    const cgroup = await this.#cgroup(spec.sandboxId)
+    await using undo = new AsyncDisposableStack()
+    undo.defer(async () => {
+      await killMonitorTree(paths)
+      await releaseSandbox({ paths, cgroup, init: null, monitor: null })
+    })
+    try {
+      await Promise.all([this.#makeFolders(paths), this.#makeCgroup(cgroup, spec)])
+      const link = undo.use(await this.#listen(paths, spec, null))
+      const watcher = undo.use(new FolderWatch(paths.folder))
+      const agentBinary = await this.#agentBinary()
+      await Promise.all([
+        this.#technology.writeBundle(spec, { paths, cgroup, agentBinary, idBase: this.#config.idBase }),
+        writeFile(paths.agentConfig, JSON.stringify(this.#agentConfig(spec, cgroup)), { mode: 0o600 }),
+      ])
+      signal.throwIfAborted()
+      await startMonitor(agentBinary, paths, await this.#monitorSpec(spec, paths, cgroup, cx.deadlineMs))
+      const status = await waitForStatus(paths, watcher, signal)
+      await abortable(link.session({ signal, timeoutMs: cx.deadlineMs }), signal)
+      // The token has been proved; from here on only the agent holds it.
+      await rm(paths.agentConfig, { force: true })
+      const sandbox = this.#sandbox(spec, { paths, cgroup, link, watcher }, status)
+      undo.move()
+      return sandbox
+    } catch (error) {
+      if (cx.signal.aborted || !signal.aborted) throw error
+      throw new PyroError('workspace.start-failed', `sandbox ${spec.sandboxId} did not start within ${cx.deadlineMs} ms`, {
+        cause: error,
+      })
+    }
+  }
+
+  async adopt(record: SandboxRecord, cx: StartContext): Promise<Sandbox> {
+    cx.signal.throwIfAborted()
+    const { spec } = record
+    const paths = sandboxPaths(this.#config.runtimeDir, spec.sandboxId)
+    const found = await findProcesses(record, paths)
+    if (found === null) throw new PyroError('sandbox.unreachable', `sandbox ${spec.sandboxId} is dead`)
+    await using undo = new AsyncDisposableStack()
+    const link = undo.use(await this.#listen(paths, spec, textOrNull(record.details['bootId'])))
+    const watcher = undo.use(new FolderWatch(paths.folder))
+    const cgroup = await this.#cgroup(spec.sandboxId)
+    await link.session({ signal: cx.signal, timeoutMs: cx.deadlineMs })
+    const sandbox = this.#sandbox(spec, { paths, cgroup, link, watcher }, found)
+    undo.move()
+    return sandbox
+  }
+
+  async reclaim(record: SandboxRecord): Promise<SandboxExit> {
+    const { sandboxId } = record.spec
+    const paths = sandboxPaths(this.#config.runtimeDir, sandboxId)
+    const cgroup = await this.#cgroup(sandboxId)
+    const found = await findProcesses(record, paths)
+    const limitsEndSandbox = this.#technology.limits?.commandsApart === false
+    const exit: SandboxExit =
+      found === null
+        ? await explainExit({ paths, cgroup, limitsEndSandbox })
+        : { reason: 'stopped', detail: 'reclaimed by Pyro' }
+    await killMonitorTree(paths)
+    await releaseSandbox({ paths, cgroup, init: found, monitor: null })
+    return exit
+  }
+
+  async audit(): Promise<readonly DriverObject[]> {
+    return auditSandboxes(this.#config, await this.#cgroupHost())
+  }
+
+  #sandbox(
+    spec: SandboxSpec,
+    parts: { paths: SandboxPaths; cgroup: SandboxCgroup | null; link: AgentLink; watcher: FolderWatch },
+    found: ProcessIdentity & { readonly monitorPid: number; readonly monitorStartTime: string },
+  ): Sandbox {
+    const { pid, startTime, monitorPid, monitorStartTime } = found
+    const details = { pid, startTime, monitorPid, monitorStartTime, bootId: parts.link.bootId }
+    return new MonitoredSandbox({
+      ...parts,
+      record: { driver: this.id, spec, details },
+      init: { pid, startTime },
+      monitor: { pid: monitorPid, startTime: monitorStartTime },
+      limitsEndSandbox: this.#technology.limits?.commandsApart === false,
+    })
+  }
+
+  #listen(paths: SandboxPaths, spec: SandboxSpec, bootId: string | null): Promise<AgentLink> {
+    return AgentLink.listen({
+      socketPath: paths.socket,
+      stagingPath: paths.stagingSocket,
+      owner: this.#config.idBase,
+      sandboxId: spec.sandboxId,
+      token: spec.token,
+      bootId,
+    })
+  }
+
+  /** Every folder on the way to the channel can be passed by the sandbox's root, and listed by nobody but us. */
+  async #makeFolders(paths: SandboxPaths): Promise<void> {
+    const top = sandboxesFolder(this.#config.runtimeDir)
+    for (const folder of [dirname(this.#config.runtimeDir), this.#config.runtimeDir, top]) await makePassable(folder)
+    try {
+      await mkdir(paths.folder, { mode: 0o710 })
+    } catch (error) {
+      if (errnoOf(error) !== 'EEXIST') throw error
+      throw new PyroError('internal', `${paths.folder} exists already: a sandbox of this name was not released`)
+    }
+    await chown(paths.folder, 0, this.#config.idBase)
+    await mkdir(paths.channel, { mode: 0o710 })
+    await chown(paths.channel, 0, this.#config.idBase)
+  }
+
+  async #makeCgroup(cgroup: SandboxCgroup | null, spec: SandboxSpec): Promise<void> {
+    await cgroup?.create(
+      { ...spec, reserve: this.#technology.limits?.commandsApart === true },
+      this.#config.idBase,
+    )
+  }
+
+  #agentConfig(spec: SandboxSpec, cgroup: SandboxCgroup | null): AgentConfig {
+    const apart = this.#technology.limits?.commandsApart === true && cgroup !== null
+    const tasks = apart ? cgroup.userTasks : []
+    return {
+      protocol: GUEST_PROTOCOL,
+      sandboxId: spec.sandboxId,
+      workspaceId: spec.workspaceId,
+      generation: spec.generation,
+      token: spec.token,
+      socket: INSIDE.socket,
+      hostname: spec.hostname,
+      cgroup: !apart
+        ? { mode: 'none' }
+        : cgroup.userDirectory === null
+          ? { mode: 'v1', tasksFds: tasks.map((_, index) => FIRST_PASSED_FD + index) }
+          : { mode: 'v2', directoryFd: FIRST_PASSED_FD },
+      flush: this.#technology.flush,
+      maxCommands: this.#config.limits.runningCommands,
+    }
+  }
+
+  async #monitorSpec(
+    spec: SandboxSpec,
+    paths: SandboxPaths,
+    cgroup: SandboxCgroup | null,
+    deadlineMs: number,
+  ): Promise<MonitorSpec> {
+    const { limits } = this.#technology
+    const directory = limits?.commandsApart === true ? cgroup?.userDirectory : null
+    const tasks = limits?.commandsApart === true ? (cgroup?.userTasks ?? []) : []
+    return {
+      ...(await this.#technology.runtime(paths)),
+      id: spec.sandboxId,
+      bundle: paths.folder,
+      stdinFile: paths.agentConfig,
+      logFile: paths.log,
+      passFiles:
+        typeof directory === 'string'
+          ? [{ path: directory, open: 'directory' }]
+          : tasks.map((path) => ({ path, open: 'write' })),
+      enterTasks: limits?.monitorEnters === true ? [...(cgroup?.initTasks ?? [])] : [],
+      enterDirectory: limits?.monitorEnters === true ? (cgroup?.initDirectory ?? null) : null,
+      counterFiles: [...(cgroup?.counterFiles ?? [])],
+      createTimeoutMs: deadlineMs,
+      startTimeoutMs: deadlineMs,
+      deleteTimeoutMs: RUNTIME_DELETE_TIMEOUT_MS,
+    }
+  }
+
+  async #cgroup(sandboxId: string): Promise<SandboxCgroup | null> {
+    if (this.#technology.limits === null) return null
+    const host = await this.#cgroupHost()
+    if (host === null)
+      throw new PyroError('driver.unavailable', `${this.id}: this host has no memory, pids and cpu control groups`)
+    return new SandboxCgroup(host, basename(this.#config.runtimeDir), sandboxId)
+  }
+
+  #cgroupHost(): Promise<CgroupHost | null> {
+    this.#cgroups ??= detectCgroups()
+    return this.#cgroups
+  }
+
+  #agentBinary(): Promise<string> {
+    this.#agent ??= publishAgent(this.#installedAgent, this.#config.runtimeDir).catch((error: unknown) => {
+      this.#agent = null
+      throw error
+    })
+    return this.#agent
+  }
+}
+
+async function makePassable(folder: string): Promise<void> {
+  if ((await mkdir(folder, { recursive: true, mode: 0o711 })) !== undefined) await chmod(folder, 0o711)
+}
+
+const textOrNull = (value: unknown): string | null => (typeof value === 'string' && value !== '' ? value : null)
+
+/** The living init and its monitor: from the record, else (a start that was cut short) from what the monitor wrote. */
+async function findProcesses(
+  record: SandboxRecord,
+  paths: SandboxPaths,
+): Promise<(ProcessIdentity & { monitorPid: number; monitorStartTime: string }) | null> {
+  const { pid, startTime, monitorPid, monitorStartTime } = record.details
+  const found =
+    typeof pid === 'number' && typeof monitorPid === 'number'
+      ? { pid, startTime: String(startTime), monitorPid, monitorStartTime: String(monitorStartTime) }
+      : await readStatus(paths)
+  if (found === null || !('pid' in found)) return null
+  return isAlive(found) ? found : null
+}
+

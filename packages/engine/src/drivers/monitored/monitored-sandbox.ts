@@ -1,0 +1,178 @@
+import { rm } from 'node:fs/promises'
+import { isPyroError } from '@pyro/protocol'
+import type { AgentClient } from '../../agent/agent-client.ts'
+import type { AgentLink } from '../../agent/agent-link.ts'
+import type { LimitCounters, Sandbox, SandboxExit, SandboxRecord } from '../../driver/driver.ts'
+import { settleLater, sleep } from '../../lib/wait.ts'
+import { isAlive, signalProcess, type ProcessIdentity } from '../../process/identity.ts'
+import { readExit, type FolderWatch } from './monitor.ts'
+import type { SandboxCgroup } from './sandbox-cgroup.ts'
+import type { SandboxPaths } from './sandbox-paths.ts'
+
+/** How often a sandbox is looked at that says nothing: its monitor may have been killed, so that no exit file comes. */
+const LOOK_INTERVAL_MS = 2_000
+/** From the death of the sandbox to the monitor's exit file. */
+const EXIT_FILE_WAIT_MS = 1_000
+const EXIT_FILE_STEP_MS = 10
+/** A shut-down that the agent promised may take this much longer than its grace. */
+const SHUTDOWN_EXTRA_MS = 2_000
+
+export interface MonitoredParts {
+  readonly record: SandboxRecord
+  readonly paths: SandboxPaths
+  readonly cgroup: SandboxCgroup | null
+  readonly link: AgentLink
+  readonly watcher: FolderWatch
+  readonly init: ProcessIdentity
+  readonly monitor: ProcessIdentity
+  /** A kill for lack of memory inside ends the whole sandbox (gVisor). */
+  readonly limitsEndSandbox: boolean
+}
+
+/** A sandbox that is processes of this host below a monitor. */
+export class MonitoredSandbox implements Sandbox {
+  readonly record: SandboxRecord
+  readonly agent: AgentClient
+  readonly exited: Promise<SandboxExit>
+  readonly #parts: MonitoredParts
+  readonly #exited = settleLater<SandboxExit>()
+  readonly #hurry = new AbortController()
+  readonly #look: NodeJS.Timeout
+  #stopped: Promise<SandboxExit> | null = null
+  #over = false
+
+  constructor(parts: MonitoredParts) {
+    this.#parts = parts
+    this.record = parts.record
+    this.agent = parts.link.agent
+    this.exited = this.#exited.promise
+    this.#look = setInterval(() => this.#check(), LOOK_INTERVAL_MS)
+    this.#look.unref()
+    parts.watcher.on(parts.paths.exit, () => this.#check())
+    parts.link.onSessionEnd(() => this.#check())
+    this.#check()
+  }
+
+  counters(): Promise<LimitCounters> {
+    return this.#parts.cgroup?.counters() ?? Promise.resolve({ memory: 0, pids: 0 })
+  }
+
+  stop(options: { readonly graceMs: number }): Promise<SandboxExit> {
+    // A second call with less patience cuts the grace of the first one short.
+    if (this.#stopped !== null && options.graceMs === 0) this.#hurry.abort()
+    this.#stopped ??= this.#stop(options.graceMs)
+    return this.#stopped
+  }
+
+  async release(): Promise<void> {
+    this.#over = true
+    clearInterval(this.#look)
+    this.#parts.watcher[Symbol.dispose]()
+    await this.#parts.link.close()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop({ graceMs: 0 })
+  }
+
+  async #stop(graceMs: number): Promise<SandboxExit> {
+    const { init } = this.#parts
+    const aliveBefore = isAlive(init)
+    if (graceMs > 0 && aliveBefore && this.agent.connected) await this.#shutDown(graceMs)
+    const exit = aliveBefore ? ({ reason: 'stopped', detail: 'stopped by Pyro' } as const) : await this.#explain()
+    await this.release()
+    await releaseSandbox(this.#parts)
+    this.#exited.resolve(exit)
+    return exit
+  }
+
+  /** Asks the agent; whether it obeys is seen from outside. */
+  async #shutDown(graceMs: number): Promise<void> {
+    const until = performance.now() + graceMs + SHUTDOWN_EXTRA_MS
+    const asked = this.agent.shutdown({ graceMs }).then(
+      () => true,
+      (error: unknown) => isPyroError(error) && error.code === 'sandbox.unreachable' && !isAlive(this.#parts.init),
+    )
+    const given = await Promise.race([asked, aborted(this.#hurry.signal).then(() => false), sleep(graceMs + SHUTDOWN_EXTRA_MS, this.#hurry.signal).then(() => false, () => false)])
+    while (given && isAlive(this.#parts.init) && performance.now() < until && !this.#hurry.signal.aborted)
+      await sleep(EXIT_FILE_STEP_MS)
+  }
+
+  #check(): void {
+    if (this.#over) return
+    if (isAlive(this.#parts.init)) {
+      if (this.#parts.limitsEndSandbox) void this.#endOnLimit()
+      return
+    }
+    this.#over = true
+    clearInterval(this.#look)
+    void this.#explain().then(this.#exited.resolve, this.#exited.reject)
+  }
+
+  /** gVisor that lost one of its processes to the memory limit may go on half dead. */
+  async #endOnLimit(): Promise<void> {
+    const counters = await this.#parts.cgroup?.counters()
+    if (counters !== undefined && counters.memory > 0) await this.#parts.cgroup?.killAll()
+  }
+
+  async #explain(): Promise<SandboxExit> {
+    return explainExit(this.#parts)
+  }
+}
+
+const aborted = (signal: AbortSignal): Promise<void> =>
+  new Promise((resolve) => {
+    if (signal.aborted) resolve()
+    else signal.addEventListener('abort', () => resolve(), { once: true })
+  })
+
+/** Why a sandbox that nobody stopped is dead. */
+export async function explainExit(parts: {
+  readonly paths: SandboxPaths
+  readonly cgroup: SandboxCgroup | null
+  readonly limitsEndSandbox: boolean
+}): Promise<SandboxExit> {
+  const exit = await readExit(parts.paths)
+  const how =
+    exit === null
+      ? 'how is not known'
+      : exit.signal === null
+        ? `exit code ${exit.exitCode}`
+        : `killed by SIG${exit.signal}`
+  if (parts.limitsEndSandbox && parts.cgroup !== null) {
+    const counters = await parts.cgroup.counters()
+    if (counters.memory > 0) return { reason: 'memory', detail: `the sandbox used up its memory (${how})` }
+    if (counters.pids > 0) return { reason: 'pids', detail: `the sandbox used up its processes (${how})` }
+  }
+  return { reason: exit === null ? 'unknown' : 'crashed', detail: `the sandbox ended: ${how}` }
+}
+
+export interface ReleasedParts {
+  readonly paths: SandboxPaths
+  readonly cgroup: SandboxCgroup | null
+  readonly init: ProcessIdentity | null
+  readonly monitor: ProcessIdentity | null
+}
+
+/** In this order: processes, monitor, control groups, files. The disk is the caller's, afterwards. */
+export async function releaseSandbox(parts: ReleasedParts): Promise<void> {
+  const { paths, cgroup, init, monitor } = parts
+  if (init !== null) signalProcess(init, 'SIGKILL')
+  await cgroup?.killAll()
+  if (monitor !== null) await endMonitor(monitor, paths)
+  await waitForEnd(init)
+  await cgroup?.remove()
+  await rm(paths.folder, { recursive: true, force: true })
+}
+
+async function endMonitor(monitor: ProcessIdentity, paths: SandboxPaths): Promise<void> {
+  const until = performance.now() + EXIT_FILE_WAIT_MS
+  while (isAlive(monitor) && performance.now() < until && (await readExit(paths)) === null) await sleep(EXIT_FILE_STEP_MS)
+  signalProcess(monitor, 'SIGKILL')
+  await waitForEnd(monitor)
+}
+
+async function waitForEnd(identity: ProcessIdentity | null): Promise<void> {
+  const until = performance.now() + EXIT_FILE_WAIT_MS
+  while (identity !== null && isAlive(identity) && performance.now() < until) await sleep(EXIT_FILE_STEP_MS)
+}

@@ -1,0 +1,105 @@
+import { randomBytes } from 'node:crypto'
+import { chown, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { isPyroError } from '@pyro/protocol'
+import { z } from 'zod'
+import type { Driver, Probe, SandboxSpec } from '../../driver/driver.ts'
+import type { VolumeId } from '../../disk/disk-store.ts'
+import type { EngineConfig } from '../../lib/config.ts'
+import { errnoOf } from '../../process/identity.ts'
+import type { Technology } from './technology.ts'
+
+const START_DEADLINE_MS = 15_000
+/** A failed try is believed for this long: somebody may be putting things right. */
+const FAILURE_KEPT_MS = 30_000
+const TREE = ['proc', 'sys', 'dev', 'run', 'tmp', 'workspace', 'etc'] as const
+
+const verdict = z.strictObject({
+  /** Of the host's boot: a new kernel may change everything. */
+  bootId: z.string(),
+  version: z.string(),
+  atMs: z.number(),
+  probe: z.strictObject({ ok: z.boolean(), detail: z.string(), fix: z.string().nullable() }),
+})
+
+interface ProbeContext {
+  readonly config: EngineConfig
+  readonly hasCgroups: () => Promise<boolean>
+}
+
+/** Starts a tiny sandbox for real, once per boot of the host and version of the runtime. Never throws. */
+export async function cachedProbe(driver: Driver, technology: Technology, cx: ProbeContext): Promise<Probe> {
+  try {
+    const lacking = await technology.missing()
+    if (lacking !== null) return lacking
+    if (!(await cx.hasCgroups())) {
+      return { ok: false, detail: `${driver.id}: this host has no memory, pids and cpu control groups`, fix: null }
+    }
+    const file = join(cx.config.runtimeDir, `probe-${driver.id}.json`)
+    const bootId = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim()
+    const version = await technology.version()
+    const known = await readVerdict(file)
+    if (known?.bootId === bootId && known.version === version) {
+      if (known.probe.ok || Date.now() - known.atMs < FAILURE_KEPT_MS) return known.probe
+    }
+    const probe = await tryStart(driver, version, cx.config)
+    await mkdir(cx.config.runtimeDir, { recursive: true, mode: 0o711 })
+    await writeFile(`${file}.new`, JSON.stringify({ bootId, version, atMs: Date.now(), probe }), { mode: 0o600 })
+    await rename(`${file}.new`, file)
+    return probe
+  } catch (error) {
+    return { ok: false, detail: `${driver.id}: the probe failed: ${messageOf(error)}`, fix: null }
+  }
+}
+
+async function readVerdict(file: string): Promise<z.infer<typeof verdict> | null> {
+  try {
+    return verdict.safeParse(JSON.parse(await readFile(file, 'utf8'))).data ?? null
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT' || error instanceof SyntaxError) return null
+    throw error
+  }
+}
+
+async function tryStart(driver: Driver, version: string, config: EngineConfig): Promise<Probe> {
+  const name = `probe-${driver.id}-${randomBytes(4).toString('hex')}`
+  const tree = join(config.runtimeDir, name)
+  await mkdir(config.runtimeDir, { recursive: true, mode: 0o711 })
+  await using undo = new AsyncDisposableStack()
+  undo.defer(() => rm(tree, { recursive: true, force: true }))
+  for (const folder of ['', ...TREE]) {
+    const path = join(tree, folder)
+    await mkdir(path, { mode: 0o755 })
+    await chown(path, config.idBase, config.idBase)
+  }
+  const spec: SandboxSpec = {
+    sandboxId: name,
+    workspaceId: name,
+    generation: 1,
+    volume: { id: name as VolumeId, form: 'tree', path: tree, writable: true },
+    hostname: 'probe',
+    vcpus: 1,
+    memoryMib: 256,
+    pidsMax: 256,
+    token: randomBytes(32).toString('hex'),
+  }
+  try {
+    const begun = performance.now()
+    const sandbox = await driver.start(spec, {
+      signal: new AbortController().signal,
+      deadlineMs: START_DEADLINE_MS,
+    })
+    const tookMs = Math.round(performance.now() - begun)
+    try {
+      await sandbox.agent.status()
+    } finally {
+      await sandbox.stop({ graceMs: 0 })
+    }
+    return { ok: true, detail: `${version}; a sandbox started in ${tookMs} ms`, fix: null }
+  } catch (error) {
+    return { ok: false, detail: `${version}; a sandbox does not start: ${messageOf(error)}`, fix: null }
+  }
+}
+
+const messageOf = (error: unknown): string =>
+  isPyroError(error) || error instanceof Error ? error.message : String(error)

@@ -1,0 +1,157 @@
+import { lstat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { SandboxSpec } from '../../driver/driver.ts'
+import { errnoOf } from '../../process/identity.ts'
+import { INSIDE } from '../monitored/sandbox-paths.ts'
+import type { Bundle } from '../monitored/technology.ts'
+
+const MIB = 1024 * 1024
+const ID_COUNT = 65_536
+const DEV_BYTES = 1 * MIB
+const RUN_BYTES = 128 * MIB
+/** gid of `tty` in Debian and all that descends from it. */
+const TTY_GID = 5
+
+/**
+ * What root inside can do to its own sandbox: what container engines grant, without making device nodes. Enough for dpkg, su
+ * and sudo; nothing of it counts outside of the user namespace.
+ */
+const CAPABILITIES = [
+  'CAP_AUDIT_WRITE',
+  'CAP_CHOWN',
+  'CAP_DAC_OVERRIDE',
+  'CAP_FOWNER',
+  'CAP_FSETID',
+  'CAP_KILL',
+  'CAP_NET_BIND_SERVICE',
+  'CAP_NET_RAW',
+  'CAP_SETFCAP',
+  'CAP_SETGID',
+  'CAP_SETPCAP',
+  'CAP_SETUID',
+  'CAP_SYS_CHROOT',
+] as const
+
+/** Parts of /proc and /sys that tell of the host or reach its hardware. */
+const MASKED = [
+  '/proc/acpi',
+  '/proc/asound',
+  '/proc/interrupts',
+  '/proc/kallsyms',
+  '/proc/kcore',
+  '/proc/keys',
+  '/proc/key-users',
+  '/proc/kmsg',
+  '/proc/latency_stats',
+  '/proc/modules',
+  '/proc/mtrr',
+  '/proc/sched_debug',
+  '/proc/scsi',
+  '/proc/timer_list',
+  '/proc/timer_stats',
+  '/sys/block',
+  '/sys/bus',
+  '/sys/class',
+  '/sys/dev',
+  '/sys/devices/pci0000:00',
+  '/sys/devices/platform',
+  '/sys/devices/virtual',
+  '/sys/firmware',
+  '/sys/fs',
+  '/sys/kernel',
+  '/sys/module',
+  '/sys/power',
+] as const
+
+const READ_ONLY = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger'] as const
+
+export interface Mount {
+  readonly destination: string
+  readonly type: string
+  readonly source: string
+  readonly options: readonly string[]
+}
+
+const mount = (destination: string, type: string, source: string, ...options: string[]): Mount => ({
+  destination,
+  type,
+  source,
+  options,
+})
+
+/** The mounts of every sandbox, in order. */
+export function standardMounts(spec: SandboxSpec, bundle: Bundle): Mount[] {
+  const half = `size=${Math.floor((spec.memoryMib * MIB) / 2)}`
+  return [
+    mount('/proc', 'proc', 'proc', 'nosuid', 'noexec', 'nodev'),
+    mount('/dev', 'tmpfs', 'tmpfs', 'nosuid', 'strictatime', 'mode=755', `size=${DEV_BYTES}`),
+    mount('/dev/pts', 'devpts', 'devpts', 'nosuid', 'noexec', 'newinstance', 'ptmxmode=0666', 'mode=0620', `gid=${TTY_GID}`),
+    mount('/dev/shm', 'tmpfs', 'shm', 'nosuid', 'noexec', 'nodev', 'mode=1777', half),
+    mount('/dev/mqueue', 'mqueue', 'mqueue', 'nosuid', 'noexec', 'nodev'),
+    mount('/sys', 'sysfs', 'sysfs', 'nosuid', 'noexec', 'nodev', 'ro'),
+    mount('/run', 'tmpfs', 'tmpfs', 'nosuid', 'nodev', 'mode=755', `size=${RUN_BYTES}`),
+    mount('/run/lock', 'tmpfs', 'tmpfs', 'nosuid', 'nodev', 'noexec', 'mode=1777', `size=${5 * MIB}`),
+    mount(INSIDE.agent, 'bind', bundle.agentBinary, 'bind', 'ro', 'nosuid', 'nodev'),
+    mount(INSIDE.channel, 'bind', bundle.paths.channel, 'bind', 'ro', 'nosuid', 'nodev', 'noexec'),
+  ]
+}
+
+/** The disk's own /tmp, for a runtime that would put a tmpfs over it. Never through what a guest may have put there instead. */
+export async function diskTmp(spec: SandboxSpec): Promise<Mount[]> {
+  const source = join(spec.volume.path, 'tmp')
+  try {
+    const isFolder = (await lstat(source)).isDirectory()
+    return isFolder ? [mount('/tmp', 'bind', source, 'bind', 'rw', 'nosuid', 'nodev')] : []
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return []
+    throw error
+  }
+}
+
+const range = (idBase: number): readonly object[] => [{ containerID: 0, hostID: idBase, size: ID_COUNT }]
+
+/** What both runtimes share of `config.json`. */
+export function standardConfig(spec: SandboxSpec, bundle: Bundle, mounts: readonly Mount[]): OciConfig {
+  const capabilities = [...CAPABILITIES]
+  return {
+    ociVersion: '1.0.2',
+    hostname: spec.hostname,
+    root: { path: spec.volume.path, readonly: false },
+    process: {
+      terminal: false,
+      user: { uid: 0, gid: 0 },
+      cwd: '/',
+      args: [INSIDE.agent, 'init'],
+      env: ['PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', 'LANG=C.UTF-8'],
+      capabilities: { bounding: capabilities, effective: capabilities, permitted: capabilities },
+      // sudo has to work; what set-id gives is bounded by the user namespace.
+      noNewPrivileges: false,
+    },
+    mounts,
+    linux: {
+      namespaces: ['pid', 'mount', 'network', 'ipc', 'uts', 'cgroup', 'user'].map((type) => ({ type })),
+      uidMappings: range(bundle.idBase),
+      gidMappings: range(bundle.idBase),
+      ...(bundle.cgroup === null ? {} : { cgroupsPath: bundle.cgroup.ociPath }),
+      maskedPaths: [...MASKED],
+      readonlyPaths: [...READ_ONLY],
+    },
+  }
+}
+
+/** The parts of an OCI runtime configuration that we fill in. */
+export interface OciConfig {
+  readonly ociVersion: string
+  readonly hostname: string
+  readonly root: { readonly path: string; readonly readonly: boolean }
+  readonly process: Readonly<Record<string, unknown>>
+  readonly mounts: readonly Mount[]
+  readonly hooks?: Readonly<Record<string, unknown>>
+  readonly linux: Readonly<Record<string, unknown>>
+}
+
+/** Changes a configuration before it is written. Tests take single protections away with it, to see that they are what holds. */
+export type ConfigChange = (config: OciConfig) => OciConfig
+
+export const writeConfig = (bundle: Bundle, config: OciConfig): Promise<void> =>
+  writeFile(bundle.paths.bundleConfig, JSON.stringify(config), { mode: 0o600 })

@@ -1,0 +1,41 @@
+import { readFile } from 'node:fs/promises'
+import { errnoOf } from '../../process/identity.ts'
+
+/**
+ * Objects of the kernel that are counted per user and would be shared by all sandboxes and root of the host. Each namespace
+ * may lower its part in /proc/sys/user; a sandbox gets this share of what the host has, within these bounds.
+ */
+const SHARED = [
+  { name: 'max_inotify_instances', part: 8, least: 8, most: 1024 },
+  { name: 'max_inotify_watches', part: 8, least: 1024, most: 524_288 },
+  { name: 'max_fanotify_groups', part: 8, least: 8, most: 128 },
+  { name: 'max_fanotify_marks', part: 8, least: 1024, most: 65_536 },
+] as const
+
+/** Root inside has no right to make any of them, and its user namespace is the last. */
+const NAMESPACES = ['user', 'mnt', 'pid', 'net', 'ipc', 'uts', 'cgroup', 'time'] as const
+
+const FOLDER = '/proc/sys/user'
+
+/** A hook that the runtime runs in the new namespaces, before it gives up its rights there. */
+export async function kernelCapsHook(): Promise<object> {
+  const writes: string[] = []
+  for (const { name, part, least, most } of SHARED) {
+    const host = await hostLimit(name)
+    if (host !== null) writes.push(`echo ${Math.min(most, Math.max(least, Math.floor(host / part)))} >${name}`)
+  }
+  for (const name of NAMESPACES) {
+    if ((await hostLimit(`max_${name}_namespaces`)) !== null) writes.push(`echo 0 >max_${name}_namespaces`)
+  }
+  return { path: '/bin/sh', args: ['sh', '-ec', `cd ${FOLDER}\n${writes.join('\n')}`], timeout: 5 }
+}
+
+/** Null where this kernel does not count it. */
+async function hostLimit(name: string): Promise<number | null> {
+  try {
+    return Number(await readFile(`${FOLDER}/${name}`, 'utf8'))
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return null
+    throw error
+  }
+}

@@ -1,0 +1,57 @@
+import type { Probe } from '../../driver/driver.ts'
+import type { Technology } from '../monitored/technology.ts'
+import { standardConfig, standardMounts, writeConfig, type ConfigChange } from './bundle.ts'
+import { kernelCapsHook } from './kernel-caps.ts'
+import { RuntimeProgram } from './runtime-program.ts'
+import { seccompProfile } from './seccomp.ts'
+
+/** Devices: none but the harmless ones that the runtime adds itself (null, zero, full, random, urandom, tty, pts). */
+const NO_DEVICES = [{ allow: false, access: 'rwm' }] as const
+
+/** `container`: the host's kernel, walled off with namespaces, seccomp and few capabilities. */
+export function runcTechnology(change: ConfigChange = (config) => config): Technology {
+  const program = new RuntimeProgram('runc')
+  let hook: Promise<object> | null = null
+  return {
+    id: 'runc',
+    isolation: 'container',
+    limits: { commandsApart: true, monitorEnters: false },
+    // One kernel with the host: the engine flushes the volume from outside.
+    flush: 'none',
+    missing: () => missingProgram(program, 'apt-get install runc'),
+    version: () => program.version(),
+    async writeBundle(spec, bundle) {
+      hook ??= kernelCapsHook()
+      const config = standardConfig(spec, bundle, standardMounts(spec, bundle))
+      await writeConfig(
+        bundle,
+        change({
+          ...config,
+          hooks: { createContainer: [await hook] },
+          linux: {
+            ...config.linux,
+            resources: { devices: NO_DEVICES },
+            sysctl: { 'net.ipv4.ping_group_range': '0 65535', 'net.ipv4.ip_unprivileged_port_start': '0' },
+            seccomp: seccompProfile(process.arch),
+          },
+        }),
+      )
+    },
+    async runtime(paths) {
+      const path = (await program.find()) ?? program.name
+      return {
+        runtime: [path, '--root', paths.runtimeState, '--log', paths.runtimeLog],
+        createArgs: [],
+        runtimeLogFile: paths.runtimeLog,
+      }
+    },
+  }
+}
+
+/** Null when the program is there. */
+export async function missingProgram(program: RuntimeProgram, fix: string): Promise<Probe | null> {
+  if (process.getuid?.() !== 0) return { ok: false, detail: `${program.name} needs root on the host`, fix: 'sudo pyro …' }
+  return (await program.find()) === null
+    ? { ok: false, detail: `the program ${program.name} is not installed`, fix }
+    : null
+}
