@@ -1,22 +1,15 @@
-import type { DiffResult } from '@pyro/protocol'
-import type { AgentClient } from '../agent/agent-client.ts'
-import type { DiskStore, VolumeId } from '../disk/disk-store.ts'
-import type { OfflineAgent } from '../offline/offline-agent.ts'
+import { isUtf8 } from 'node:buffer'
+import type { DiffEntry, DiffResult } from '@pyro/protocol'
+import type { VolumeId } from '../disk/disk-store.ts'
+import type { InspectEntry } from '../offline/offline-agent.ts'
+import { withFrozen, type DiskState, type FrozenContext } from './frozen.ts'
 
-/** One side of a comparison, or what an export reads: a snapshot, the baseline or the present disk. */
-export interface DiskState {
-  /** As results name it: a snapshot, `baseline` or `current`. */
-  readonly name: string
-  readonly volume: VolumeId
-  /** True for the present disk: a momentary frozen copy is made of it and removed afterwards. */
-  readonly writable: boolean
-  /** The agent of the sandbox that writes to this volume now; null for snapshots and when none runs. */
-  readonly agent: AgentClient | null
-}
+/** Files that a host's git would run or obey: named apart, worth a look before they get there. */
+const GIT_SENSITIVE = /(^|\/)\.git\/(hooks(\/|$)|config$)/
+/** So many of them are named. */
+const GIT_SENSITIVE_LIMIT = 1000
 
-export interface DiffContext {
-  readonly disks: DiskStore
-  readonly offline: OfflineAgent
+export interface DiffContext extends FrozenContext {
   readonly limits: { readonly diffPatchBytes: number; readonly diffBinaryBytes: number }
 }
 
@@ -42,4 +35,75 @@ export interface DiffOptions {
   readonly onPatch?: (chunk: Uint8Array) => void | Promise<void>
 }
 
-export type DiffWorkspace = (cx: DiffContext, request: DiffRequest, options?: DiffOptions) => Promise<DiffResult>
+/** Compares two states. The patch goes to `onPatch` as it comes and is in the result as a whole. */
+export const diffWorkspace = async (
+  cx: DiffContext,
+  request: DiffRequest,
+  options: DiffOptions = {},
+): Promise<DiffResult> => {
+  const { workspaceId, from, to } = request
+  const entries: DiffEntry[] = []
+  const patch: Buffer[] = []
+  const summary = await withFrozen(cx, workspaceId, [from, to], options.signal, ([fromPath, toPath]) =>
+    cx.offline.inspectDiff(
+      {
+        from: fromPath,
+        to: toPath,
+        ignoreFrom: cx.disks.path(request.baseline),
+        root: request.root,
+        paths: request.paths,
+        ignored: request.ignored,
+        patch: request.patch,
+        patchLimitBytes: cx.limits.diffPatchBytes,
+        binaryLimitBytes: cx.limits.diffBinaryBytes,
+      },
+      {
+        onEntries: (batch) => entries.push(...batch.map(diffEntryOf)),
+        onPatch: (chunk) => {
+          patch.push(Buffer.from(chunk))
+          return options.onPatch?.(chunk)
+        },
+      },
+      options.signal === undefined ? {} : { signal: options.signal },
+    ),
+  )
+  return {
+    workspaceId,
+    from: from.name,
+    to: to.name,
+    root: request.root,
+    clean: summary.changed === 0,
+    totals: { ...totalsOf(entries), ignored: summary.ignored },
+    entries,
+    ...(request.patch ? patchFields(Buffer.concat(patch)) : { patch: null }),
+    patchBytes: summary.patchBytes,
+    patchTruncated: summary.patchTruncated,
+    gitSensitive: entries
+      .map(({ path }) => path)
+      .filter((path) => GIT_SENSITIVE.test(path))
+      .slice(0, GIT_SENSITIVE_LIMIT),
+    note: request.note,
+  }
+}
+
+const diffEntryOf = ({ pathBase64, linkTargetBase64, ...entry }: InspectEntry): DiffEntry => {
+  const bytes = Buffer.from(pathBase64, 'base64')
+  const linkTarget = linkTargetBase64 === null ? null : Buffer.from(linkTargetBase64, 'base64').toString('utf8')
+  return { path: bytes.toString('utf8'), ...(isUtf8(bytes) ? {} : { pathBase64 }), ...entry, linkTarget }
+}
+
+const totalsOf = (entries: readonly DiffEntry[]): Omit<DiffResult['totals'], 'ignored'> => {
+  const totals = { added: 0, modified: 0, deleted: 0, typeChanged: 0, notInPatch: 0, additions: 0, deletions: 0 }
+  for (const entry of entries) {
+    totals[entry.status]++
+    if (!entry.inPatch) totals.notInPatch++
+    totals.additions += entry.additions ?? 0
+    totals.deletions += entry.deletions ?? 0
+  }
+  return totals
+}
+
+const patchFields = (patch: Buffer): { patch: string; patchBase64?: string } => ({
+  patch: patch.toString('utf8'),
+  ...(isUtf8(patch) ? {} : { patchBase64: patch.toString('base64') }),
+})

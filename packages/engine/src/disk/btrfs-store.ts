@@ -90,7 +90,7 @@ export class BtrfsStore implements DiskStore {
   async seal(id: VolumeId): Promise<Volume> {
     await this.#step(`sealing volume ${id}`, async () => {
       await this.#helper.request('filesystem.sync', { path: this.#folder }, none, { timeoutMs: FLUSH_TIMEOUT_MS })
-      await this.#helper.request('subvolume.set-readonly', { path: this.#path(id), readOnly: true }, none)
+      await this.#helper.request('subvolume.set-readonly', { path: this.path(id), readOnly: true }, none)
     })
     return this.#volume(id, false)
   }
@@ -101,7 +101,7 @@ export class BtrfsStore implements DiskStore {
     await this.makeRoom(CLONE_ROOM_BYTES)
     return this.#make(`cloning volume ${from} to ${to}`, to, async (path) => {
       const inherit = await this.#group(options.group)
-      const request = { source: this.#path(from), path, readOnly: false, inherit }
+      const request = { source: this.path(from), path, readOnly: false, inherit }
       await this.#helper.request('subvolume.snapshot', request, made)
       if (this.enforcesLimit && options.limitBytes !== null)
         await this.#helper.request('qgroup.limit', { path, qgroup: null, referencedBytes: options.limitBytes }, none)
@@ -113,7 +113,7 @@ export class BtrfsStore implements DiskStore {
     if (existing !== null) return existing
     await this.#step(`freezing volume ${from} as ${to}`, async () => {
       const inherit = await this.#group(options.group)
-      const request = { source: this.#path(from), path: this.#path(to), readOnly: true, inherit }
+      const request = { source: this.path(from), path: this.path(to), readOnly: true, inherit }
       await this.#helper.request('subvolume.snapshot', request, made)
     })
     return this.#volume(to, false)
@@ -121,7 +121,7 @@ export class BtrfsStore implements DiskStore {
 
   async flush(id: VolumeId): Promise<void> {
     await this.#step(`flushing volume ${id}`, () =>
-      this.#helper.request('subvolume.flush', { path: this.#path(id) }, none, { timeoutMs: FLUSH_TIMEOUT_MS }),
+      this.#helper.request('subvolume.flush', { path: this.path(id) }, none, { timeoutMs: FLUSH_TIMEOUT_MS }),
     )
   }
 
@@ -136,7 +136,7 @@ export class BtrfsStore implements DiskStore {
 
   async find(id: VolumeId): Promise<Volume | null> {
     try {
-      const { readOnly } = await this.#helper.request('subvolume.show', { path: this.#path(id) }, shown)
+      const { readOnly } = await this.#helper.request('subvolume.show', { path: this.path(id) }, shown)
       return this.#volume(id, !readOnly)
     } catch (error) {
       if (isVolumesError(error, 'not-found')) return null
@@ -155,7 +155,7 @@ export class BtrfsStore implements DiskStore {
     if (!this.enforcesLimit) return { ownedBytes: null }
     const volume = await this.find(id)
     if (volume === null || !volume.writable) return { ownedBytes: null }
-    const { referencedBytes } = await this.#qgroup(this.#path(id), null)
+    const { referencedBytes } = await this.#qgroup(this.path(id), null)
     return { ownedBytes: referencedBytes }
   }
 
@@ -172,7 +172,7 @@ export class BtrfsStore implements DiskStore {
   async isFull(id: VolumeId): Promise<boolean> {
     if ((await this.space()).freeBytes < FULL_MARGIN_BYTES) return true
     if (!this.enforcesLimit) return false
-    const { referencedBytes, limitBytes } = await this.#qgroup(this.#path(id), null)
+    const { referencedBytes, limitBytes } = await this.#qgroup(this.path(id), null)
     return limitBytes !== null && referencedBytes + FULL_MARGIN_BYTES >= limitBytes
   }
 
@@ -227,7 +227,7 @@ export class BtrfsStore implements DiskStore {
       await this.#delete(UNFINISHED + id)
       try {
         await build(unfinished)
-        await rename(unfinished, this.#path(id))
+        await rename(unfinished, this.path(id))
       } catch (error) {
         await this.#delete(UNFINISHED + id)
         throw error
@@ -295,12 +295,12 @@ export class BtrfsStore implements DiskStore {
     }
   }
 
-  #path(id: VolumeId): string {
+  path(id: VolumeId): string {
     return join(this.#folder, id)
   }
 
   #volume(id: VolumeId, writable: boolean): Volume {
-    return { id, form: 'tree', path: this.#path(id), writable }
+    return { id, form: 'tree', path: this.path(id), writable }
   }
 }
 

@@ -64,9 +64,9 @@ export class CopyStore implements DiskStore {
     if (existing?.writable === false)
       throw new PyroError('path.exists', `volume ${id} exists already; nothing was changed`)
     await this.remove(id)
-    await mkdir(this.#path(id), { mode: 0o755 })
-    await chmod(this.#path(id), 0o755)
-    await chown(this.#path(id), this.#idBase, this.#idBase)
+    await mkdir(this.path(id), { mode: 0o755 })
+    await chmod(this.path(id), 0o755)
+    await chown(this.path(id), this.#idBase, this.#idBase)
     return this.#complete(id, true)
   }
 
@@ -154,7 +154,7 @@ export class CopyStore implements DiskStore {
     if (existing !== null) return existing
     try {
       await this.#deleteTree(to)
-      const request = { source: this.#path(from), path: this.#path(to) }
+      const request = { source: this.path(from), path: this.path(to) }
       await this.#helper.request('tree.copy', request, entries, { timeoutMs: TREE_TIMEOUT_MS })
       if (!writable) await this.#sync(what)
     } catch (error) {
@@ -206,7 +206,7 @@ export class CopyStore implements DiskStore {
     }
   }
 
-  #path(id: VolumeId): string {
+  path(id: VolumeId): string {
     return join(this.#folder, id)
   }
 
@@ -215,6 +215,6 @@ export class CopyStore implements DiskStore {
   }
 
   #volume(id: VolumeId, writable: boolean): Volume {
-    return { id, form: 'tree', path: this.#path(id), writable }
+    return { id, form: 'tree', path: this.path(id), writable }
   }
 }

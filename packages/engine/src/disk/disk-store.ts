@@ -63,6 +63,8 @@ export interface DiskStore extends AsyncDisposable {
   flush(id: VolumeId): Promise<void>
   /** Idempotent. */
   remove(id: VolumeId): Promise<void>
+  /** Where a volume of this name is or would be. */
+  path(id: VolumeId): string
   /** Null when there is none, or only an unfinished one. */
   find(id: VolumeId): Promise<Volume | null>
   list(): Promise<readonly Volume[]>

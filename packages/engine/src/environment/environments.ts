@@ -1,8 +1,28 @@
+import { join } from 'node:path'
 import type { Readable } from 'node:stream'
-import type { EnvironmentRecord, Progress } from '@pyro/protocol'
+import {
+  PyroError,
+  type EnvironmentRecord,
+  type environmentSummary,
+  type Limits,
+  type Progress,
+  type pruneResult,
+} from '@pyro/protocol'
 import type { z } from 'zod'
-import type { environmentSummary, pruneResult } from '@pyro/protocol'
-import type { VolumeId } from '../disk/disk-store.ts'
+import { environmentVolume, type DiskStore, type VolumeId } from '../disk/disk-store.ts'
+import { nearest } from '../lib/nearest.ts'
+import { nowText } from '../lib/wait.ts'
+import type { OfflineAgent } from '../offline/offline-agent.ts'
+import { spoolArchive } from './archive.ts'
+import { BuiltArchives } from './built-archives.ts'
+import { CATALOG, ociPlatform, recipeOf } from './catalog.ts'
+import { Installer } from './installer.ts'
+import { digestHex, Library, type Manifest } from './library.ts'
+import { clearPackageCache } from './package-cache.ts'
+import { SharedWork } from './shared-work.ts'
+
+/** How long `remove` and `prune` wait for the space of a volume to come back before they report. */
+const RECLAIM_TIMEOUT_MS = 45_000
 
 export interface EnvironmentCallOptions {
   readonly signal?: AbortSignal
@@ -33,18 +53,268 @@ export interface EnvironmentLease extends Disposable {
   readonly pulled: boolean
 }
 
+export interface OpenEnvironmentsOptions {
+  readonly home: string
+  readonly limits: Limits
+  readonly debianMirror: string | null
+  /** Folder shared between homes that keeps built archives; null: none. */
+  readonly environmentCache: string | null
+  readonly disks: DiskStore
+  readonly offline: OfflineAgent
+  /** Names of the workspaces that stand on an environment, by digest. */
+  readonly usedBy: (digest: string) => readonly string[]
+}
+
+type Summary = z.infer<typeof environmentSummary>
+type PruneResult = z.infer<typeof pruneResult>
+
 /** What this host can start workspaces from: the catalog, and what was pulled or imported. */
-export interface Environments {
-  list(): Promise<z.infer<typeof environmentSummary>[]>
+export class Environments {
+  readonly #options: OpenEnvironmentsOptions
+  readonly #library: Library
+  readonly #installer: Installer
+  readonly #archives: BuiltArchives
+  readonly #pulls = new SharedWork<Manifest>()
+  /** By digest: how many creates under way stand on it. */
+  readonly #leases = new Map<string, number>()
+
+  private constructor(options: OpenEnvironmentsOptions, library: Library, installer: Installer) {
+    this.#options = options
+    this.#library = library
+    this.#installer = installer
+    this.#archives = new BuiltArchives({
+      packageFolder: join(options.home, 'cache', 'packages'),
+      sharedFolder: options.environmentCache,
+      mirrorOverride: options.debianMirror,
+    })
+  }
+
+  /** Puts right what a crash left: half-made archives, and volumes of environments that are not installed. */
+  static async open(options: OpenEnvironmentsOptions): Promise<Environments> {
+    const { home, disks, offline, limits } = options
+    const library = await Library.open(join(home, 'environments'))
+    const installer = await Installer.open({
+      library,
+      disks,
+      offline,
+      limits: { entries: limits.archiveEntries, bytes: limits.archiveBytes, pathBytes: limits.archivePathBytes },
+      temporaryFolder: join(home, 'tmp', 'environments'),
+    })
+    const environments = new Environments(options, library, installer)
+    const installed = new Set<string>(await environments.volumes())
+    for (const volume of await disks.list()) {
+      if (volume.id.startsWith('env-') && (volume.writable || !installed.has(volume.id))) await disks.remove(volume.id)
+    }
+    return environments
+  }
+
+  async list(): Promise<Summary[]> {
+    const catalog = CATALOG.map(({ name }) => name)
+    const imported = [...this.#library.names().keys()].filter((name) => recipeOf(name) === null).sort()
+    return [...catalog, ...imported].map((name) => this.#summary(name))
+  }
+
   /** Fails with `environment.not-found`, suggesting the nearest name. */
-  inspect(name: string): Promise<EnvironmentRecord>
+  async inspect(name: string): Promise<EnvironmentRecord> {
+    return this.#record(name)
+  }
+
   /** Concurrent pulls of one environment share one build; it is aborted when all its callers have gone. */
-  pull(name: string, options?: EnvironmentCallOptions): Promise<EnvironmentRecord & { readonly pulled: boolean }>
-  import(request: ImportRequest, archive: Readable, options?: EnvironmentCallOptions): Promise<EnvironmentRecord>
-  remove(name: string): Promise<{ removed: string; digest: string; freedBytes: number | null }>
-  prune(options: { readonly all: boolean }): Promise<z.infer<typeof pruneResult>>
+  async pull(
+    name: string,
+    options: EnvironmentCallOptions = {},
+  ): Promise<EnvironmentRecord & { readonly pulled: boolean }> {
+    const pulled = await this.#ensure(name, options)
+    return { ...this.#record(name), pulled }
+  }
+
+  async import(
+    request: ImportRequest,
+    archive: Readable,
+    options: EnvironmentCallOptions = {},
+  ): Promise<EnvironmentRecord> {
+    const { environment, source, image, replace } = request
+    this.#checkImportName(environment, replace)
+    const manifest = await this.#installer.withTemporaryFolder(async (folder) => {
+      const path = join(folder, 'rootfs.tar')
+      const step = `receiving ${environment}`
+      const plain = await spoolArchive(archive, path, {
+        limits: { entries: this.#options.limits.archiveEntries, bytes: this.#options.limits.archiveBytes },
+        ...(options.signal === undefined ? {} : { signal: options.signal }),
+        onProgress: (bytes) => options.onProgress?.({ step, done: bytes, total: null, unit: 'bytes', detail: null }),
+      })
+      const install = { path, archive: plain, image, compressedPath: null, name: environment }
+      return this.#installer.install(install, options)
+    })
+    // Another import may have taken the name meanwhile: the first one has it.
+    this.#checkImportName(environment, replace)
+    await this.#library.setName(environment, { digest: manifest.digest, source, recipe: null, createdAt: nowText() })
+    return this.#record(environment)
+  }
+
+  async remove(name: string): Promise<{ removed: string; digest: string; freedBytes: number | null }> {
+    const named = this.#library.names().get(name)
+    if (named === undefined) throw this.#notFound(name, 'is not installed')
+    this.#checkUnused(name, named.digest)
+    await this.#library.removeName(name)
+    const isShared = [...this.#library.names().values()].some(({ digest }) => digest === named.digest)
+    const freedBytes = isShared ? 0 : await this.#removeArchive(named.digest)
+    return { removed: name, digest: named.digest, freedBytes }
+  }
+
+  async prune({ all }: { readonly all: boolean }): Promise<PruneResult> {
+    const removed: PruneResult['removed'] = []
+    if (all) {
+      for (const [name, { digest }] of this.#library.names()) {
+        if (this.#isInUse(digest)) continue
+        const { freedBytes } = await this.remove(name)
+        removed.push({ kind: 'environment', name, bytes: freedBytes ?? 0 })
+      }
+    }
+    const named = new Set([...this.#library.names().values()].map(({ digest }) => digest))
+    for (const { digest } of [...this.#library.manifests().values()]) {
+      if (named.has(digest) || this.#isInUse(digest)) continue
+      removed.push({ kind: 'superseded', name: digest, bytes: await this.#removeArchive(digest) })
+    }
+    if (this.#pulls.isIdle) {
+      const bytes = await clearPackageCache(join(this.#options.home, 'cache', 'packages'))
+      if (bytes > 0) removed.push({ kind: 'cache', name: 'packages', bytes })
+    }
+    return { removed, freedBytes: removed.reduce((sum, { bytes }) => sum + bytes, 0) }
+  }
+
   /** For a create: the environment, pulled when missing and `pull` says so. Dispose the lease when the workspace is recorded. */
-  acquire(name: string, options: EnvironmentCallOptions & { readonly pull: boolean }): Promise<EnvironmentLease>
+  async acquire(name: string, options: EnvironmentCallOptions & { readonly pull: boolean }): Promise<EnvironmentLease> {
+    if (!options.pull && !this.#library.names().has(name))
+      throw this.#notFound(name, 'is not installed, and pulling was refused')
+    const pulled = await this.#ensure(name, options)
+    const named = this.#library.names().get(name)
+    const manifest = named === undefined ? undefined : this.#library.manifests().get(named.digest)
+    if (manifest === undefined) throw this.#notFound(name, 'was removed meanwhile')
+    const { digest } = manifest
+    this.#leases.set(digest, (this.#leases.get(digest) ?? 0) + 1)
+    let isHeld = true
+    const release = (): void => {
+      if (isHeld) this.#leases.set(digest, (this.#leases.get(digest) ?? 1) - 1)
+      isHeld = false
+    }
+    try {
+      const volume = await this.#installer.ensureVolume(manifest, options)
+      const { env, user, workingDir } = manifest
+      return { name, digest, volume, env, user, workingDir, pulled, [Symbol.dispose]: release }
+    } catch (error) {
+      release()
+      throw error
+    }
+  }
+
   /** Volumes that belong to installed environments or to a pull or import under way, for the leak audit. */
-  volumes(): Promise<readonly VolumeId[]>
+  async volumes(): Promise<readonly VolumeId[]> {
+    const installed = [...this.#library.manifests().keys()].map((digest) => environmentVolume(digestHex(digest)))
+    return [...new Set([...installed, ...this.#installer.volumes()])]
+  }
+
+  /** True when it had to be pulled. */
+  async #ensure(name: string, options: EnvironmentCallOptions): Promise<boolean> {
+    const named = this.#library.names().get(name)
+    const recipe = recipeOf(name)
+    if (recipe === null && named === undefined) throw this.#notFound(name, 'is neither in the catalog nor installed')
+    if (recipe === null || named?.recipe === this.#archives.keyOf(recipe)) return false
+    await this.#pulls.join(name, options, async (signal, onProgress) => {
+      const manifest = await this.#installer.withTemporaryFolder(async (folder) => {
+        const built = await this.#archives.obtain(recipe, { folder, signal, onProgress })
+        return this.#installer.install({ ...built, image: null, name }, { signal, onProgress })
+      })
+      await this.#library.setName(name, {
+        digest: manifest.digest,
+        source: 'catalog',
+        recipe: this.#archives.keyOf(recipe),
+        createdAt: nowText(),
+      })
+      return manifest
+    })
+    return true
+  }
+
+  async #removeArchive(digest: string): Promise<number> {
+    const { disks } = this.#options
+    const before = (await disks.space()).freeBytes
+    await disks.remove(environmentVolume(digestHex(digest)))
+    await disks.reclaimSpace({ timeoutMs: RECLAIM_TIMEOUT_MS })
+    const inStore = Math.max(0, (await disks.space()).freeBytes - before)
+    return inStore + (await this.#library.removeArchive(digest))
+  }
+
+  #checkImportName(name: string, replace: boolean): void {
+    if (recipeOf(name) !== null)
+      throw new PyroError('path.exists', `${name} is a name of the catalog; nothing was changed`, {
+        hint: 'import it under another name',
+      })
+    const named = this.#library.names().get(name)
+    if (named !== undefined && !replace)
+      throw new PyroError('path.exists', `an environment ${name} exists already; nothing was changed`, {
+        hint: 'choose another name, or supersede it with --replace',
+      })
+  }
+
+  #checkUnused(name: string, digest: string): void {
+    if (!this.#isInUse(digest)) return
+    const workspaces = this.#options.usedBy(digest)
+    throw new PyroError(
+      'environment.in-use',
+      `${name} is used by ${workspaces.length === 0 ? 'a workspace being created' : workspaces.join(', ')}; nothing was changed`,
+      {
+        hint: 'delete these workspaces first',
+        data: { workspaces: [...workspaces] },
+      },
+    )
+  }
+
+  #isInUse(digest: string): boolean {
+    return (this.#leases.get(digest) ?? 0) > 0 || this.#options.usedBy(digest).length > 0
+  }
+
+  #summary(name: string): Summary {
+    const named = this.#library.names().get(name)
+    const manifest = named === undefined ? undefined : this.#library.manifests().get(named.digest)
+    const recipe = recipeOf(name)
+    return {
+      name,
+      description: recipe?.description ?? `imported from ${named?.source ?? 'elsewhere'}`,
+      catalog: recipe !== null,
+      installed: manifest !== undefined,
+      digest: manifest?.digest ?? null,
+      sizeBytes: manifest?.bytes ?? null,
+    }
+  }
+
+  #record(name: string): EnvironmentRecord {
+    const named = this.#library.names().get(name)
+    if (named === undefined && recipeOf(name) === null)
+      throw this.#notFound(name, 'is neither in the catalog nor installed')
+    const manifest = named === undefined ? undefined : this.#library.manifests().get(named.digest)
+    return {
+      ...this.#summary(name),
+      createdAt: named?.createdAt ?? null,
+      source: named?.source ?? null,
+      platform: manifest?.platform ?? ociPlatform(),
+      packages: manifest?.packages ?? [],
+      env: manifest?.env ?? {},
+      user: manifest?.user ?? 'root',
+      workingDir: manifest?.workingDir ?? '',
+      usedBy: manifest === undefined ? [] : [...this.#options.usedBy(manifest.digest)],
+    }
+  }
+
+  #notFound(name: string, what: string): PyroError {
+    const known = [...new Set([...CATALOG.map((recipe) => recipe.name), ...this.#library.names().keys()])]
+    const suggestion = nearest(name, known)
+    return new PyroError('environment.not-found', `environment ${name} ${what}; nothing was changed`, {
+      hint:
+        suggestion === null
+          ? 'pyro env list shows what there is'
+          : `did you mean ${suggestion}? pyro env list shows what there is`,
+      data: { nearest: suggestion },
+    })
+  }
 }

@@ -1,6 +1,23 @@
+import { open } from 'node:fs/promises'
 import type { Readable } from 'node:stream'
+import { PyroError } from '@pyro/protocol'
+import {
+  diffSummary,
+  exportSummary,
+  guestProgress,
+  inspectEntries,
+  populateResult,
+  unpackResult,
+  type IdMapping,
+  type inspectEntry,
+} from '@pyro/protocol/guest'
 import type { z } from 'zod'
-import type { inspectEntry, diffSummary, exportSummary, populateResult, unpackResult } from '@pyro/protocol/guest'
+import { runOneShot, type FrameWriter } from './one-shot.ts'
+
+/** Ids of the user namespace of sandboxes. */
+const MAPPED_IDS = 65_536
+/** Changed paths of one comparison; more is no diff anybody reads, and has to fit into memory. */
+const DIFF_ENTRIES_LIMIT = 1_000_000
 
 export interface ArchiveLimits {
   readonly entries: number
@@ -56,22 +73,140 @@ export interface InspectDiffSink {
   readonly onPatch: (chunk: Uint8Array) => void | Promise<void>
 }
 
+export interface OfflineAgentOptions {
+  readonly agentPath: string
+  /** First id outside of the user namespace. */
+  readonly idBase: number
+  /** `linux/amd64`. */
+  readonly platform: string
+}
+
 /**
  * The one-shot roles of the agent binary on the host. Its output is checked as if a guest had written it. An aborted signal kills
- * the process and rejects with the signal's reason.
+ * the process and rejects with the signal's reason. After a failed `populate` or `unpack` the caller drops the volume.
  */
-export interface OfflineAgent {
-  populate(request: PopulateRequest, options?: OfflineCallOptions): Promise<z.infer<typeof populateResult>>
-  unpack(request: UnpackRequest, options?: OfflineCallOptions): Promise<z.infer<typeof unpackResult>>
-  inspectDiff(
+export class OfflineAgent {
+  readonly #agentPath: string
+  readonly #mapping: IdMapping
+  readonly #platform: string
+
+  constructor(options: OfflineAgentOptions) {
+    this.#agentPath = options.agentPath
+    this.#mapping = { base: options.idBase, count: MAPPED_IDS }
+    this.#platform = options.platform
+  }
+
+  populate(request: PopulateRequest, options: OfflineCallOptions = {}): Promise<z.infer<typeof populateResult>> {
+    const { volume, identity, seed, limits } = request
+    return runOneShot({
+      agentPath: this.#agentPath,
+      role: 'populate',
+      args: [],
+      stdin: {
+        feed: async (input) => {
+          await input.input({ volume, mapping: this.#mapping, identity, seed: seed !== null, limits })
+          if (seed !== null) await feedArchive(seed, input)
+        },
+        // Ends the wait for a client that sends no more while the role has refused the archive already.
+        abandon: () => seed?.destroy(),
+      },
+      result: populateResult,
+      onEvent: progressTo(options),
+      signal: options.signal,
+    })
+  }
+
+  async unpack(request: UnpackRequest, options: OfflineCallOptions = {}): Promise<z.infer<typeof unpackResult>> {
+    const { volume, archivePath, image, limits } = request
+    const input = { volume, mapping: this.#mapping, image, platform: this.#platform, limits }
+    const archive = await open(archivePath, 'r')
+    try {
+      return await runOneShot({
+        agentPath: this.#agentPath,
+        role: 'unpack',
+        args: [JSON.stringify(input)],
+        stdin: { fd: archive.fd },
+        result: unpackResult,
+        onEvent: progressTo(options),
+        errorCodes: { invalid: 'environment.invalid', 'not-found': 'environment.invalid' },
+        signal: options.signal,
+      })
+    } finally {
+      await archive.close()
+    }
+  }
+
+  async inspectDiff(
     request: InspectDiffRequest,
     sink: InspectDiffSink,
-    options?: OfflineCallOptions,
-  ): Promise<z.infer<typeof diffSummary>>
+    options: OfflineCallOptions = {},
+  ): Promise<z.infer<typeof diffSummary>> {
+    let entries = 0
+    let patchBytes = 0
+    return runOneShot({
+      agentPath: this.#agentPath,
+      role: 'inspect',
+      args: [],
+      stdin: { feed: (input) => input.input({ op: 'diff', mapping: this.#mapping, ...request }) },
+      result: diffSummary,
+      onEvent: (event) => {
+        const batch = inspectEntries.parse(event)
+        entries += batch.entries.length
+        if (entries > DIFF_ENTRIES_LIMIT)
+          throw new PyroError('limit.exceeded', `more than ${DIFF_ENTRIES_LIMIT} paths differ`, {
+            hint: 'compare a smaller folder with --root, or single paths with --path',
+          })
+        sink.onEntries(batch.entries)
+      },
+      onData: (chunk) => {
+        patchBytes += chunk.byteLength
+        if (patchBytes > request.patchLimitBytes)
+          throw new PyroError(
+            'internal',
+            `the patch is larger than the ${request.patchLimitBytes} bytes it was bound to`,
+          )
+        return sink.onPatch(chunk)
+      },
+      signal: options.signal,
+    })
+  }
+
   /** The tar goes to `onData`, awaited. */
   inspectExport(
     request: { readonly volume: string; readonly path: string },
     onData: (chunk: Uint8Array) => void | Promise<void>,
-    options?: OfflineCallOptions,
-  ): Promise<z.infer<typeof exportSummary>>
+    options: OfflineCallOptions = {},
+  ): Promise<z.infer<typeof exportSummary>> {
+    return runOneShot({
+      agentPath: this.#agentPath,
+      role: 'inspect',
+      args: [],
+      stdin: { feed: (input) => input.input({ op: 'export', mapping: this.#mapping, ...request }) },
+      result: exportSummary,
+      onData,
+      signal: options.signal,
+    })
+  }
 }
+
+/** A seed that fails (its client vanished) fails the role, which then ends without a result. */
+const feedArchive = async (archive: Readable, input: FrameWriter): Promise<void> => {
+  try {
+    const chunks = archive.iterator()
+    for (;;) {
+      const next = await input.waitForClient(() => chunks.next())
+      if (next.done === true) break
+      await input.data(next.value as Uint8Array)
+    }
+    await input.endOfData()
+  } finally {
+    archive.destroy()
+  }
+}
+
+const progressTo =
+  ({ onProgress }: OfflineCallOptions) =>
+  (event: unknown): void => {
+    const { files, bytes } = guestProgress.parse(event)
+    onProgress?.({ files, bytes })
+  }

@@ -1,0 +1,211 @@
+import { mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { isPyroError, PyroError, type Progress } from '@pyro/protocol'
+import { errnoOf } from '../process/identity.ts'
+import { runProgram } from '../process/program.ts'
+import { startStreamingProgram } from '../process/streaming-program.ts'
+import {
+  configuredSources,
+  debianMirror,
+  withoutCredentials,
+  type AptSource,
+  type DebianMirror,
+} from './apt-sources.ts'
+import { BuildProgress } from './build-progress.ts'
+import { debianArchitecture, LEFT_OUT, type Recipe } from './catalog.ts'
+
+const BUILD_TIMEOUT_MS = 30 * 60_000
+const TOOL_TIMEOUT_MS = 20_000
+/** Files that the build makes get this time, so that one mirror state gives one archive; those of packages keep theirs. */
+const SOURCE_DATE_EPOCH = 1_700_000_000
+const HOST_KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg'
+const MERGED_USR_HOOKS = '/usr/share/mmdebstrap/hooks/merged-usr'
+const ETC_APT = '/etc/apt'
+/** What of the host's apt configuration a download needs; never hooks or folders. */
+const CARRIED_OPTIONS =
+  /^Acquire::(http|https|ftp|Retries|ForceIPv[46]|Check-Valid-Until|Check-Date|Max-ValidTime|Min-ValidTime|By-Hash|Queue-Mode)\b/i
+
+/** Nothing a reader of an environment could want: indexes of this build, its options, traces of this host. */
+const CLEAN = [
+  'umount "$1/var/cache/apt/archives"',
+  'rm -f "$1"/etc/apt/apt.conf.d/99mmdebstrap "$1"/etc/dpkg/dpkg.cfg.d/99mmdebstrap "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d/*',
+  'rm -f "$1"/etc/hostname "$1"/etc/resolv.conf "$1"/etc/.pwd.lock',
+  'rm -f "$1"/var/cache/apt/*.bin "$1"/var/cache/debconf/*-old "$1"/var/cache/ldconfig/aux-cache',
+  'cp "$PYRO_BUILD/debian.sources" "$1/etc/apt/sources.list.d/debian.sources"',
+]
+
+export interface BuildOptions {
+  readonly recipe: Recipe
+  /** Package cache, kept for the next build and for one that was interrupted. */
+  readonly cacheFolder: string
+  /** For what exists during the build only. */
+  readonly temporaryFolder: string
+  readonly mirrorOverride: string | null
+  /** Where the tar goes. */
+  readonly output: string
+  readonly signal: AbortSignal
+  readonly onProgress: (progress: Progress) => void
+}
+
+/**
+ * Builds a root filesystem from the host's Debian mirror. Everything runs in a mount and pid namespace of its own, so the end of
+ * the one process we hold is the end of all mounts and processes of the build.
+ */
+export const buildDebian = async (options: BuildOptions): Promise<void> => {
+  const mirror = debianMirror(await configuredSources(ETC_APT), options.mirrorOverride)
+  await mkdir(join(options.cacheFolder, 'partial'), { recursive: true, mode: 0o755 })
+  const folder = await mkdtemp(join(options.temporaryFolder, 'build-'))
+  try {
+    await writeFile(join(folder, 'debian.sources'), environmentSources(mirror, options.recipe.suite))
+    await writeFile(join(folder, 'build.list'), await buildSources(mirror, options.recipe.suite, folder))
+    await writeFile(join(folder, 'apt.conf'), await carriedOptions())
+    await runMmdebstrap(folder, options)
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
+}
+
+const runMmdebstrap = async (folder: string, options: BuildOptions): Promise<void> => {
+  const { recipe, signal } = options
+  const progress = new BuildProgress(recipe.name, options.onProgress)
+  const late = AbortSignal.timeout(BUILD_TIMEOUT_MS)
+  const program = startStreamingProgram('unshare', [...NAMESPACES, 'mmdebstrap', ...mmdebstrapArgs(folder, options)], {
+    stdin: 'ignore',
+    env: {
+      PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+      LC_ALL: 'C.UTF-8',
+      DEBIAN_FRONTEND: 'noninteractive',
+      SOURCE_DATE_EPOCH: String(SOURCE_DATE_EPOCH),
+      TMPDIR: folder,
+      PYRO_BUILD: folder,
+      PYRO_CACHE: options.cacheFolder,
+      ...proxyVariables(),
+    },
+    onStderr: (text) => progress.push(text),
+    signal: AbortSignal.any([signal, late]),
+  })
+  program.stdout.on('data', (chunk: Buffer) => progress.push(chunk.toString('utf8')))
+  const end = await program.ended
+  signal.throwIfAborted()
+  if (end.exitCode === 0) return
+  if (end.exitCode === 127 || (await isMissing('mmdebstrap'))) throw missingTool()
+  throw new PyroError(
+    'environment.pull-failed',
+    late.aborted
+      ? `building ${recipe.name} took longer than ${BUILD_TIMEOUT_MS / 60_000} minutes; nothing was installed`
+      : `building ${recipe.name} with mmdebstrap failed: ${progress.lastError() ?? end.stderrTail.trim().split('\n').at(-1) ?? ''}; nothing was installed`,
+    {
+      hint: 'check that apt-get update works on this host, then pull again: packages that were fetched are kept',
+      data: { log: end.stderrTail.slice(-4000) },
+    },
+  )
+}
+
+const NAMESPACES = ['--mount', '--propagation', 'private', '--pid', '--fork', '--kill-child', '--mount-proc', '--']
+
+const mmdebstrapArgs = (folder: string, { recipe, output }: BuildOptions): string[] => [
+  '--verbose',
+  '--mode=root',
+  '--variant=minbase',
+  '--format=tar',
+  `--architectures=${debianArchitecture()}`,
+  `--aptopt=${join(folder, 'apt.conf')}`,
+  ...LEFT_OUT.map((option) => `--dpkgopt=${option}`),
+  `--hook-dir=${MERGED_USR_HOOKS}`,
+  // The cache is a folder of the host until the first clean-up step unmounts it: nothing may be removed from it.
+  '--skip=essential/unlink',
+  ...(recipe.packages.length === 0 ? [] : [`--include=${recipe.packages.join(',')}`]),
+  '--setup-hook=mkdir -p "$1/var/cache/apt/archives" && mount --bind "$PYRO_CACHE" "$1/var/cache/apt/archives"',
+  ...CLEAN.map((command) => `--customize-hook=${command}`),
+  recipe.suite,
+  output,
+  join(folder, 'build.list'),
+]
+
+/** Source lines for the build, with whatever credentials the host's ones have. */
+const buildSources = async (mirror: DebianMirror, suite: string, folder: string): Promise<string> => {
+  const line = async (source: AptSource, name: string): Promise<string> => {
+    const options = []
+    const key = await keyOf(source, folder)
+    if (key !== null) options.push(`signed-by=${key}`)
+    if (source.trusted) options.push('trusted=yes')
+    return `deb ${options.length === 0 ? '' : `[${options.join(' ')}] `}${source.uri} ${name} main\n`
+  }
+  const lines = [await line(mirror.main, suite), await line(mirror.main, `${suite}-updates`)]
+  if (mirror.security !== null) lines.push(await line(mirror.security, `${suite}-security`))
+  return lines.join('')
+}
+
+const keyOf = async ({ signedBy }: AptSource, folder: string): Promise<string | null> => {
+  if (signedBy === null) return (await exists(HOST_KEYRING)) ? HOST_KEYRING : null
+  if (!signedBy.includes('-----BEGIN PGP')) return signedBy
+  const path = join(folder, 'mirror-key.asc')
+  await writeFile(path, signedBy + '\n')
+  return path
+}
+
+/** What the environment's own apt is set to: the same mirror, without credentials, with the archive key it brings along. */
+const environmentSources = (mirror: DebianMirror, suite: string): string => {
+  const stanza = (uri: string, suites: string): string =>
+    `Types: deb\nURIs: ${withoutCredentials(uri)}\nSuites: ${suites}\nComponents: main\nSigned-By: ${HOST_KEYRING}\n`
+  const stanzas = [stanza(mirror.main.uri, `${suite} ${suite}-updates`)]
+  if (mirror.security !== null) stanzas.push(stanza(mirror.security.uri, `${suite}-security`))
+  return stanzas.join('\n')
+}
+
+/** Proxy, certificates and the like; log-in data is named by its place on the host, never copied. */
+const carriedOptions = async (): Promise<string> => {
+  const lines = ['Acquire::Languages "none";', 'APT::Install-Recommends "false";']
+  const dump = await aptConfig()
+  for (const line of dump.split('\n')) {
+    if (CARRIED_OPTIONS.test(line) && !line.endsWith(' "";')) lines.push(line)
+  }
+  if (await exists(join(ETC_APT, 'auth.conf'))) lines.push(`Dir::Etc::netrc "${join(ETC_APT, 'auth.conf')}";`)
+  if (await exists(join(ETC_APT, 'auth.conf.d'))) lines.push(`Dir::Etc::netrcparts "${join(ETC_APT, 'auth.conf.d')}";`)
+  return lines.join('\n') + '\n'
+}
+
+const aptConfig = async (): Promise<string> => {
+  try {
+    return (await runProgram('apt-config', ['dump'], { timeoutMs: TOOL_TIMEOUT_MS })).stdout
+  } catch (error) {
+    if (isPyroError(error) && error.code === 'host.missing-tool') throw missingTool(error)
+    throw error
+  }
+}
+
+const isMissing = async (tool: string): Promise<boolean> => {
+  try {
+    await runProgram(tool, ['--version'], { timeoutMs: TOOL_TIMEOUT_MS })
+    return false
+  } catch (error) {
+    return isPyroError(error) && error.code === 'host.missing-tool'
+  }
+}
+
+const missingTool = (cause?: unknown): PyroError =>
+  new PyroError(
+    'host.missing-tool',
+    'mmdebstrap is not installed, which builds the Debian environments; nothing was changed',
+    {
+      hint: 'apt-get install mmdebstrap debian-archive-keyring',
+      cause,
+    },
+  )
+
+const proxyVariables = (): Record<string, string> =>
+  Object.fromEntries(
+    Object.entries(process.env).flatMap(([name, value]) =>
+      /^(https?|ftp|no)_proxy$/i.test(name) && value !== undefined ? [[name, value]] : [],
+    ),
+  )
+
+const exists = async (path: string): Promise<boolean> => {
+  try {
+    await stat(path)
+    return true
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return false
+    throw error
+  }
+}

@@ -1,0 +1,223 @@
+import { mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Progress } from '@pyro/protocol'
+import { environmentVolume, type DiskStore, type VolumeId } from '../disk/disk-store.ts'
+import { nowText } from '../lib/wait.ts'
+import type { ArchiveLimits, OfflineAgent } from '../offline/offline-agent.ts'
+import { compressArchive, expandArchive, sha256Hex, takeOverFile, type PlainArchive } from './archive.ts'
+import { ociPlatform } from './catalog.ts'
+import { digestHex, type Library, type Manifest } from './library.ts'
+
+const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+/** A tree takes more than its tar where files are small. */
+const UNPACKED_FACTOR = 1.2
+const PROGRESS_INTERVAL_MS = 200
+
+export interface InstallSource {
+  /** The plain archive, a file of ours. */
+  readonly path: string
+  readonly archive: PlainArchive
+  readonly image: string | null
+  /** The same archive compressed already; then that file is taken over (moved). */
+  readonly compressedPath: string | null
+  /** For progress. */
+  readonly name: string
+}
+
+export interface InstallOptions {
+  readonly signal?: AbortSignal | undefined
+  readonly onProgress?: ((progress: Progress) => void) | undefined
+}
+
+export interface InstallerOptions {
+  readonly library: Library
+  readonly disks: DiskStore
+  readonly offline: OfflineAgent
+  readonly limits: ArchiveLimits
+  /** Emptied when the installer opens. */
+  readonly temporaryFolder: string
+}
+
+/** Turns archives into immutable volumes with manifests. An archive that is installed already is not installed again. */
+export class Installer {
+  readonly #options: InstallerOptions
+  /** One installation of a digest at a time; the next one finds it done. */
+  readonly #underWay = new Map<string, Promise<unknown>>()
+
+  private constructor(options: InstallerOptions) {
+    this.#options = options
+  }
+
+  static async open(options: InstallerOptions): Promise<Installer> {
+    await rm(options.temporaryFolder, { recursive: true, force: true })
+    await mkdir(options.temporaryFolder, { recursive: true, mode: 0o700 })
+    return new Installer(options)
+  }
+
+  /** Volumes of installations under way. */
+  volumes(): VolumeId[] {
+    return [...this.#underWay.keys()].map((digest) => environmentVolume(digestHex(digest)))
+  }
+
+  /** Runs `action` with a folder of its own that is gone afterwards. */
+  async withTemporaryFolder<T>(action: (folder: string) => Promise<T>): Promise<T> {
+    const folder = await mkdtemp(join(this.#options.temporaryFolder, 'env-'))
+    try {
+      return await action(folder)
+    } finally {
+      await rm(folder, { recursive: true, force: true })
+    }
+  }
+
+  install(source: InstallSource, options: InstallOptions): Promise<Manifest> {
+    const digest = digestOf(source)
+    return this.#oneAtATime(digest, () => this.#install(digest, source, options))
+  }
+
+  /** The volume of an installed archive, unpacked again when the disk store has lost it. */
+  ensureVolume(manifest: Manifest, options: InstallOptions): Promise<VolumeId> {
+    return this.#oneAtATime(manifest.digest, async () => {
+      const id = environmentVolume(digestHex(manifest.digest))
+      if (await this.#isSealed(id)) return id
+      await this.withTemporaryFolder(async (folder) => {
+        const path = join(folder, 'rootfs.tar')
+        const archivePath = this.#options.library.archivePath(manifest.digest)
+        await expandArchive(archivePath, path, manifest.archiveDigestHex, options.signal)
+        await this.#unpack(id, { path, image: manifest.image, name: id, bytes: manifest.archiveBytes }, options)
+      })
+      return id
+    })
+  }
+
+  async #install(digest: string, source: InstallSource, options: InstallOptions): Promise<Manifest> {
+    const { library, disks } = this.#options
+    const id = environmentVolume(digestHex(digest))
+    const known = library.manifests().get(digest)
+    if (known !== undefined && (await this.#isSealed(id))) return known
+    const staged = await library.stagingFolder(digest)
+    try {
+      const [unpacked, compressedBytes] = await together(options.signal, (signal) => [
+        this.#unpack(id, { ...source, bytes: source.archive.bytes }, { ...options, signal }),
+        keepArchive(source, join(staged, 'rootfs.tar.zst'), signal),
+      ])
+      const manifest: Manifest = {
+        format: 1,
+        digest,
+        kind: unpacked.kind,
+        platform: ociPlatform(),
+        files: unpacked.files,
+        bytes: unpacked.bytes,
+        archiveBytes: source.archive.bytes,
+        compressedBytes,
+        image: source.image,
+        env: { PATH: DEFAULT_PATH, ...variables(unpacked.env) },
+        user: unpacked.user === '' ? 'root' : unpacked.user,
+        workingDir: unpacked.workingDir,
+        packages: unpacked.packages,
+        archiveDigestHex: source.archive.digestHex,
+        createdAt: nowText(),
+      }
+      if (known === undefined) await library.add(manifest, staged)
+      return manifest
+    } catch (error) {
+      await disks.remove(id)
+      throw error
+    } finally {
+      await rm(staged, { recursive: true, force: true })
+    }
+  }
+
+  async #unpack(
+    id: VolumeId,
+    source: { readonly path: string; readonly image: string | null; readonly name: string; readonly bytes: number },
+    options: InstallOptions,
+  ): Promise<Awaited<ReturnType<OfflineAgent['unpack']>>> {
+    const { disks, offline, limits } = this.#options
+    await disks.makeRoom(Math.ceil(source.bytes * UNPACKED_FACTOR))
+    // A writable one is what an engine left that was killed under an installation.
+    if (await this.#isSealed(id)) await disks.remove(id)
+    const volume = await disks.create(id)
+    try {
+      const unpacked = await offline.unpack(
+        { volume: volume.path, archivePath: source.path, image: source.image, limits },
+        {
+          ...(options.signal === undefined ? {} : { signal: options.signal }),
+          onProgress: throttled(({ bytes }) =>
+            options.onProgress?.({
+              step: `unpacking ${source.name}`,
+              done: Math.min(bytes, source.bytes),
+              total: source.bytes,
+              unit: 'bytes',
+              detail: null,
+            }),
+          ),
+        },
+      )
+      await disks.seal(id)
+      return unpacked
+    } catch (error) {
+      await disks.remove(id)
+      throw error
+    }
+  }
+
+  async #isSealed(id: VolumeId): Promise<boolean> {
+    return (await this.#options.disks.find(id))?.writable === false
+  }
+
+  async #oneAtATime<T>(digest: string, action: () => Promise<T>): Promise<T> {
+    const before = this.#underWay.get(digest) ?? Promise.resolve()
+    const mine = before.catch((_error: unknown) => undefined).then(action)
+    this.#underWay.set(digest, mine)
+    try {
+      return await mine
+    } finally {
+      if (this.#underWay.get(digest) === mine) this.#underWay.delete(digest)
+    }
+  }
+}
+
+/** Two images of one archive are two environments. */
+const digestOf = ({ archive, image }: InstallSource): string => {
+  if (image === null) return `sha256:${archive.digestHex}`
+  return `sha256:${sha256Hex(`${archive.digestHex}\n${image}`)}`
+}
+
+const keepArchive = async (source: InstallSource, to: string, signal: AbortSignal | undefined): Promise<number> => {
+  if (source.compressedPath === null) return (await compressArchive(source.path, to, signal)).compressedBytes
+  return takeOverFile(source.compressedPath, to)
+}
+
+const variables = (list: readonly string[]): Record<string, string> =>
+  Object.fromEntries(
+    list.flatMap((text) => {
+      const at = text.indexOf('=')
+      return at > 0 ? [[text.slice(0, at), text.slice(at + 1)]] : []
+    }),
+  )
+
+/** Both or none: the failure of one aborts the other, and nobody works on when this returns. */
+const together = async <A, B>(
+  outer: AbortSignal | undefined,
+  start: (signal: AbortSignal) => readonly [Promise<A>, Promise<B>],
+): Promise<[A, B]> => {
+  const failed = new AbortController()
+  const both = start(outer === undefined ? failed.signal : AbortSignal.any([outer, failed.signal]))
+  try {
+    return await Promise.all(both)
+  } catch (error) {
+    failed.abort(error)
+    await Promise.allSettled(both)
+    throw error
+  }
+}
+
+const throttled = <T>(report: (value: T) => void): ((value: T) => void) => {
+  let reportedAtMs = 0
+  return (value) => {
+    const nowMs = Date.now()
+    if (nowMs - reportedAtMs < PROGRESS_INTERVAL_MS) return
+    reportedAtMs = nowMs
+    report(value)
+  }
+}

@@ -1,0 +1,58 @@
+import type { Progress } from '@pyro/protocol'
+import { abortable } from '../lib/wait.ts'
+
+interface Caller {
+  readonly signal?: AbortSignal
+  readonly onProgress?: (progress: Progress) => void
+}
+
+interface Work<T> {
+  readonly result: Promise<T>
+  readonly abort: AbortController
+  readonly callers: Set<Caller>
+}
+
+/** Work that those who ask for the same thing share. It is aborted when the last of them has gone. */
+export class SharedWork<T> {
+  readonly #works = new Map<string, Work<T>>()
+
+  get isIdle(): boolean {
+    return this.#works.size === 0
+  }
+
+  async join(
+    key: string,
+    caller: Caller,
+    start: (signal: AbortSignal, onProgress: (progress: Progress) => void) => Promise<T>,
+  ): Promise<T> {
+    caller.signal?.throwIfAborted()
+    // What was aborted still has to clean up: a new caller waits for that and starts again.
+    for (let ending = this.#works.get(key); ending?.abort.signal.aborted === true; ending = this.#works.get(key))
+      await abortable(Promise.allSettled([ending.result]), caller.signal)
+    const work = this.#works.get(key) ?? this.#start(key, start)
+    work.callers.add(caller)
+    try {
+      return await abortable(work.result, caller.signal)
+    } catch (error) {
+      work.callers.delete(caller)
+      if (caller.signal?.aborted === true && work.callers.size === 0) {
+        work.abort.abort(error)
+        await Promise.allSettled([work.result])
+      }
+      throw error
+    }
+  }
+
+  #start(key: string, start: (signal: AbortSignal, onProgress: (progress: Progress) => void) => Promise<T>): Work<T> {
+    const abort = new AbortController()
+    const callers = new Set<Caller>()
+    const tell = (progress: Progress): void => {
+      for (const { onProgress } of callers) onProgress?.(progress)
+    }
+    const result = start(abort.signal, tell).finally(() => this.#works.delete(key))
+    result.catch((_error: unknown) => undefined)
+    const work = { result, abort, callers }
+    this.#works.set(key, work)
+    return work
+  }
+}

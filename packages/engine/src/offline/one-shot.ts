@@ -1,0 +1,193 @@
+import { once } from 'node:events'
+import type { Writable } from 'node:stream'
+import {
+  encodeFrame,
+  encodeJsonFrame,
+  FRAME,
+  FrameDecoder,
+  FrameError,
+  PyroError,
+  type ErrorCode,
+} from '@pyro/protocol'
+import { agentError, type AgentErrorKind } from '@pyro/protocol/guest'
+import type { z } from 'zod'
+import { startStreamingProgram } from '../process/streaming-program.ts'
+
+/** A role that neither writes nor reads for this long, while nobody keeps it waiting, is killed. */
+const IDLE_TIMEOUT_MS = 5 * 60_000
+const DATA_FRAME_BYTES = 1024 * 1024
+/** Largest `data.entry` and the like of an error that is handed on. */
+const ERROR_DATA_BYTES = 256 * 1024
+
+const ERROR_CODES: Readonly<Record<AgentErrorKind, ErrorCode>> = {
+  invalid: 'input.invalid',
+  exists: 'path.exists',
+  'not-found': 'path.not-found',
+  'not-a-file': 'path.not-a-file',
+  'outside-root': 'path.outside-root',
+  'text-mismatch': 'internal',
+  limit: 'limit.exceeded',
+  'no-space': 'disk.full',
+  'unsafe-entry': 'archive.unsafe-entry',
+  'too-large': 'archive.too-large',
+  truncated: 'archive.truncated',
+  failed: 'internal',
+}
+
+export interface OneShot<Result extends z.ZodType> {
+  readonly agentPath: string
+  readonly role: string
+  readonly args: readonly string[]
+  /** What it reads: frames that `feed` writes (until `abandon`, when the role ends before), or an open file. */
+  readonly stdin:
+    { readonly feed: (input: FrameWriter) => Promise<void>; readonly abandon?: () => void } | { readonly fd: number }
+  readonly result: Result
+  readonly onEvent?: (event: unknown) => void
+  readonly onData?: (chunk: Uint8Array) => void | Promise<void>
+  /** Codes that mean something else for this role. */
+  readonly errorCodes?: Partial<Record<AgentErrorKind, ErrorCode>>
+  readonly signal?: AbortSignal | undefined
+}
+
+/** Writes frames with back-pressure. */
+export class FrameWriter {
+  readonly #stream: Writable
+  readonly #idle: IdleTimer
+
+  constructor(stream: Writable, idle: IdleTimer) {
+    this.#stream = stream
+    this.#idle = idle
+  }
+
+  input(value: unknown): Promise<void> {
+    return this.#write(encodeJsonFrame(FRAME.input, value))
+  }
+
+  async data(chunk: Uint8Array): Promise<void> {
+    for (let at = 0; at < chunk.byteLength; at += DATA_FRAME_BYTES)
+      await this.#write(encodeFrame(FRAME.data, chunk.subarray(at, at + DATA_FRAME_BYTES)))
+  }
+
+  endOfData(): Promise<void> {
+    return this.#write(encodeFrame(FRAME.data, new Uint8Array(0)))
+  }
+
+  /** The time a client takes to send is not the role's. */
+  waitForClient<T>(action: () => Promise<T>): Promise<T> {
+    return this.#idle.paused(action)
+  }
+
+  async #write(bytes: Uint8Array): Promise<void> {
+    this.#idle.touch()
+    if (this.#stream.destroyed || this.#stream.write(bytes)) return
+    await Promise.race([once(this.#stream, 'drain'), once(this.#stream, 'close')])
+  }
+}
+
+/**
+ * Runs one role of the agent binary to its end. What it prints is read as if a guest had written it: every frame is bounded, every
+ * message checked. It ends with the call, whatever happens.
+ */
+export const runOneShot = async <Result extends z.ZodType>(shot: OneShot<Result>): Promise<z.infer<Result>> => {
+  const program = startStreamingProgram(shot.agentPath, [shot.role, ...shot.args], {
+    stdin: 'fd' in shot.stdin ? shot.stdin.fd : 'pipe',
+    env: {},
+    ...(shot.signal === undefined ? {} : { signal: shot.signal }),
+  })
+  const idle = new IdleTimer(() => program.kill())
+  const answer: { result?: unknown; error?: PyroError } = {}
+  let feedFailure: unknown = null
+  const fed = feed(shot, program.stdin, idle).catch((error: unknown) => {
+    feedFailure = error
+    program.kill()
+  })
+  try {
+    const decoder = new FrameDecoder()
+    for await (const chunk of program.stdout) {
+      idle.touch()
+      for (const frame of decoder.push(chunk as Buffer)) {
+        if (answer.result !== undefined || answer.error !== undefined)
+          throw new FrameError('a frame after the last one')
+        if (frame.type === FRAME.data) await idle.paused(async () => shot.onData?.(frame.payload))
+        else if (frame.type === FRAME.event) shot.onEvent?.(jsonOf(frame.payload))
+        else if (frame.type === FRAME.result) answer.result = shot.result.parse(jsonOf(frame.payload))
+        else if (frame.type === FRAME.error) answer.error = errorOf(shot, jsonOf(frame.payload))
+        else throw new FrameError(`unexpected frame of type ${frame.type}`)
+      }
+    }
+  } catch (error) {
+    shot.signal?.throwIfAborted()
+    throw error
+  } finally {
+    idle.end()
+    program.kill()
+    program.stdin?.destroy()
+    if ('feed' in shot.stdin) shot.stdin.abandon?.()
+  }
+  const end = await program.ended
+  await fed
+  shot.signal?.throwIfAborted()
+  if (answer.error !== undefined) throw answer.error
+  if (answer.result !== undefined) return answer.result as z.infer<Result>
+  if (feedFailure !== null) throw feedFailure
+  const why = idle.isLate
+    ? `did nothing for ${IDLE_TIMEOUT_MS / 1000} s`
+    : `died (${end.signal ?? `exit ${end.exitCode}`})`
+  throw new PyroError('internal', `the ${shot.role} process ${why}`, { data: { stderr: end.stderrTail } })
+}
+
+const feed = async (shot: OneShot<z.ZodType>, stdin: Writable | null, idle: IdleTimer): Promise<void> => {
+  if (stdin === null || 'fd' in shot.stdin) return
+  await shot.stdin.feed(new FrameWriter(stdin, idle))
+  stdin.end()
+}
+
+const jsonOf = (payload: Uint8Array): unknown => JSON.parse(new TextDecoder().decode(payload))
+
+const errorOf = (shot: OneShot<z.ZodType>, message: unknown): PyroError => {
+  const { kind, message: text, data } = agentError.parse(message)
+  const isSmall = data === undefined || JSON.stringify(data).length <= ERROR_DATA_BYTES
+  return new PyroError(shot.errorCodes?.[kind] ?? ERROR_CODES[kind], text, { data: isSmall ? data : undefined })
+}
+
+/** Fires once when nothing happened for the whole time-out; stands still while somebody else keeps the role waiting. */
+class IdleTimer {
+  readonly #onLate: () => void
+  #timer: NodeJS.Timeout
+  #pauses = 0
+  isLate = false
+
+  constructor(onLate: () => void) {
+    this.#onLate = onLate
+    this.#timer = this.#arm()
+  }
+
+  touch(): void {
+    this.#timer.refresh()
+  }
+
+  async paused<T>(action: () => Promise<T>): Promise<T> {
+    this.#pauses++
+    try {
+      return await action()
+    } finally {
+      this.#pauses--
+      this.touch()
+    }
+  }
+
+  end(): void {
+    clearTimeout(this.#timer)
+  }
+
+  #arm(): NodeJS.Timeout {
+    return setTimeout(() => {
+      if (this.#pauses > 0) {
+        this.#timer = this.#arm()
+        return
+      }
+      this.isLate = true
+      this.#onLate()
+    }, IDLE_TIMEOUT_MS)
+  }
+}
