@@ -1,13 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
-import { CALL_LIMIT_MS, Calls, longestWaitMs } from './calls.ts'
+import { CALL_LIMIT_MS, Calls } from './calls.ts'
 
 const never = (): AbortSignal => new AbortController().signal
 
 describe('calls', () => {
   it('leave room for the answer within the limit', () => {
-    expect(longestWaitMs(60_000)).toBeLessThan(CALL_LIMIT_MS)
-    expect(longestWaitMs(5)).toBe(5)
+    expect(new Calls().longestWaitMs(60_000)).toBeLessThan(CALL_LIMIT_MS)
+    expect(new Calls().longestWaitMs(5)).toBe(5)
+    expect(new Calls(3000).longestWaitMs()).toBe(2000)
   })
 
   it('that take longer are found again by the same call, and done once', async () => {

@@ -2,8 +2,6 @@
  * A tool call answers within the time that hosts wait for. What takes longer goes on, and is found again: the same call,
  * repeated, waits for the work that is under way instead of doing it twice.
  */
-import { setTimeout as sleep } from 'node:timers/promises'
-
 /** Hosts commonly give up after 30 or 60 s. */
 export const CALL_LIMIT_MS = 25_000
 /** What is left of that for looking up and writing the answer. */
@@ -13,7 +11,16 @@ const OUTCOME_KEPT_MS = 10 * 60_000
 /** Works under way or kept at one time; the oldest outcome goes first. */
 const WORKS_LIMIT = 256
 
-export const longestWaitMs = (askedMs: number): number => Math.min(askedMs, CALL_LIMIT_MS - ANSWER_RESERVE_MS)
+/** Settles with the outcome, or with null when it takes longer. */
+export const outcomeWithin = async <T>(promise: Promise<T>, limitMs: number): Promise<{ readonly value: T } | null> => {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<null>((resolve) => (timer = setTimeout(resolve, limitMs, null)))
+  try {
+    return await Promise.race([promise.then((value) => ({ value })), late])
+  } finally {
+    clearTimeout(timer)
+  }
+}
 
 export type Within<T> = { readonly done: true; readonly value: T } | { readonly done: false; readonly sinceMs: number }
 
@@ -27,7 +34,17 @@ interface Work {
 }
 
 export class Calls {
+  readonly #limitMs: number
   readonly #works = new Map<string, Work>()
+
+  constructor(limitMs = CALL_LIMIT_MS) {
+    this.#limitMs = limitMs
+  }
+
+  /** How long a call may wait that asks for `askedMs`. */
+  longestWaitMs(askedMs = Number.POSITIVE_INFINITY): number {
+    return Math.min(askedMs, Math.max(0, this.#limitMs - ANSWER_RESERVE_MS))
+  }
 
   /**
    * Waits for `start` up to the limit. `key` says which calls are the same. While somebody waits, an abort of `signal` aborts the
@@ -37,26 +54,20 @@ export class Calls {
     key: string,
     signal: AbortSignal,
     start: (signal: AbortSignal) => Promise<T>,
-    limitMs = longestWaitMs(CALL_LIMIT_MS),
+    limitMs = this.longestWaitMs(),
   ): Promise<Within<T>> {
     const work = this.#join(key) ?? this.#begin(start)
     work.left = false
     const abort = (): void => work.controller.abort(signal.reason)
     if (signal.aborted) abort()
     signal.addEventListener('abort', abort, { once: true })
-    const timer = new AbortController()
     try {
-      const late = sleep(limitMs, undefined, { signal: timer.signal }).then(
-        () => true as const,
-        () => true as const,
-      )
-      const first = await Promise.race([work.promise.then((value) => ({ value })), late])
-      if (first !== true) return { done: true, value: first.value as T }
+      const outcome = await outcomeWithin(work.promise, limitMs)
+      if (outcome !== null) return { done: true, value: outcome.value as T }
       work.left = true
       this.#keep(key, work)
       return { done: false, sinceMs: Date.now() - work.startedAtMs }
     } finally {
-      timer.abort()
       signal.removeEventListener('abort', abort)
     }
   }

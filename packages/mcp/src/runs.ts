@@ -1,5 +1,4 @@
 import { randomInt } from 'node:crypto'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { PyroError, type ResultOf } from '@pyro/protocol'
 import type { CommandOutput } from './text/command-output.ts'
 
@@ -83,14 +82,3 @@ export class Runs {
 }
 
 const newRunId = (): string => `run-${Array.from({ length: ID_LENGTH }, () => ID_LETTERS[randomInt(32)]).join('')}`
-
-/** Settles with the outcome, or with null when it takes longer. */
-export const outcomeWithin = async <T>(promise: Promise<T>, limitMs: number): Promise<{ readonly value: T } | null> => {
-  const timer = new AbortController()
-  try {
-    const late = sleep(limitMs, null, { signal: timer.signal }).catch(() => null)
-    return await Promise.race([promise.then((value) => ({ value })), late])
-  } finally {
-    timer.abort()
-  }
-}

@@ -18,6 +18,8 @@ export interface ServeOptions extends HostPathOptions {
   readonly http?: number | undefined
   /** File with the bearer token of `http`, made when missing. Default: `mcp-token` in the home. */
   readonly tokenFile?: string | undefined
+  /** Within which a call answers. Default 25 s; tests lower it. */
+  readonly callLimitMs?: number | undefined
   /** How the engine is found. */
   readonly client?: ClientOptions | undefined
 }
@@ -42,7 +44,7 @@ export const serve = async (options: ServeOptions = {}): Promise<Serving> => {
   const shared: ServerContext = {
     pyro,
     host: await HostPaths.open(options),
-    calls: new Calls(),
+    calls: new Calls(options.callLimitMs),
     creations: new Creations(),
     runs: new Runs(),
   }

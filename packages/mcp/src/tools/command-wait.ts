@@ -1,6 +1,5 @@
 import { isPyroError, type CommandResult } from '@pyro/protocol'
 import type { Workspace } from '@pyro/sdk'
-import { longestWaitMs } from '../calls.ts'
 import { CommandOutput } from '../text/command-output.ts'
 import {
   commandData,
@@ -75,7 +74,7 @@ const readUntil = async (
   if (available === null) return statusOf(workspace, reading.commandId, output.offset, context)
   if (available.state !== 'running' || reading.waitMs === 0) return available
   const stop = new AbortController()
-  const timer = setTimeout(() => stop.abort(), longestWaitMs(reading.waitMs))
+  const timer = setTimeout(() => stop.abort(), context.calls.longestWaitMs(reading.waitMs))
   const signal = AbortSignal.any([stop.signal, context.signal])
   try {
     const result = await readOutput(workspace, { ...reading, follow: true }, output, signal)

@@ -1,6 +1,6 @@
 import { OPERATIONS, PyroError, type McpInputOf } from '@pyro/protocol'
-import { CALL_LIMIT_MS, longestWaitMs } from '../calls.ts'
-import { outcomeWithin, type Run } from '../runs.ts'
+import { outcomeWithin } from '../calls.ts'
+import type { Run } from '../runs.ts'
 import { collectOutput, commandData, networkHint, outcomeLine, outputText, runningLine } from '../running-command.ts'
 import { seedOf } from '../seed.ts'
 import { lines, type Answer, type CallContext, type ToolOf } from '../tool.ts'
@@ -54,7 +54,7 @@ const answer = async (current: Run, context: CallContext): Promise<Answer> => {
   context.signal.addEventListener('abort', abort, { once: true })
   const progress = setInterval(() => context.progress(current.step ?? current.output.lastLine), PROGRESS_INTERVAL_MS)
   try {
-    const ended = await outcomeWithin(current.promise, longestWaitMs(CALL_LIMIT_MS))
+    const ended = await outcomeWithin(current.promise, context.calls.longestWaitMs())
     const elapsedMs = Date.now() - current.startedAtMs
     if (ended === null) {
       return {

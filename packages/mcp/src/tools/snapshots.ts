@@ -1,7 +1,7 @@
 import type { DiffResult } from '@pyro/protocol'
 import { BASELINE } from '@pyro/protocol'
 import type { Workspace } from '@pyro/sdk'
-import { outcomeWithin } from '../runs.ts'
+import { outcomeWithin } from '../calls.ts'
 import { commandText } from '../running-command.ts'
 import { lines, type CallContext, type ToolOf } from '../tool.ts'
 import { count, duration } from '../text/quantity.ts'

@@ -1,6 +1,5 @@
 import type { CommandResult } from '@pyro/protocol'
-import { longestWaitMs } from '../calls.ts'
-import { outcomeWithin } from '../runs.ts'
+import { outcomeWithin } from '../calls.ts'
 import {
   collectOutput,
   commandData,
@@ -43,7 +42,7 @@ export const workspaceExec: ToolOf<'workspace.exec'> = {
     const fetchCall = (commandId: string) => (offset: number) =>
       callText('command_wait', { workspace: reference, commandId, offset, maxBytes: OUTPUT_LIMIT_BYTES })
     try {
-      const ended = await outcomeWithin<CommandResult>(result, longestWaitMs(waitMs))
+      const ended = await outcomeWithin<CommandResult>(result, context.calls.longestWaitMs(waitMs))
       if (ended !== null) {
         const shown = output.finish()
         const { value } = ended
