@@ -830,10 +830,10 @@ export const COMMANDS: readonly CommandEntry[] = [
       },
       {
         flag: 'http',
-        field: 'httpPort',
+        field: 'http',
         type: 'int',
         value: 'PORT',
-        summary: 'listen on 127.0.0.1 instead; needs the bearer token it prints',
+        summary: 'listen on 127.0.0.1 instead; needs the bearer token in the file it names',
       },
     ],
     examples: [{ line: 'pyro mcp serve --profile core', note: '' }],

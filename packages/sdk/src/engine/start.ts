@@ -102,7 +102,7 @@ const startFailure = (end: NonNullable<Ended['value']>, log: string): PyroError 
 const tail = (log: string): string[] => log.trimEnd().split('\n').slice(-LOG_TAIL_LINES)
 
 const typedError = (log: string): ErrorBody | null => {
-  for (const line of log.trimEnd().split('\n').reverse()) {
+  for (const line of log.trimEnd().split('\n').toReversed()) {
     if (!line.startsWith('{')) continue
     const body = errorBodyOf(line)
     if (body !== null) return body

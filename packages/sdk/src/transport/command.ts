@@ -38,7 +38,7 @@ class CommandStream<Operation extends 'workspace.exec' | 'run'> {
 
   constructor(client: Client, operation: Operation, input: InputOf<Operation>, call: CommandCall) {
     this.#client = client
-    this.#head = { operation, input: input as Record<string, unknown>, requestId: newRequestId() }
+    this.#head = { operation, input, requestId: newRequestId() }
     this.#call = call
   }
 

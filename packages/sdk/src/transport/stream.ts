@@ -40,10 +40,10 @@ export const attemptStream = async (wire: Wire, attempt: StreamAttempt): Promise
   attempt.signal?.addEventListener('abort', destroy, { once: true })
   const sender = new FrameSender(request)
   const answer = responseOf(request)
-  let uploadError: unknown = null
+  const failed: { upload: Error | null } = { upload: null }
   const uploading = send(attempt, request, rest, sender).catch((error: unknown) => {
     // The engine takes an upload that breaks off for a failed one and changes nothing.
-    uploadError = error
+    failed.upload = error instanceof Error ? error : new Error('the upload failed', { cause: error })
     request.destroy()
   })
   try {
@@ -56,7 +56,7 @@ export const attemptStream = async (wire: Wire, attempt: StreamAttempt): Promise
   } catch (error) {
     sender.stop()
     if (!request.writableEnded) request.destroy()
-    if (uploadError !== null) throw uploadError
+    if (failed.upload !== null) throw failed.upload
     throw error
   } finally {
     attempt.signal?.removeEventListener('abort', destroy)

@@ -63,8 +63,10 @@ class Packer {
   *#file(source: BytePath, path: BytePath, stats: Stats): Generator<Buffer, void, undefined> {
     const key = stats.nlink > 1 ? `${stats.dev}:${stats.ino}` : null
     const first = key === null ? undefined : this.#links.get(key)
-    if (first !== undefined)
-      return yield* this.#header({ ...entryOf(path, stats), type: TYPE.hardLink, linkName: first })
+    if (first !== undefined) {
+      yield* this.#header({ ...entryOf(path, stats), type: TYPE.hardLink, linkName: first })
+      return
+    }
     const file = unlessGone(() =>
       openSync(systemPath(source), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK),
     )

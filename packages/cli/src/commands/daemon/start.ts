@@ -1,0 +1,10 @@
+import type { Command } from '../command.ts'
+
+export const command: Command = async ({ terminal, interrupts, pyro }) => {
+  const before = await pyro.engine.status({ signal: interrupts.signal })
+  if (!before.running) await pyro.engine.start({ signal: interrupts.signal })
+  const status = before.running ? before : await pyro.engine.status({ signal: interrupts.signal })
+  if (terminal.json) terminal.document(status)
+  else terminal.line(`engine ${before.running ? 'runs already' : 'started'}: pid ${status.pid}, ${status.socket}`)
+  return 0
+}

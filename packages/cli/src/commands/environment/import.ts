@@ -1,0 +1,22 @@
+import { environmentLine } from '../../render/environment.ts'
+import { formatDuration } from '../../render/format.ts'
+import { showProgress } from '../../render/progress.ts'
+import { inputOf, type Command } from '../command.ts'
+
+export const command: Command = async ({ args, terminal, interrupts, pyro }) => {
+  const { environment, image, replace } = inputOf<'environment.import'>(args)
+  const path = args.host['PATH|-'] ?? '-'
+  const source = path === '-' ? (process.stdin as AsyncIterable<Uint8Array>) : path
+  const result = await pyro.environments.import(environment, source, {
+    image,
+    replace,
+    signal: interrupts.signal,
+    onProgress: showProgress(terminal),
+  })
+  if (terminal.json) terminal.document(result)
+  else {
+    terminal.line(environmentLine(result))
+    terminal.talk(`imported in ${formatDuration(result.durationMs)}`)
+  }
+  return 0
+}

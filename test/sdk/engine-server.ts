@@ -1,0 +1,195 @@
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import {
+  encodeFrame,
+  encodeJsonFrame,
+  FRAME,
+  FrameDecoder,
+  FRAMES_CONTENT_TYPE,
+  REQUEST_ID_HEADER,
+  type ErrorCode,
+  type FrameType,
+} from '@pyro/protocol/client'
+import { socketOfHome, VERSION } from '@pyro/sdk'
+
+/** One request as the engine's side sees it. */
+export interface Call {
+  readonly method: string
+  readonly path: string
+  readonly query: Readonly<Record<string, unknown>>
+  readonly requestId: string
+  readonly version: string
+  /** JSON body, or the input frame. */
+  input: Record<string, unknown>
+  /** Frames of the request behind the input, as they arrive. */
+  readonly frames: AsyncIterable<{ readonly type: FrameType; readonly payload: Uint8Array }>
+  readonly reply: Reply
+}
+
+/** Answers of one call. */
+export class Reply {
+  readonly #response: ServerResponse
+
+  constructor(response: ServerResponse) {
+    this.#response = response
+  }
+
+  json(value: unknown, status = 200): void {
+    this.#response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(value))
+  }
+
+  refuse(code: ErrorCode, message: string, status = 400): void {
+    this.json({ error: { code, message, hint: 'try something else', data: null } }, status)
+  }
+
+  frame(type: FrameType, payload: Uint8Array | string): void {
+    this.#head()
+    this.#response.write(encodeFrame(type, Buffer.from(payload)))
+  }
+
+  event(value: unknown): void {
+    this.#head()
+    this.#response.write(encodeJsonFrame(FRAME.event, value))
+  }
+
+  result(value: unknown): void {
+    this.#head()
+    this.#response.end(encodeJsonFrame(FRAME.result, value))
+  }
+
+  error(code: ErrorCode, message: string): void {
+    this.#head()
+    this.#response.end(encodeJsonFrame(FRAME.error, { code, message, hint: null, data: null }))
+  }
+
+  /** What a client sees of an engine that is killed. */
+  cut(): void {
+    this.#response.socket?.destroy()
+  }
+
+  #head(): void {
+    if (!this.#response.headersSent) this.#response.writeHead(200, { 'content-type': FRAMES_CONTENT_TYPE })
+  }
+}
+
+export type Handler = (call: Call) => void | Promise<void>
+
+/** `POST /v1/workspaces/{workspace}/exec`; the first that matches answers. */
+export type Routes = Readonly<Record<string, Handler>>
+
+/**
+ * The engine's half of the wire, for tests of the client's half: a real HTTP server on a real socket, where the client looks for it.
+ */
+export class EngineServer implements AsyncDisposable {
+  readonly folder: string
+  readonly home: string
+  readonly socket: string
+  readonly env: NodeJS.ProcessEnv
+  readonly calls: Call[] = []
+  routes: Routes
+  #server: Server | null = null
+
+  private constructor(routes: Routes) {
+    this.folder = mkdtempSync(join(tmpdir(), 'pyro-sdk-'))
+    this.home = join(this.folder, 'home')
+    this.env = { ...process.env, PYRO_HOME: this.home, PYRO_RUNTIME_DIR: join(this.folder, 'run') }
+    this.socket = socketOfHome(this.home, this.env)
+    this.routes = routes
+    mkdirSync(dirname(this.socket), { recursive: true })
+  }
+
+  static async start(routes: Routes = {}): Promise<EngineServer> {
+    const engine = new EngineServer(routes)
+    await engine.listen()
+    return engine
+  }
+
+  async listen(): Promise<void> {
+    const server = createServer((request, response) => void this.#handle(request, response))
+    this.#server = server
+    await new Promise<void>((resolve) => server.listen(this.socket, resolve))
+  }
+
+  /** As after SIGKILL, except that the socket's name goes, too. */
+  async kill(): Promise<void> {
+    const server = this.#server
+    this.#server = null
+    if (server === null) return
+    server.closeAllConnections()
+    await new Promise((resolve) => server.close(resolve))
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.kill()
+    rmSync(this.folder, { recursive: true, force: true })
+  }
+
+  /** Calls that named this operation's path, in order. */
+  of(method: string, pattern: RegExp): Call[] {
+    return this.calls.filter((call) => call.method === method && pattern.test(call.path))
+  }
+
+  async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const url = new URL(request.url ?? '/', 'http://pyro')
+    const frames = request.headers['content-type'] === FRAMES_CONTENT_TYPE ? framesOf(request) : null
+    const call: Call = {
+      method: request.method ?? '',
+      path: decodeURIComponent(url.pathname),
+      query: Object.fromEntries([...url.searchParams].map(([key, value]) => [key, JSON.parse(value) as unknown])),
+      requestId: String(request.headers[REQUEST_ID_HEADER]),
+      version: String(request.headers['pyro-version']),
+      input: {},
+      frames: frames ?? none(),
+      reply: new Reply(response),
+    }
+    call.input = frames === null ? await jsonBody(request) : await inputFrame(frames)
+    if (call.path === '/v1/engine') {
+      return call.reply.json({
+        running: true,
+        pid: process.pid,
+        version: VERSION,
+        socket: this.socket,
+        home: this.home,
+        workspaces: 0,
+      })
+    }
+    this.calls.push(call)
+    const handler = Object.entries(this.routes).find(([route]) => matches(route, call))?.[1]
+    if (handler === undefined) call.reply.refuse('internal', `no route for ${call.method} ${call.path}`, 500)
+    else await handler(call)
+  }
+}
+
+const matches = (route: string, call: Call): boolean => {
+  const [method, path = ''] = route.split(' ')
+  return method === call.method && new RegExp(`^${path.replaceAll(/\{\w+\}/g, '[^/]+')}$`).test(call.path)
+}
+
+const jsonBody = async (request: IncomingMessage): Promise<Record<string, unknown>> => {
+  const chunks: Buffer[] = []
+  for await (const chunk of request as AsyncIterable<Buffer>) chunks.push(chunk)
+  const text = Buffer.concat(chunks).toString()
+  return text === '' ? {} : (JSON.parse(text) as Record<string, unknown>)
+}
+
+async function* framesOf(request: IncomingMessage): AsyncGenerator<{ type: FrameType; payload: Uint8Array }> {
+  const decoder = new FrameDecoder()
+  try {
+    for await (const chunk of request as AsyncIterable<Buffer>) yield* decoder.push(chunk)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ECONNRESET') throw error
+  }
+}
+
+const inputFrame = async (
+  frames: AsyncGenerator<{ type: FrameType; payload: Uint8Array }>,
+): Promise<Record<string, unknown>> => {
+  const first = await frames.next()
+  if (first.done === true || first.value.type !== FRAME.input)
+    throw new Error('the request does not begin with its input')
+  return JSON.parse(Buffer.from(first.value.payload).toString()) as Record<string, unknown>
+}
+
+async function* none(): AsyncGenerator<never> {}
