@@ -5,7 +5,7 @@ export class DownloadClock {
 
   /** Pass as `onProgress`. */
   readonly note = (progress: { readonly step: string }): void => {
-    const downloading = /\bdownload|\bfetch/i.test(progress.step)
+    const downloading = /\b(?:download|fetch|reading package lists)/i.test(progress.step)
     if (downloading && this.#downloadingSince === null) this.#downloadingSince = performance.now()
     if (!downloading) this.stop()
   }
