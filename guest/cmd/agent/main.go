@@ -10,14 +10,18 @@ import (
 
 	"pyro.dev/agent/internal/boot"
 	"pyro.dev/agent/internal/monitor"
+	"pyro.dev/agent/internal/populate"
+	"pyro.dev/agent/internal/unpack"
 	"pyro.dev/agent/internal/volumes"
 )
 
 // roles maps the first argument to the Main of its package: arguments after the role in, exit code out.
 var roles = map[string]func(args []string) int{
-	"init":    boot.Main,
-	"monitor": monitor.Main,
-	"volumes": volumes.Main,
+	"init":     boot.Main,
+	"monitor":  monitor.Main,
+	"populate": populate.Main,
+	"unpack":   unpack.Main,
+	"volumes":  volumes.Main,
 }
 
 const exitUsage = 2

@@ -31,6 +31,8 @@ export const unpackResult = z.strictObject({
   kind: z.enum(['rootfs', 'oci']),
   files: z.int().nonnegative(),
   bytes: z.int().nonnegative(),
+  /** Device entries, which a user namespace cannot make; sandboxes mount their own. */
+  skippedDevices: z.int().nonnegative(),
   /** From the image config; empty for a root filesystem. */
   env: z.array(z.string().max(131_072)).max(4096),
   user: z.string().max(256),

@@ -1,0 +1,119 @@
+package populate
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"pyro.dev/agent/internal/message"
+	"pyro.dev/agent/internal/tree"
+)
+
+// temporaryName is written first and then renamed over what it replaces.
+const temporaryName = ".pyro-identity"
+
+const hostnameLimitBytes = 64
+
+// writeIdentity gives the volume its names. What stood there, symlinks included, is replaced and not followed.
+func writeIdentity(root int, identity Identity) error {
+	name := identity.Hostname
+	if name == "" || len(name) > hostnameLimitBytes || strings.ContainsAny(name, "/ \t\r\n\x00") {
+		return message.Errorf(message.KindInvalid, "not a hostname: %q", name)
+	}
+	if len(identity.MachineID) != 32 || strings.Trim(identity.MachineID, "0123456789abcdef") != "" {
+		return message.Errorf(message.KindInvalid, "not a machine id: %q", identity.MachineID)
+	}
+	etc, err := folder(root, "etc")
+	if err != nil {
+		return err
+	}
+	defer unix.Close(etc)
+	files := []struct{ name, text string }{
+		{"hostname", name + "\n"},
+		{"hosts", "127.0.0.1\tlocalhost\n127.0.1.1\t" + name + "\n::1\tlocalhost ip6-localhost ip6-loopback\n"},
+		{"machine-id", identity.MachineID + "\n"},
+		// The host's name servers, which builders copy into environments, mean nothing here.
+		{"resolv.conf", "# This workspace has no name server.\n"},
+	}
+	for _, file := range files {
+		if err := replaceFile(etc, file.name, file.text); err != nil {
+			return fmt.Errorf("write /etc/%s: %w", file.name, err)
+		}
+	}
+	return linkDbusID(root)
+}
+
+// folder opens a folder of the volume, through symlinks as a process inside would, and makes it when missing.
+func folder(root int, name string) (int, error) {
+	if err := unix.Mkdirat(root, name, 0o755); err != nil && err != unix.EEXIST {
+		return -1, fmt.Errorf("make /%s: %w", name, err)
+	}
+	fd, err := unix.Openat(root, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, message.Errorf(message.KindInvalid, "/%s of the environment is not a folder: %v", name, err)
+	}
+	return fd, nil
+}
+
+// linkDbusID makes dbus agree with systemd, where dbus has an id of its own.
+func linkDbusID(root int) error {
+	const name = "machine-id"
+	dbus, err := unix.Openat(root, "var/lib/dbus", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ELOOP {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open /var/lib/dbus: %w", err)
+	}
+	defer unix.Close(dbus)
+	var stat unix.Stat_t
+	err = unix.Fstatat(dbus, name, &stat, unix.AT_SYMLINK_NOFOLLOW)
+	if err == unix.ENOENT {
+		return nil
+	}
+	if err == nil {
+		err = replace(dbus, name, func() error { return unix.Symlinkat("/etc/machine-id", dbus, temporaryName) })
+	}
+	if err != nil {
+		return fmt.Errorf("link /var/lib/dbus/machine-id: %w", err)
+	}
+	return nil
+}
+
+func replaceFile(dir int, name, text string) error {
+	return replace(dir, name, func() error {
+		const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
+		fd, err := unix.Openat(dir, temporaryName, flags, 0o644)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		n, err := unix.Write(fd, []byte(text))
+		if err == nil && n != len(text) {
+			err = unix.ENOSPC
+		}
+		return err
+	})
+}
+
+// replace makes an entry under the temporary name and renames it over name, whatever that was.
+func replace(dir int, name string, create func() error) error {
+	err := create()
+	if err == unix.EEXIST {
+		if err = unix.Unlinkat(dir, temporaryName, 0); err == nil {
+			err = create()
+		}
+	}
+	if err != nil {
+		return err
+	}
+	err = unix.Renameat(dir, temporaryName, dir, name)
+	if err == unix.EISDIR || err == unix.ENOTEMPTY || err == unix.EEXIST {
+		if _, err = tree.Delete(context.Background(), dir, name); err == nil {
+			err = unix.Renameat(dir, temporaryName, dir, name)
+		}
+	}
+	return err
+}
