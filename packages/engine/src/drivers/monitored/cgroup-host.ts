@@ -7,7 +7,7 @@ export type CgroupHost =
       readonly mode: 'v1'
       /** Mount point by controller, of those that we set limits or counters in. */
       readonly controllers: ReadonlyMap<Controller, string>
-      /** Every v1 hierarchy: runtimes make folders in all of them. */
+      /** Every hierarchy, an empty v2 one too: runtimes make folders in all of them. */
       readonly hierarchies: readonly string[]
     }
   | { readonly mode: 'v2'; readonly mount: string }
@@ -34,7 +34,7 @@ export async function detectCgroups(): Promise<CgroupHost | null> {
     if (mount !== undefined) controllers.set(controller, mount.point)
   }
   if (NEEDED.every((controller) => controllers.has(controller)))
-    return { mode: 'v1', controllers, hierarchies: [...new Set(v1.map(({ point }) => point))] }
+    return { mode: 'v1', controllers, hierarchies: hierarchies(mounts) }
   const unified = mounts.find(({ type }) => type === 'cgroup2')
   if (unified === undefined) return null
   const available = (await readFile(join(unified.point, 'cgroup.controllers'), 'utf8')).trim().split(' ')
@@ -42,6 +42,10 @@ export async function detectCgroups(): Promise<CgroupHost | null> {
   await access(join(unified.point, 'cgroup.subtree_control'))
   return { mode: 'v2', mount: unified.point }
 }
+
+const hierarchies = (mounts: readonly Mount[]): string[] => [
+  ...new Set(mounts.filter(({ type }) => type.startsWith('cgroup')).map(({ point }) => point)),
+]
 
 /** Lines of /proc/self/mountinfo: `id parent dev root point options [tags…] - type source superOptions`. */
 export function parseMountinfo(text: string): Mount[] {

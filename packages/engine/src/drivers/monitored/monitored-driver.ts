@@ -180,15 +180,10 @@ export class MonitoredDriver implements Driver {
   }
 
   async #makeCgroup(cgroup: SandboxCgroup | null, spec: SandboxSpec): Promise<void> {
-    await cgroup?.create(
-      { ...spec, reserve: this.#technology.limits?.commandsApart === true },
-      this.#config.idBase,
-    )
+    await cgroup?.create(spec, this.#config.idBase)
   }
 
   #agentConfig(spec: SandboxSpec, cgroup: SandboxCgroup | null): AgentConfig {
-    const apart = this.#technology.limits?.commandsApart === true && cgroup !== null
-    const tasks = apart ? cgroup.userTasks : []
     return {
       protocol: GUEST_PROTOCOL,
       sandboxId: spec.sandboxId,
@@ -197,11 +192,7 @@ export class MonitoredDriver implements Driver {
       token: spec.token,
       socket: INSIDE.socket,
       hostname: spec.hostname,
-      cgroup: !apart
-        ? { mode: 'none' }
-        : cgroup.userDirectory === null
-          ? { mode: 'v1', tasksFds: tasks.map((_, index) => FIRST_PASSED_FD + index) }
-          : { mode: 'v2', directoryFd: FIRST_PASSED_FD },
+      cgroup: commandCgroup(cgroup),
       flush: this.#technology.flush,
       maxCommands: this.#config.limits.runningCommands,
     }
@@ -213,9 +204,7 @@ export class MonitoredDriver implements Driver {
     cgroup: SandboxCgroup | null,
     deadlineMs: number,
   ): Promise<MonitorSpec> {
-    const { limits } = this.#technology
-    const directory = limits?.commandsApart === true ? cgroup?.userDirectory : null
-    const tasks = limits?.commandsApart === true ? (cgroup?.userTasks ?? []) : []
+    const directory = cgroup?.userDirectory ?? null
     return {
       ...(await this.#technology.runtime(paths)),
       id: spec.sandboxId,
@@ -223,11 +212,12 @@ export class MonitoredDriver implements Driver {
       stdinFile: paths.agentConfig,
       logFile: paths.log,
       passFiles:
-        typeof directory === 'string'
-          ? [{ path: directory, open: 'directory' }]
-          : tasks.map((path) => ({ path, open: 'write' })),
-      enterTasks: limits?.monitorEnters === true ? [...(cgroup?.initTasks ?? [])] : [],
-      enterDirectory: limits?.monitorEnters === true ? (cgroup?.initDirectory ?? null) : null,
+        directory === null
+          ? (cgroup?.userTasks ?? []).map((path) => ({ path, open: 'write' as const }))
+          : [{ path: directory, open: 'directory' }],
+      // Both runtimes place their processes themselves.
+      enterTasks: [],
+      enterDirectory: null,
       counterFiles: [...(cgroup?.counterFiles ?? [])],
       createTimeoutMs: deadlineMs,
       startTimeoutMs: deadlineMs,
@@ -240,7 +230,8 @@ export class MonitoredDriver implements Driver {
     const host = await this.#cgroupHost()
     if (host === null)
       throw new PyroError('driver.unavailable', `${this.id}: this host has no memory, pids and cpu control groups`)
-    return new SandboxCgroup(host, basename(this.#config.runtimeDir), sandboxId)
+    const { commandsApart } = this.#technology.limits
+    return new SandboxCgroup(host, { homeName: basename(this.#config.runtimeDir), sandboxId, commandsApart })
   }
 
   #cgroupHost(): Promise<CgroupHost | null> {
@@ -255,6 +246,14 @@ export class MonitoredDriver implements Driver {
     })
     return this.#agent
   }
+}
+
+/** The descriptors that the runtime hands on, in the order of `passFiles`. */
+function commandCgroup(cgroup: SandboxCgroup | null): AgentConfig['cgroup'] {
+  if (cgroup === null) return { mode: 'none' }
+  if (cgroup.userDirectory !== null) return { mode: 'v2', directoryFd: FIRST_PASSED_FD }
+  const tasksFds = cgroup.userTasks.map((_, index) => FIRST_PASSED_FD + index)
+  return tasksFds.length === 0 ? { mode: 'none' } : { mode: 'v1', tasksFds }
 }
 
 async function makePassable(folder: string): Promise<void> {

@@ -23,45 +23,37 @@ export interface CgroupLimits {
   readonly memoryMib: number
   readonly pidsMax: number
   readonly vcpus: number
-  /** User commands get a group of their own below the sandbox's limits. */
-  readonly reserve: boolean
 }
 
 /**
- * The control groups of one sandbox: `<controller>/pyro/<home>/<sandbox>` carries the limits, `init` below it the agent (or
- * the whole gVisor), `user` the commands of users.
+ * The control groups of one sandbox: `<controller>/pyro/<home>/<sandbox>` carries the limits. Where user commands stand apart,
+ * `init` below it holds the agent and `user` the commands; else it holds all processes itself.
  */
 export class SandboxCgroup {
   readonly #host: CgroupHost
   readonly #name: string
 
-  constructor(host: CgroupHost, homeName: string, sandboxId: string) {
+  readonly #apart: boolean
+
+  constructor(host: CgroupHost, options: { homeName: string; sandboxId: string; commandsApart: boolean }) {
     this.#host = host
-    this.#name = join('pyro', homeName, sandboxId)
+    this.#apart = options.commandsApart
+    this.#name = join('pyro', options.homeName, options.sandboxId)
   }
 
   /** What the runtime calls `cgroupsPath`. */
   get ociPath(): string {
-    return join('/', this.#name, 'init')
+    return join('/', this.#name, this.#apart ? 'init' : '')
   }
 
   /** v1: the `tasks` files that move a thread among the user commands. */
   get userTasks(): readonly string[] {
-    return this.#host.mode === 'v1' ? this.#folders('user').map((folder) => join(folder, 'tasks')) : []
-  }
-
-  /** v1: the `tasks` files that move a process into the sandbox. */
-  get initTasks(): readonly string[] {
-    return this.#host.mode === 'v1' ? this.#folders('init').map((folder) => join(folder, 'tasks')) : []
+    return this.#apart && this.#host.mode === 'v1' ? this.#folders('user').map((folder) => join(folder, 'tasks')) : []
   }
 
   /** v2: the directory of the user commands. */
   get userDirectory(): string | null {
-    return this.#host.mode === 'v2' ? join(this.#host.mount, this.#name, 'user') : null
-  }
-
-  get initDirectory(): string | null {
-    return this.#host.mode === 'v2' ? join(this.#host.mount, this.#name, 'init') : null
+    return this.#apart && this.#host.mode === 'v2' ? join(this.#host.mount, this.#name, 'user') : null
   }
 
   /** Files whose numbers say that a limit of the whole sandbox was hit. */
@@ -70,12 +62,11 @@ export class SandboxCgroup {
   }
 
   async create(limits: CgroupLimits, owner: number): Promise<void> {
-    const groups = limits.reserve ? ['init', 'user'] : ['init']
     await Promise.all(this.#folders('').map((folder) => makeFolder(folder)))
     if (this.#host.mode === 'v2') await this.#delegate(this.#host.mount)
     await this.#limit('', limits)
-    await Promise.all(groups.flatMap((group) => this.#folders(group).map((folder) => makeFolder(folder))))
-    if (!limits.reserve) return
+    if (!this.#apart) return
+    await Promise.all(['init', 'user'].flatMap((group) => this.#folders(group).map((folder) => makeFolder(folder))))
     const memoryBytes = limits.memoryMib * MIB
     const reserve = Math.min(MEMORY_RESERVE_BYTES, memoryBytes / MEMORY_RESERVE_PART)
     await this.#limit('user', {
@@ -181,7 +172,8 @@ export class SandboxCgroup {
   /** v2: every ancestor passes the controllers on. */
   async #delegate(mount: string): Promise<void> {
     let folder = mount
-    for (const part of ['', ...this.#name.split('/')]) {
+    const parts = ['', ...this.#name.split('/')]
+    for (const part of this.#apart ? parts : parts.slice(0, -1)) {
       folder = join(folder, part)
       await writeFile(join(folder, 'cgroup.subtree_control'), '+memory +pids +cpu')
     }

@@ -12,8 +12,6 @@ export interface Technology {
   readonly limits: {
     /** User commands get a group of their own, so that hitting a limit ends a command and not the sandbox. */
     readonly commandsApart: boolean
-    /** The monitor enters the sandbox's group before it calls the runtime, which knows nothing of groups. */
-    readonly monitorEnters: boolean
   } | null
   /** What `/v1/flush` does inside. */
   readonly flush: 'sync' | 'none'

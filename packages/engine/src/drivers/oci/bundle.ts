@@ -1,4 +1,4 @@
-import { lstat, writeFile } from 'node:fs/promises'
+import { lstat, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { SandboxSpec } from '../../driver/driver.ts'
 import { errnoOf } from '../../process/identity.ts'
@@ -32,10 +32,11 @@ const CAPABILITIES = [
   'CAP_SYS_CHROOT',
 ] as const
 
-/** Parts of /proc and /sys that tell of the host or reach its hardware. */
+/** Parts of /proc that tell of the host or reach its hardware. */
 const MASKED = [
   '/proc/acpi',
   '/proc/asound',
+  '/proc/diskstats',
   '/proc/interrupts',
   '/proc/kallsyms',
   '/proc/kcore',
@@ -45,23 +46,19 @@ const MASKED = [
   '/proc/latency_stats',
   '/proc/modules',
   '/proc/mtrr',
+  '/proc/partitions',
   '/proc/sched_debug',
   '/proc/scsi',
   '/proc/timer_list',
   '/proc/timer_stats',
-  '/sys/block',
-  '/sys/bus',
-  '/sys/class',
-  '/sys/dev',
-  '/sys/devices/pci0000:00',
-  '/sys/devices/platform',
-  '/sys/devices/virtual',
-  '/sys/firmware',
-  '/sys/fs',
-  '/sys/kernel',
-  '/sys/module',
-  '/sys/power',
 ] as const
+
+/** All of /sys but what tells programs how many processors there are. */
+async function maskedSys(): Promise<string[]> {
+  const children = async (folder: string, kept: string): Promise<string[]> =>
+    (await readdir(folder)).filter((name) => name !== kept).map((name) => join(folder, name))
+  return [...(await children('/sys', 'devices')), ...(await children('/sys/devices', 'system'))]
+}
 
 const READ_ONLY = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger'] as const
 
@@ -79,8 +76,8 @@ const mount = (destination: string, type: string, source: string, ...options: st
   options,
 })
 
-/** The mounts of every sandbox, in order. */
-export function standardMounts(spec: SandboxSpec, bundle: Bundle): Mount[] {
+/** The mounts of every sandbox, in order; `belowRun` comes before what of ours is mounted there. */
+export function standardMounts(spec: SandboxSpec, bundle: Bundle, belowRun: readonly Mount[] = []): Mount[] {
   const half = `size=${Math.floor((spec.memoryMib * MIB) / 2)}`
   return [
     mount('/proc', 'proc', 'proc', 'nosuid', 'noexec', 'nodev'),
@@ -91,6 +88,7 @@ export function standardMounts(spec: SandboxSpec, bundle: Bundle): Mount[] {
     mount('/sys', 'sysfs', 'sysfs', 'nosuid', 'noexec', 'nodev', 'ro'),
     mount('/run', 'tmpfs', 'tmpfs', 'nosuid', 'nodev', 'mode=755', `size=${RUN_BYTES}`),
     mount('/run/lock', 'tmpfs', 'tmpfs', 'nosuid', 'nodev', 'noexec', 'mode=1777', `size=${5 * MIB}`),
+    ...belowRun,
     mount(INSIDE.agent, 'bind', bundle.agentBinary, 'bind', 'ro', 'nosuid', 'nodev'),
     mount(INSIDE.channel, 'bind', bundle.paths.channel, 'bind', 'ro', 'nosuid', 'nodev', 'noexec'),
   ]
@@ -111,7 +109,11 @@ export async function diskTmp(spec: SandboxSpec): Promise<Mount[]> {
 const range = (idBase: number): readonly object[] => [{ containerID: 0, hostID: idBase, size: ID_COUNT }]
 
 /** What both runtimes share of `config.json`. */
-export function standardConfig(spec: SandboxSpec, bundle: Bundle, mounts: readonly Mount[]): OciConfig {
+export async function standardConfig(
+  spec: SandboxSpec,
+  bundle: Bundle,
+  mounts: readonly Mount[],
+): Promise<OciConfig> {
   const capabilities = [...CAPABILITIES]
   return {
     ociVersion: '1.0.2',
@@ -133,7 +135,7 @@ export function standardConfig(spec: SandboxSpec, bundle: Bundle, mounts: readon
       uidMappings: range(bundle.idBase),
       gidMappings: range(bundle.idBase),
       ...(bundle.cgroup === null ? {} : { cgroupsPath: bundle.cgroup.ociPath }),
-      maskedPaths: [...MASKED],
+      maskedPaths: [...MASKED, ...(await maskedSys())],
       readonlyPaths: [...READ_ONLY],
     },
   }

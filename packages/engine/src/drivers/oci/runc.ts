@@ -15,14 +15,14 @@ export function runcTechnology(change: ConfigChange = (config) => config): Techn
   return {
     id: 'runc',
     isolation: 'container',
-    limits: { commandsApart: true, monitorEnters: false },
+    limits: { commandsApart: true },
     // One kernel with the host: the engine flushes the volume from outside.
     flush: 'none',
     missing: () => missingProgram(program, 'apt-get install runc'),
     version: () => program.version(),
     async writeBundle(spec, bundle) {
       hook ??= kernelCapsHook()
-      const config = standardConfig(spec, bundle, standardMounts(spec, bundle))
+      const config = await standardConfig(spec, bundle, standardMounts(spec, bundle))
       await writeConfig(
         bundle,
         change({

@@ -1,16 +1,13 @@
-import type { SandboxSpec } from '../../driver/driver.ts'
-import type { SandboxPaths } from '../monitored/sandbox-paths.ts'
+import { dirname } from 'node:path'
+import { INSIDE, type SandboxPaths } from '../monitored/sandbox-paths.ts'
 import type { Technology } from '../monitored/technology.ts'
-import { diskTmp, standardConfig, standardMounts, writeConfig, type ConfigChange } from './bundle.ts'
+import { diskTmp, standardConfig, standardMounts, writeConfig, type ConfigChange, type Mount } from './bundle.ts'
 import { missingProgram } from './runc.ts'
 import { RuntimeProgram } from './runtime-program.ts'
 
-const MIB = 1024 * 1024
-const CPU_PERIOD_US = 100_000
 /** Releases are named by their date. From this one on systrap and `--host-uds` exist. */
 const OLDEST_WITH_SYSTRAP = 20230500
-const INSTALL =
-  'apt-get install -t bookworm-backports runsc'
+const INSTALL = 'apt-get install -t bookworm-backports runsc'
 
 /** `gvisor`: programs talk to a kernel of their own, written in Go, which runs as a process of the host. */
 export function runscTechnology(change: ConfigChange = (config) => config): Technology {
@@ -19,7 +16,7 @@ export function runscTechnology(change: ConfigChange = (config) => config): Tech
   return {
     id: 'runsc',
     isolation: 'gvisor',
-    limits: { commandsApart: false, monitorEnters: true },
+    limits: { commandsApart: false },
     flush: 'sync',
     missing: () => missingProgram(program, INSTALL),
     async version() {
@@ -27,9 +24,8 @@ export function runscTechnology(change: ConfigChange = (config) => config): Tech
       return (await isOld()) ? `${version} (old: slower, ptrace only; better: ${INSTALL})` : version
     },
     async writeBundle(spec, bundle) {
-      const config = standardConfig(spec, bundle, [...standardMounts(spec, bundle), ...(await diskTmp(spec))])
-      // The limits stand in control groups of ours; gVisor reads here what it shows as memory and processors.
-      await writeConfig(bundle, change({ ...config, linux: { ...config.linux, resources: shownResources(spec) } }))
+      const mounts = [...standardMounts(spec, bundle, privateRun), ...(await diskTmp(spec))]
+      await writeConfig(bundle, change(await standardConfig(spec, bundle, mounts)))
     },
     async runtime(paths) {
       const path = (await program.find()) ?? program.name
@@ -42,16 +38,15 @@ export function runscTechnology(change: ConfigChange = (config) => config): Tech
   }
 }
 
-const shownResources = (spec: SandboxSpec): object => ({
-  memory: { limit: spec.memoryMib * MIB },
-  cpu: { period: CPU_PERIOD_US, quota: Math.round(spec.vcpus * CPU_PERIOD_US) },
-})
+/** gVisor makes the folders of mount points for everybody to write in. */
+const privateRun: readonly Mount[] = [
+  { destination: dirname(INSIDE.agent), type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'nodev', 'mode=755'] },
+]
 
 const common = (paths: SandboxPaths): string[] => [
   `--root=${paths.runtimeState}`,
   `--log=${paths.runtimeLog}`,
   '--network=none',
-  '--ignore-cgroups',
   // The sandbox's root filesystem is its disk: nobody else writes to it while it runs.
   '--file-access=exclusive',
 ]
