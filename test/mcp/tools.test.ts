@@ -47,7 +47,10 @@ describe('the tools of the profile core', () => {
       expect(inputSchema['additionalProperties']).toBe(false)
       return [
         name,
-        { required: names.filter((field) => required.has(field)), optional: names.filter((field) => !required.has(field)) },
+        {
+          required: names.filter((field) => required.has(field)),
+          optional: names.filter((field) => !required.has(field)),
+        },
       ]
     })
     expect(Object.fromEntries(listed)).toEqual(CORE)
