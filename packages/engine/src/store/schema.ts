@@ -56,12 +56,6 @@ export const MIGRATIONS: readonly string[] = [
   ) WITHOUT ROWID;
   CREATE INDEX cleared_by_workspace ON cleared_commands (workspace_id);
 
-  CREATE TABLE environments (
-    name TEXT PRIMARY KEY,
-    digest TEXT NOT NULL,
-    data TEXT NOT NULL
-  ) WITHOUT ROWID;
-
   CREATE TABLE intents (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     operation TEXT NOT NULL,

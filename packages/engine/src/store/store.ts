@@ -1,6 +1,5 @@
 import { CommandTable } from './commands.ts'
 import { Database } from './database.ts'
-import { EnvironmentTable } from './environments.ts'
 import { IntentTable } from './intents.ts'
 import { ReleaseTable } from './releases.ts'
 import { RequestTable } from './requests.ts'
@@ -17,7 +16,6 @@ export class Store {
   readonly snapshots: SnapshotTable
   readonly sandboxes: SandboxTable
   readonly commands: CommandTable
-  readonly environments: EnvironmentTable
   readonly intents: IntentTable
   readonly releases: ReleaseTable
   readonly requests: RequestTable
@@ -29,7 +27,6 @@ export class Store {
     this.snapshots = new SnapshotTable(db)
     this.sandboxes = new SandboxTable(db)
     this.commands = new CommandTable(db)
-    this.environments = new EnvironmentTable(db)
     this.intents = new IntentTable(db)
     this.releases = new ReleaseTable(db)
     this.requests = new RequestTable(db)

@@ -35,9 +35,11 @@ export interface WorkspaceRow {
   readonly hostname: string
   /** The writable volume. */
   readonly volume: string
-  /** Snapshot that the writable volume was cloned from. */
-  readonly currentSnapshot: string
-  /** Serial of the next snapshot or momentary volume. */
+  /** Volume of the snapshot that the writable volume was cloned from. */
+  readonly clonedFrom: string
+  /** Number of the next sandbox: never used twice, not even after a failure. */
+  readonly nextGeneration: number
+  /** Serial of the next snapshot volume. */
   readonly nextSerial: number
   readonly createdAt: number
   readonly expiresAt: number | null

@@ -1,0 +1,78 @@
+import { BASELINE, CURRENT, PyroError } from '@pyro/protocol'
+import type { AgentClient } from '../agent/agent-client.ts'
+import type { DiskStore, Volume, VolumeId } from '../disk/disk-store.ts'
+import type { SnapshotRow } from '../store/snapshots.ts'
+
+/** What the guest may take to write out what it holds back. */
+const FLUSH_TIMEOUT_MS = 60_000
+
+/** What a workspace calls itself in messages. */
+export interface SnapshotOwner {
+  readonly name: string
+  readonly snapshots: readonly SnapshotRow[]
+}
+
+/** Reserved names cannot be given. */
+export const refuseReserved = (name: string): void => {
+  if (name !== BASELINE && name !== CURRENT) return
+  throw new PyroError('snapshot.reserved', `"${name}" is a reserved name; nothing was changed`, {
+    hint: 'take another name',
+    data: { name },
+  })
+}
+
+/** Checks that a snapshot of this name can be made; the one that it replaces, if any. */
+export const admitSnapshot = (
+  owner: SnapshotOwner,
+  request: { readonly name: string; readonly replace: boolean },
+  limit: number,
+): SnapshotRow | null => {
+  refuseReserved(request.name)
+  const existing = owner.snapshots.find(({ name }) => name === request.name) ?? null
+  if (existing !== null && !request.replace) {
+    throw new PyroError('snapshot.exists', `"${owner.name}" has a snapshot "${request.name}" already; nothing was changed`, {
+      hint: 'use --replace, or another name',
+      data: { name: request.name },
+    })
+  }
+  const named = owner.snapshots.filter(({ kind }) => kind === 'named').length
+  if (existing === null && named >= limit) {
+    throw new PyroError('limit.exceeded', `"${owner.name}" has ${named} snapshots, at most ${limit}; nothing was changed`, {
+      hint: `pyro workspace snapshot delete ${owner.name} NAME`,
+      data: { limit: 'snapshotsPerWorkspace', max: limit },
+    })
+  }
+  return existing
+}
+
+export const findSnapshot = (owner: SnapshotOwner, wanted: string): SnapshotRow => {
+  const found = owner.snapshots.find(({ name }) => name === wanted)
+  if (found !== undefined) return found
+  const names = owner.snapshots.map(({ name }) => name).join(', ')
+  throw new PyroError('snapshot.not-found', `"${owner.name}" has no snapshot "${wanted}"; nothing was changed`, {
+    hint: `it has ${names}`,
+    data: { name: wanted },
+  })
+}
+
+/** Pushes what guest and host hold back to the disk, so that the freeze after it is whole and quick. */
+export const flushDisk = async (
+  disks: DiskStore,
+  volume: VolumeId,
+  agent: AgentClient | null,
+  signal: AbortSignal,
+): Promise<void> => {
+  await agent?.flush({ timeoutMs: FLUSH_TIMEOUT_MS, signal })
+  await disks.flush(volume)
+}
+
+/** The frozen copy under its committed name; one that a crash left half made is replaced. */
+export const freezeDisk = async (
+  disks: DiskStore,
+  from: VolumeId,
+  to: VolumeId,
+  group: string,
+): Promise<Volume> => {
+  await disks.remove(to)
+  return disks.freeze(from, to, { group })
+}

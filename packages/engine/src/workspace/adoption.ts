@@ -1,0 +1,145 @@
+import { readFileSync } from 'node:fs'
+import type { Failure } from '@pyro/protocol'
+import type { Sandbox, SandboxRecord } from '../driver/driver.ts'
+import { errorFields } from '../lib/log.ts'
+import type { CommandRow } from '../store/commands.ts'
+import { recoverIntent } from './recovery.ts'
+import { REBOOTED } from './sandbox-failure.ts'
+import { sandboxIdOf } from './sandbox-life.ts'
+import { ownCall, type Services } from './services.ts'
+import type { Workspace } from './workspace.ts'
+import type { Workspaces } from './workspaces.ts'
+
+/** What a sandbox may take to answer a new engine. A frozen one does not, and is then reported as dead only if it is. */
+const ADOPT_DEADLINE_MS = 15_000
+const LIST_TIMEOUT_MS = 10_000
+/** A `run` whose client does not come back: how long its workspace stays after the command has ended. */
+const EPHEMERAL_KEPT_MS = 10 * 60_000
+
+const hostBootId = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
+
+/**
+ * Takes over what a former engine left. Returns at once: each workspace does it in its first turn, so that lists are answered
+ * meanwhile and one stuck sandbox keeps nobody else waiting. The promise settles when all have.
+ */
+export const adoptAll = async (services: Services, workspaces: Workspaces): Promise<void> => {
+  const { store } = services
+  const bootId = hostBootId()
+  const rebooted = store.meta('hostBootId') !== null && store.meta('hostBootId') !== bootId
+  store.setMeta('hostBootId', bootId)
+  const loaded = workspaces.load()
+  const known = new Set<string>(loaded.map(({ id }) => id))
+  const orphans = store.intents.all().filter(({ subject }) => !known.has(subject))
+  services.releaser.scheduleAll()
+  await Promise.all([
+    ...loaded.map((workspace) => adoptOne(services, workspaces, workspace, rebooted)),
+    ...orphans.map((intent) => recoverOrphan(services, intent)),
+  ])
+}
+
+const recoverOrphan = async (services: Services, intent: Parameters<typeof recoverIntent>[1]): Promise<void> => {
+  try {
+    await recoverIntent(services, intent, null)
+  } catch (error) {
+    services.log.error({ operation: intent.operation, subject: intent.subject, ...errorFields(error) }, 'not recovered')
+  }
+}
+
+const adoptOne = async (
+  services: Services,
+  workspaces: Workspaces,
+  workspace: Workspace,
+  rebooted: boolean,
+): Promise<void> => {
+  try {
+    await workspace.ownTurn('the start of the engine', async () => {
+      for (const intent of services.store.intents.all()) {
+        if (intent.subject !== workspace.id) continue
+        if ((await recoverIntent(services, intent, workspace)) === 'gone') {
+          workspaces.forget(workspace)
+          return
+        }
+      }
+      await adoptSandbox(services, workspace, rebooted)
+    })
+  } catch (error) {
+    workspace.log.error(errorFields(error), 'adoption failed')
+    const message = error instanceof Error ? error.message : String(error)
+    workspace.change({ phase: 'failed', failure: { code: 'internal', message, hint: 'pyro workspace start WS' } })
+  }
+}
+
+const adoptSandbox = async (services: Services, workspace: Workspace, rebooted: boolean): Promise<void> => {
+  const { store } = services
+  const { row } = workspace
+  if (row.phase !== 'running') {
+    await settleStopped(workspace)
+    return
+  }
+  const sandboxRow = store.sandboxes.get(sandboxIdOf(row.id, row.generation))
+  if (sandboxRow === null || rebooted) return markDead(workspace, rebooted ? REBOOTED : vanished)
+  const record = sandboxRow.record as SandboxRecord
+  let sandbox: Sandbox
+  try {
+    sandbox = await services.drivers
+      .get(record.driver)
+      .adopt(record, { signal: ownCall().signal, deadlineMs: ADOPT_DEADLINE_MS })
+  } catch (error) {
+    workspace.log.warn(errorFields(error), 'the sandbox was not adopted')
+    const exit = await services.drivers.get(record.driver).reclaim(record)
+    store.sandboxes.delete(sandboxRow.id)
+    return markDead(workspace, { ...vanished, message: `the sandbox died (${exit.detail}); the disk is kept` })
+  }
+  workspace.attach(sandbox)
+  await resumeCommands(services, workspace, sandbox)
+}
+
+const vanished: Failure = {
+  code: 'sandbox.unreachable',
+  message: 'the sandbox was gone when the engine started; the disk is kept',
+  hint: 'pyro workspace start WS',
+}
+
+/** A stopped workspace may have been given up in the middle of something: nothing of it runs. */
+const settleStopped = async (workspace: Workspace): Promise<void> => {
+  const { row } = workspace
+  if (row.phase !== 'stopped' && row.phase !== 'failed') {
+    workspace.change({ phase: 'failed', failure: { ...vanished, message: `an operation was lost while ${row.phase}` } })
+  }
+  await interruptLost(workspace, 'the sandbox died')
+}
+
+const markDead = async (workspace: Workspace, failure: Failure): Promise<void> => {
+  workspace.change({ phase: 'stopped', failure: { ...failure, hint: `pyro workspace start ${workspace.row.name}` } })
+  await interruptLost(workspace, failure.message)
+}
+
+const interruptLost = async (workspace: Workspace, by: string): Promise<void> => {
+  for (const row of runningRows(workspace)) await workspace.commands.recordLost(row, by)
+}
+
+const runningRows = (workspace: Workspace): CommandRow[] =>
+  workspace.services.store.commands.running().filter(({ workspaceId }) => workspaceId === workspace.id)
+
+/** Commands that both sides know go on; those that only one side knows end. */
+const resumeCommands = async (services: Services, workspace: Workspace, sandbox: Sandbox): Promise<void> => {
+  const rows = runningRows(workspace)
+  for (const row of rows) await workspace.commands.resume(row, sandbox)
+  void endStrangers(services, workspace, sandbox)
+  if (workspace.row.ephemeral !== null && workspace.row.expiresAt === null) {
+    workspace.change({ expiresAt: Date.now() + EPHEMERAL_KEPT_MS })
+  }
+}
+
+/** Commands of the agent that no row speaks of: their start was taken back, or their end is written down. */
+const endStrangers = async (services: Services, workspace: Workspace, sandbox: Sandbox): Promise<void> => {
+  try {
+    for (const { id, running } of await sandbox.agent.commands({ timeoutMs: LIST_TIMEOUT_MS })) {
+      if (workspace.commands.find(id) !== null || services.store.commands.get(id)?.state === 'running') continue
+      if (running) await sandbox.agent.signal(id, { signal: 'KILL', graceMs: 0 }, { timeoutMs: LIST_TIMEOUT_MS })
+      else await sandbox.agent.release(id)
+    }
+  } catch (error) {
+    workspace.log.warn(errorFields(error), 'commands without an owner were not ended')
+  }
+}

@@ -1,0 +1,229 @@
+import { isPyroError, type Limits } from '@pyro/protocol'
+import type { AgentClient, CommandExit, CommandOutput } from '../../agent/agent-client.ts'
+import { errorFields, type Log } from '../../lib/log.ts'
+import { abortable, settleLater, sleep, withDeadline } from '../../lib/wait.ts'
+import type { CommandInline, CommandRow } from '../../store/commands.ts'
+import type { CommandLog, OutputPart } from './command-log.ts'
+import { exitCodeOf, type Interruption } from './command-result.ts'
+import { HeadTail } from './head-tail.ts'
+import { OutputReader, type ReadableCommand } from './output-reader.ts'
+
+/** Between two tries to find a command again whose link went. */
+const REATTACH_PAUSE_MS = 500
+const ATTACH_TIMEOUT_MS = 10_000
+/** After a restart of the engine: how long output beyond the log waits for the client that was reading it. */
+const READER_RETURN_MS = 15_000
+
+/** What ended, for whoever writes it down. */
+export type CommandEnd = { readonly exit: CommandExit } | { readonly interruption: Interruption }
+
+/** A command that runs now. The engine always reads it, whoever else does; one slow caller of exec holds it back. */
+export class RunningCommand implements ReadableCommand {
+  readonly row: CommandRow
+  readonly log: CommandLog
+  readonly #agent: AgentClient
+  readonly #logger: Log
+  readonly #readers = new Set<OutputReader>()
+  readonly #stdout: HeadTail
+  readonly #stderr: HeadTail
+  readonly #interrupted = settleLater<void>()
+  readonly #readerCame = settleLater<void>()
+  readonly #aborted = new AbortController()
+  #interruption: Interruption | null = null
+  #output: CommandOutput | null = null
+  cursor = 0
+  finished = false
+
+  constructor(options: {
+    readonly row: CommandRow
+    readonly log: CommandLog
+    readonly agent: AgentClient
+    readonly limits: Pick<Limits, 'inlineHeadBytes' | 'inlineTailBytes'>
+    readonly logger: Log
+  }) {
+    this.row = options.row
+    this.log = options.log
+    this.#agent = options.agent
+    this.#logger = options.logger
+    const limits = { headBytes: options.limits.inlineHeadBytes, tailBytes: options.limits.inlineTailBytes }
+    this.#stdout = new HeadTail(limits)
+    this.#stderr = new HeadTail(limits)
+  }
+
+  get stdoutBytes(): number {
+    return this.#stdout.bytes
+  }
+
+  get stderrBytes(): number {
+    return this.#stderr.bytes
+  }
+
+  inline(): CommandInline {
+    return {
+      stdoutHead: this.#stdout.head(),
+      stdoutTail: this.#stdout.tail(),
+      stderrHead: this.#stderr.head(),
+      stderrTail: this.#stderr.tail(),
+    }
+  }
+
+  /** What a former engine has already written down. */
+  remember(part: OutputPart): void {
+    this.cursor = part.cursor
+    this.#collect(part)
+  }
+
+  /** `holding`: the command waits for this reader. */
+  read(cursor: number, holding: boolean): OutputReader {
+    const reader = new OutputReader(this, { cursor, holding })
+    this.#readers.add(reader)
+    this.#readerCame.resolve()
+    return reader
+  }
+
+  leave(reader: OutputReader): void {
+    this.#readers.delete(reader)
+  }
+
+  /** Ends the command for everybody who looks at it; whoever calls this ends its processes. */
+  interrupt(interruption: Interruption): void {
+    this.#interruption ??= interruption
+    this.#interrupted.resolve()
+    this.#aborted.abort()
+    this.#output?.detach()
+  }
+
+  /** Lets go: the command lives on for a later engine. */
+  release(): void {
+    this.#aborted.abort()
+    this.#output?.detach()
+  }
+
+  /** Readers get their end. */
+  async finish(): Promise<void> {
+    await this.log.close()
+    this.finished = true
+    for (const reader of this.#readers) reader.wake()
+  }
+
+  /** Reads until the command ends; `output` is null for one that must be found again. Null: this engine lets go of it. */
+  async consume(output: CommandOutput | null): Promise<CommandEnd | null> {
+    const end = await Promise.race([this.#readToEnd(output), this.#interrupted.promise])
+    return this.#interruption === null ? (end ?? null) : { interruption: this.#interruption }
+  }
+
+  /** A message of ours in place of output, for a command that could not start. */
+  note(text: string): void {
+    const data = Buffer.from(text)
+    this.cursor += data.length
+    void this.#deliver({ stream: 'stderr', data, cursor: this.cursor })
+  }
+
+  async #readToEnd(first: CommandOutput | null): Promise<CommandEnd | null> {
+    let output = first
+    for (;;) {
+      try {
+        output ??= await this.#reattach()
+        this.#output = output
+        if (this.#aborted.signal.aborted) {
+          output.detach()
+          return null
+        }
+        this.#catchUpWith(output.cursor)
+        for await (const part of output) {
+          this.cursor = part.cursor
+          const held = this.#deliver(part)
+          if (held !== null) await held
+        }
+        return { exit: await abortable(output.exit, this.#aborted.signal) }
+      } catch (error) {
+        if (this.#aborted.signal.aborted) return null
+        if (isPyroError(error) && error.code === 'command.not-found') {
+          return { interruption: { by: 'the sandbox no longer knows the command', limit: null } }
+        }
+        this.#logger.warn({ command: this.row.id, ...errorFields(error) }, 'command output was lost sight of')
+        output = null
+        await pause(REATTACH_PAUSE_MS, this.#aborted.signal)
+        if (this.#aborted.signal.aborted) return null
+      }
+    }
+  }
+
+  async #reattach(): Promise<CommandOutput> {
+    // The log is complete up to here, so nobody needs what is before. Beyond it only the reader itself knows what it has.
+    if (this.log.sealed && this.#output === null) {
+      await withDeadline(this.#readerCame.promise, READER_RETURN_MS, () => new Error('late')).catch(ignoreLate)
+      const cursors = [...this.#readers].map(({ cursor }) => cursor)
+      if (cursors.length > 0) this.cursor = Math.max(this.cursor, Math.min(...cursors))
+    }
+    return this.#agent.attach(this.row.id, this.cursor, {
+      timeoutMs: ATTACH_TIMEOUT_MS,
+      signal: this.#aborted.signal,
+    })
+  }
+
+  /** The agent no longer keeps what is between our cursor and its own. */
+  #catchUpWith(cursor: number): void {
+    if (cursor <= this.cursor) return
+    this.log.seal()
+    this.cursor = cursor
+  }
+
+  #deliver(part: OutputPart): Promise<void> | null {
+    this.#collect(part)
+    const waits: Promise<void>[] = []
+    for (const reader of this.#readers) {
+      const held = reader.offer(part)
+      if (held !== null) waits.push(held)
+    }
+    if (!this.log.sealed) waits.push(this.log.append(part.stream, part.data))
+    if (waits.length === 0) return null
+    return waits.length === 1 ? (waits[0] ?? null) : Promise.all(waits).then(() => undefined)
+  }
+
+  #collect(part: OutputPart): void {
+    if (part.stream === 'stdout') this.#stdout.push(part.data)
+    else this.#stderr.push(part.data)
+  }
+}
+
+const ignoreLate = (error: unknown): void => {
+  if (!(error instanceof Error) || error.message !== 'late') throw error
+}
+
+const pause = async (durationMs: number, signal: AbortSignal): Promise<void> => {
+  try {
+    await sleep(durationMs, signal)
+  } catch (error) {
+    if (!signal.aborted) throw error
+  }
+}
+
+/** What the end of a command says, written into its row. */
+export const endedRow = (command: RunningCommand, end: CommandEnd, limit: CommandRow['limit']): CommandRow => {
+  const { row } = command
+  const streams = { stdoutBytes: command.stdoutBytes, stderrBytes: command.stderrBytes, logBytes: command.log.bytes }
+  if ('interruption' in end) {
+    return {
+      ...row,
+      ...streams,
+      state: 'interrupted',
+      endedAt: Date.now(),
+      interruptedBy: end.interruption.by,
+      limit: end.interruption.limit ?? limit,
+    }
+  }
+  const { exit } = end
+  return {
+    ...row,
+    ...streams,
+    stdoutBytes: Math.max(streams.stdoutBytes, exit.stdoutBytes),
+    stderrBytes: Math.max(streams.stderrBytes, exit.stderrBytes),
+    state: 'exited',
+    endedAt: row.startedAt + exit.durationMs,
+    exitCode: exitCodeOf(exit),
+    signal: exit.signal,
+    timedOut: exit.timedOut,
+    limit,
+  }
+}

@@ -1,0 +1,222 @@
+import { randomBytes } from 'node:crypto'
+import type { Readable } from 'node:stream'
+import { BASELINE, newWorkspaceId, type ParsedInputOf, type ResultOf } from '@pyro/protocol'
+import type { Volume } from '../../disk/disk-store.ts'
+import type { Driver, Sandbox } from '../../driver/driver.ts'
+import type { EnvironmentLease } from '../../environment/environments.ts'
+import { runSteps, type StepList } from '../../lib/steps.ts'
+import type { WorkspaceRow } from '../../store/workspaces.ts'
+import { freezeDisk } from '../../snapshot/snapshots.ts'
+import { hostnameOf } from '../naming.ts'
+import { explainStart } from '../sandbox-failure.ts'
+import { endSandbox, newToken, sandboxIdOf, startSandbox, verifySandbox } from '../sandbox-life.ts'
+import { volumeId, type Call, type Services } from '../services.ts'
+import type { Workspace } from '../workspace.ts'
+import { snapshotVolume } from './snapshot.ts'
+
+const MIB = 1024 * 1024
+const FIRST_GENERATION = 1
+const NOTHING_LEFT = 'nothing was left behind'
+
+export type CreateInput = ParsedInputOf<'workspace.create'>
+
+export interface CreatePlan {
+  /** The row as it is while the workspace is made. */
+  readonly row: WorkspaceRow
+  readonly baseline: string
+  readonly token: string
+  readonly generation: number
+}
+
+interface CreateContext {
+  readonly services: Services
+  /** Null while a later engine undoes. */
+  readonly live: { readonly workspace: Workspace; readonly seed: Readable | null; readonly call: Call } | null
+  volume: Volume | null
+  sandbox: Sandbox | null
+  seeded: { readonly files: number; readonly bytes: number }
+}
+
+export const CREATE_STEPS: StepList<CreatePlan, CreateContext> = {
+  operation: 'workspace.create',
+  recovery: 'undo',
+  steps: [
+    {
+      name: 'record',
+      do(plan, cx) {
+        cx.services.store.workspaces.insert(plan.row)
+        return Promise.resolve()
+      },
+      undo(plan, cx) {
+        cx.services.store.workspaces.delete(plan.row.id)
+        return Promise.resolve()
+      },
+    },
+    {
+      name: 'clone',
+      async do(plan, cx) {
+        const { disks } = cx.services.drivers.get(plan.row.driver)
+        const options = { limitBytes: plan.row.diskMib * MIB, group: plan.row.id }
+        cx.volume = await disks.clone(volumeId(plan.row.environment.volume), volumeId(plan.row.volume), options)
+      },
+      async undo(plan, cx) {
+        await cx.services.drivers.get(plan.row.driver).disks.remove(volumeId(plan.row.volume))
+      },
+    },
+    {
+      name: 'populate',
+      async do(plan, cx) {
+        if (cx.live === null || cx.volume === null) return
+        const { services } = cx
+        const { call, seed } = cx.live
+        const { limits } = services.config
+        const { row } = plan
+        cx.seeded = await services.offline.populate(
+          {
+            volume: cx.volume.path,
+            identity: { hostname: row.hostname, machineId: row.machineId },
+            seed,
+            limits: {
+              entries: limits.archiveEntries,
+              bytes: limits.archiveBytes,
+              pathBytes: limits.archivePathBytes,
+            },
+          },
+          { signal: call.signal, onProgress: ({ files, bytes }) => reportSeed(call, files, bytes) },
+        )
+      },
+    },
+    {
+      name: 'freeze-baseline',
+      async do(plan, cx) {
+        const { disks } = cx.services.drivers.get(plan.row.driver)
+        await disks.flush(volumeId(plan.row.volume))
+        await freezeDisk(disks, volumeId(plan.row.volume), volumeId(plan.baseline), plan.row.id)
+      },
+      async undo(plan, cx) {
+        await cx.services.drivers.get(plan.row.driver).disks.remove(volumeId(plan.baseline))
+      },
+    },
+    {
+      name: 'start-sandbox',
+      async do(plan, cx) {
+        if (cx.live === null || cx.volume === null) return
+        const { volume } = cx
+        const { signal } = cx.live.call
+        await explainStart(plan.row.name, NOTHING_LEFT, async () => {
+          cx.sandbox = await startSandbox(cx.services, plan.row, plan, volume, signal)
+          await verifySandbox(cx.sandbox, signal)
+        })
+      },
+      async undo(plan, cx) {
+        await endSandbox(cx.services, sandboxIdOf(plan.row.id, plan.generation), cx.sandbox, 0)
+      },
+    },
+  ],
+}
+
+/** The row of a new workspace. */
+export const newRow = (input: CreateInput, name: string, driver: Driver, environment: EnvironmentLease): WorkspaceRow => {
+  const id = newWorkspaceId()
+  const now = Date.now()
+  return {
+    id,
+    name,
+    phase: 'creating',
+    generation: FIRST_GENERATION,
+    activityAt: now,
+    commandSequence: 0,
+    labels: input.labels,
+    environment: {
+      name: environment.name,
+      digest: environment.digest,
+      volume: environment.volume,
+      env: environment.env,
+      user: environment.user,
+      workingDir: environment.workingDir,
+    },
+    driver: driver.id,
+    isolation: driver.isolation,
+    emulated: driver.emulated,
+    vcpus: input.vcpus,
+    memoryMib: input.memoryMib,
+    diskMib: input.diskMib,
+    diskEnforced: driver.disks.enforcesLimit,
+    env: input.env,
+    seed: {
+      mode: input.seed?.mode ?? 'none',
+      source: input.seed?.source ?? null,
+      files: 0,
+      bytes: 0,
+      modified: input.seed?.modified ?? null,
+      untracked: input.seed?.untracked ?? null,
+      ignored: input.seed?.ignored ?? null,
+    },
+    machineId: randomBytes(16).toString('hex'),
+    hostname: hostnameOf(name),
+    volume: `${id}.g${FIRST_GENERATION}`,
+    clonedFrom: snapshotVolume(id, 0),
+    nextGeneration: FIRST_GENERATION + 1,
+    nextSerial: 1,
+    createdAt: now,
+    expiresAt: input.ttlMs === undefined ? null : now + input.ttlMs,
+    resetCount: 0,
+    lastResetAt: null,
+    lastResetSnapshot: null,
+    failure: null,
+    ephemeral: null,
+  }
+}
+
+/** In the first turn of the workspace. On failure nothing of it exists any more. */
+export const createWorkspace = async (
+  workspace: Workspace,
+  seed: Readable | null,
+  call: Call,
+  startedAt: number,
+): Promise<ResultOf<'workspace.create'>> => {
+  const { services } = workspace
+  const { store } = services
+  const { row } = workspace
+  const plan: CreatePlan = { row, baseline: row.clonedFrom, token: newToken(), generation: FIRST_GENERATION }
+  const context: CreateContext = {
+    services,
+    live: { workspace, seed, call },
+    volume: null,
+    sandbox: null,
+    seeded: { files: 0, bytes: 0 },
+  }
+  return runSteps({
+    list: CREATE_STEPS,
+    subject: row.id,
+    plan,
+    context,
+    requestId: call.requestId,
+    signal: call.signal,
+    intents: store.intents,
+    fault: services.fault,
+    log: workspace.log,
+    commit: () => {
+      const createdAt = Date.now()
+      store.snapshots.put({
+        workspaceId: row.id,
+        name: BASELINE,
+        kind: 'baseline',
+        volume: plan.baseline,
+        createdAt,
+      })
+      workspace.change({ phase: 'running', activityAt: createdAt, seed: { ...row.seed, ...context.seeded } })
+      const result = {
+        ...workspace.record(),
+        created: true,
+        durationMs: Math.round(performance.now() - startedAt),
+      }
+      if (call.requestId !== null) store.requests.put(call.requestId, CREATE_STEPS.operation, { result })
+      if (context.sandbox !== null) workspace.attach(context.sandbox)
+      return result
+    },
+  })
+}
+
+const reportSeed = (call: Call, files: number, bytes: number): void =>
+  call.onProgress?.({ step: 'seeding /workspace', done: bytes, total: null, unit: 'bytes', detail: `${files} files` })

@@ -1,0 +1,56 @@
+import { posix } from 'node:path'
+import type { StartCommand } from '@pyro/protocol/guest'
+import type { ParsedInputOf } from '@pyro/protocol'
+import type { RunningCommand } from '../commands/running-command.ts'
+import type { WorkspaceRow } from '../../store/workspaces.ts'
+import type { Call } from '../services.ts'
+import type { Workspace } from '../workspace.ts'
+import { startWorkspace } from './start.ts'
+
+const DEFAULT_FOLDER = '/workspace'
+const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+
+export type ExecFields = Pick<
+  ParsedInputOf<'workspace.exec'>,
+  'command' | 'cwd' | 'user' | 'env' | 'timeoutMs' | 'stdin'
+>
+
+/** Starts a command; a stopped workspace is started first. The command exists when this settles. */
+export const execInWorkspace = async (workspace: Workspace, fields: ExecFields, call: Call): Promise<RunningCommand> => {
+  const start = startCommand(workspace.row, fields)
+  for (;;) {
+    const sandbox = await workspace.use('exec', call.signal, () => startForUse(workspace, call))
+    // Between the answer and here a reset may have put another sandbox in its place.
+    if (workspace.sandbox !== sandbox) continue
+    return workspace.commands.start(sandbox, { command: fields.command, start, requestId: call.requestId })
+  }
+}
+
+/** In a turn: the start that another operation needs; its answer is not the caller's. */
+export const startForUse = async (workspace: Workspace, call: Call): Promise<void> => {
+  await startWorkspace(workspace, { signal: call.signal, requestId: null })
+}
+
+/** What the agent is told: a text is for `sh -lc`, a list is argv. */
+export const startCommand = (row: WorkspaceRow, fields: ExecFields): StartCommand => {
+  const user = fields.user ?? (row.environment.user === '' ? null : row.environment.user)
+  return {
+    ...(typeof fields.command === 'string' ? { shell: fields.command } : { argv: fields.command }),
+    cwd: posix.resolve(defaultFolder(row), fields.cwd ?? '.'),
+    user,
+    env: environmentOf(row, fields.env),
+    timeoutMs: fields.timeoutMs ?? null,
+    stdin: fields.stdin,
+  }
+}
+
+const defaultFolder = (row: WorkspaceRow): string => {
+  const { workingDir } = row.environment
+  return workingDir === '' || workingDir === '/' ? DEFAULT_FOLDER : workingDir
+}
+
+/** Later ones win: ours, the environment's, the workspace's, the call's. */
+const environmentOf = (row: WorkspaceRow, own: Readonly<Record<string, string>>): string[] => {
+  const env = { PATH: DEFAULT_PATH, LANG: 'C.UTF-8', ...row.environment.env, ...row.env, ...own }
+  return Object.entries(env).map(([name, value]) => `${name}=${value}`)
+}

@@ -1,0 +1,70 @@
+import { undoSteps } from '../lib/steps.ts'
+import type { IntentRow } from '../store/intents.ts'
+import { CREATE_STEPS, type CreatePlan } from './operations/create.ts'
+import { DELETE_STEPS, type DeletePlan } from './operations/delete.ts'
+import { RESET_STEPS, type ResetPlan } from './operations/reset.ts'
+import { SNAPSHOT_STEPS, type SnapshotPlan } from './operations/snapshot.ts'
+import { START_STEPS, type StartPlan } from './operations/start.ts'
+import { STOP_STEPS, type StopPlan } from './operations/stop.ts'
+import type { Services } from './services.ts'
+import type { Workspace } from './workspace.ts'
+
+/** What is left of a workspace after its intent was recovered. */
+export type Recovered = 'kept' | 'gone'
+
+/**
+ * Undoes or finishes what a killed engine had begun. `workspace` is null for a create that had not recorded it yet. Safe to
+ * repeat: the intent goes in the transaction that ends the recovery.
+ */
+export const recoverIntent = async (
+  services: Services,
+  intent: IntentRow,
+  workspace: Workspace | null,
+): Promise<Recovered> => {
+  const { store, log } = services
+  const { operation, step, id } = intent
+  log.info({ operation, step, workspace: intent.subject }, 'recovering')
+  switch (operation) {
+    case CREATE_STEPS.operation: {
+      const context = { services, live: null, volume: null, sandbox: null, seeded: { files: 0, bytes: 0 } }
+      await undoSteps({ list: CREATE_STEPS, plan: intent.plan as CreatePlan, context, log }, step)
+      store.intents.end(id, () => store.workspaces.delete(intent.subject))
+      return 'gone'
+    }
+    case START_STEPS.operation: {
+      const context = { services, live: null, sandbox: null }
+      await undoSteps({ list: START_STEPS, plan: intent.plan as StartPlan, context, log }, step)
+      store.intents.end(id, () => workspace?.change({ phase: 'stopped' }))
+      return 'kept'
+    }
+    case SNAPSHOT_STEPS.operation: {
+      const context = { services, live: null }
+      await undoSteps({ list: SNAPSHOT_STEPS, plan: intent.plan as SnapshotPlan, context, log }, step)
+      store.intents.end(id, () => undefined)
+      return 'kept'
+    }
+    case RESET_STEPS.operation: {
+      const plan = intent.plan as ResetPlan
+      await undoSteps(
+        { list: RESET_STEPS, plan, context: { services, live: null, volume: null, sandbox: null }, log },
+        step,
+      )
+      store.intents.end(id, () => workspace?.change({ phase: plan.phaseBefore }))
+      return 'kept'
+    }
+    case STOP_STEPS.operation: {
+      const plan = intent.plan as StopPlan
+      for (const { do: work } of STOP_STEPS.steps) await work(plan, { services, workspace, sandbox: null })
+      store.intents.end(id, () => workspace?.change({ phase: 'stopped', failure: null }))
+      return 'kept'
+    }
+    case DELETE_STEPS.operation: {
+      const plan = intent.plan as DeletePlan
+      for (const { do: work } of DELETE_STEPS.steps) await work(plan, { services, workspace, sandbox: null })
+      store.intents.end(id, () => store.workspaces.delete(intent.subject))
+      return 'gone'
+    }
+    default:
+      throw new Error(`an intent of the unknown operation ${operation}`)
+  }
+}

@@ -1,0 +1,63 @@
+import { isPyroError, PyroError, type Failure } from '@pyro/protocol'
+import type { SandboxExit } from '../driver/driver.ts'
+import type { WorkspaceRow } from '../store/workspaces.ts'
+
+/** What the record says of a sandbox that ended although nobody stopped it. */
+export const exitFailure = (row: Pick<WorkspaceRow, 'name' | 'memoryMib'>, exit: SandboxExit): Failure => {
+  const start = `pyro workspace start ${row.name}`
+  switch (exit.reason) {
+    case 'memory':
+      return {
+        code: 'limit.exceeded',
+        message: `the sandbox reached its memory limit of ${row.memoryMib} MiB and was killed; the disk is kept`,
+        hint: `${start}; create a workspace with a larger --memory-mib for work that needs more`,
+      }
+    case 'pids':
+      return {
+        code: 'limit.exceeded',
+        message: 'the sandbox reached its limit of processes and was killed; the disk is kept',
+        hint: start,
+      }
+    case 'stopped':
+    case 'crashed':
+    case 'unknown':
+      return {
+        code: 'sandbox.unreachable',
+        message: `the sandbox died (${exit.detail}); the disk is kept`,
+        hint: start,
+      }
+  }
+}
+
+export const REBOOTED: Failure = {
+  code: 'sandbox.unreachable',
+  message: 'the host was restarted; the disk is kept',
+  hint: 'pyro workspace start WS',
+}
+
+/** Errors that say more than `workspace.start-failed` would. */
+const SPEAKING = new Set(['disk.full', 'limit.exceeded', 'request.cancelled', 'driver.unavailable', 'host.missing-tool'])
+
+/** Says of the workspace why its sandbox did not come up. `kept` says what was changed. */
+export const explainStart = async <T>(name: string, kept: string, work: () => Promise<T>): Promise<T> => {
+  try {
+    return await work()
+  } catch (error) {
+    throw startFailure(name, error, kept)
+  }
+}
+
+const startFailure = (name: string, error: unknown, kept: string): unknown => {
+  if (!isPyroError(error)) {
+    return new PyroError('workspace.start-failed', `the sandbox of "${name}" did not start; ${kept}`, {
+      hint: 'pyro doctor, pyro daemon logs',
+      cause: error,
+    })
+  }
+  if (SPEAKING.has(error.code)) return error
+  return new PyroError('workspace.start-failed', `the sandbox of "${name}" did not start: ${error.message}; ${kept}`, {
+    hint: error.hint ?? 'pyro doctor, pyro daemon logs',
+    data: { ...error.data, reason: error.code },
+    cause: error,
+  })
+}

@@ -1,0 +1,90 @@
+import { randomBytes } from 'node:crypto'
+import type { Volume } from '../disk/disk-store.ts'
+import type { Sandbox, SandboxRecord, SandboxSpec } from '../driver/driver.ts'
+import type { WorkspaceRow } from '../store/workspaces.ts'
+import type { Services } from './services.ts'
+
+/** From the start of a sandbox to the agent's answer. */
+const START_DEADLINE_MS = 60_000
+const PIDS_MAX = 4096
+const VERIFY_TIMEOUT_MS = 15_000
+
+export interface SandboxPlan {
+  readonly generation: number
+  readonly token: string
+}
+
+export const newToken = (): string => randomBytes(32).toString('hex')
+
+export const sandboxIdOf = (workspaceId: string, generation: number): string => `${workspaceId}-g${generation}`
+
+/** Starts a sandbox on a volume. Its name is committed before it is made; `endSandbox` takes everything back. */
+export const startSandbox = async (
+  services: Services,
+  row: WorkspaceRow,
+  plan: SandboxPlan,
+  volume: Volume,
+  signal: AbortSignal,
+): Promise<Sandbox> => {
+  const driver = services.drivers.get(row.driver)
+  await releaseFormer(services, row, volume)
+  using _memory = await services.admission.admit(row.memoryMib, signal)
+  const spec: SandboxSpec = {
+    sandboxId: sandboxIdOf(row.id, plan.generation),
+    workspaceId: row.id,
+    generation: plan.generation,
+    volume,
+    hostname: row.hostname,
+    vcpus: row.vcpus,
+    memoryMib: row.memoryMib,
+    pidsMax: PIDS_MAX,
+    token: plan.token,
+  }
+  const record: SandboxRecord = { driver: driver.id, spec, details: {} }
+  putSandbox(services, record, 'starting')
+  const sandbox = await driver.start(spec, { signal, deadlineMs: START_DEADLINE_MS })
+  putSandbox(services, sandbox.record, 'running')
+  return sandbox
+}
+
+/** The agent inside answers with its own status: the sandbox is what it should be. */
+export const verifySandbox = async (sandbox: Sandbox, signal: AbortSignal): Promise<void> => {
+  await sandbox.agent.status({ timeoutMs: VERIFY_TIMEOUT_MS, signal })
+}
+
+/**
+ * Ends a sandbox by its handle, or by its record when this engine has none, and forgets it. Idempotent; with no grace it is also
+ * the undo of a start.
+ */
+export const endSandbox = async (
+  services: Services,
+  sandboxId: string | null,
+  handle: Sandbox | null,
+  graceMs: number,
+): Promise<void> => {
+  if (sandboxId === null) return
+  const row = services.store.sandboxes.get(sandboxId)
+  if (row === null) return
+  const record = row.record as SandboxRecord
+  if (handle === null) await services.drivers.get(record.driver).reclaim(record)
+  else await handle.stop({ graceMs })
+  services.store.sandboxes.delete(sandboxId)
+}
+
+export const putSandbox = (services: Services, record: SandboxRecord, state: 'starting' | 'running'): void => {
+  const { sandboxId, workspaceId, generation } = record.spec
+  services.store.sandboxes.put({ id: sandboxId, workspaceId, generation, state, record })
+}
+
+/** Two sandboxes never write to one volume: what is left of a dead one goes first, or nothing starts. */
+const releaseFormer = async (services: Services, row: WorkspaceRow, volume: Volume): Promise<void> => {
+  await services.releaser.settled(row.id)
+  for (const former of services.store.sandboxes.all()) {
+    const record = former.record as SandboxRecord
+    if (former.workspaceId !== row.id || record.spec.volume.id !== volume.id) continue
+    const exit = await services.drivers.get(record.driver).reclaim(record)
+    services.log.info({ sandbox: former.id, ...exit }, 'a former sandbox was released')
+    services.store.sandboxes.delete(former.id)
+  }
+}
+

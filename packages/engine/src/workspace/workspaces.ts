@@ -1,0 +1,276 @@
+import type { Readable } from 'node:stream'
+import { isPyroError, PyroError, WORKSPACE_ID_PATTERN, type ParsedInputOf, type ResultOf } from '@pyro/protocol'
+import { errorFields } from '../lib/log.ts'
+import { nearest } from '../lib/nearest.ts'
+import type { WorkspaceRow } from '../store/workspaces.ts'
+import { freshName, refuseIdLike } from './naming.ts'
+import { createWorkspace, newRow, type CreateInput } from './operations/create.ts'
+import { deleteWorkspace } from './operations/delete.ts'
+import { startWorkspace } from './operations/start.ts'
+import { ownCall, type Call, type Services } from './services.ts'
+import { notFound, Workspace } from './workspace.ts'
+
+/** Longest time a timer of Node can wait. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1
+/** An expired workspace that could not be deleted is tried again. */
+const EXPIRY_RETRY_MS = 60_000
+
+/** All workspaces of this home. */
+export class Workspaces {
+  readonly #services: Services
+  readonly #byId = new Map<string, Workspace>()
+  readonly #byName = new Map<string, Workspace>()
+  /** Names of creates that are not recorded yet. */
+  readonly #reserved = new Set<string>()
+  #expiry: NodeJS.Timeout | undefined
+
+  constructor(services: Services) {
+    this.#services = services
+  }
+
+  /** Rows of the store become workspaces; nothing is started or looked at. */
+  load(): Workspace[] {
+    for (const row of this.#services.store.workspaces.all()) this.#add(new Workspace(this.#services, row))
+    this.scheduleExpiry()
+    return [...this.#byId.values()]
+  }
+
+  get count(): number {
+    return this.#byId.size
+  }
+
+  all(): Workspace[] {
+    return [...this.#byId.values()]
+  }
+
+  find(ref: string): Workspace | null {
+    return this.#byId.get(ref) ?? this.#byName.get(ref) ?? null
+  }
+
+  /** By id or name; an unknown one suggests the nearest. */
+  get(ref: string): Workspace {
+    const found = this.find(ref)
+    if (found !== null) return found
+    throw notFound(ref, WORKSPACE_ID_PATTERN.test(ref) ? null : nearest(ref, this.#byName.keys()))
+  }
+
+  /** Newest activity first. */
+  list(input: ParsedInputOf<'workspace.list'>): Workspace[] {
+    const chosen = input.workspaces.length > 0 ? input.workspaces.map((ref) => this.get(ref)) : this.all()
+    return [...new Set(chosen)].filter(({ row }) => hasLabels(row, input.labels)).sort(byActivity)
+  }
+
+  /** A workspace that runs. `ephemeral`: a `run` deletes it when its command has ended. */
+  async create(
+    input: CreateInput,
+    seed: Readable | null,
+    call: Call,
+    ephemeral: string | null = null,
+  ): Promise<ResultOf<'workspace.create'>> {
+    const startedAt = performance.now()
+    const existing = await this.#existing(input, call, startedAt)
+    if (existing !== null) {
+      seed?.destroy()
+      return existing
+    }
+    const name = this.#reserve(input)
+    try {
+      refuseTooMany(this.#services, this.#byId.size, input)
+      const driver = await this.#services.drivers.choose(input)
+      using lease = await this.#services.environments.acquire(input.environment, {
+        pull: input.pull,
+        signal: call.signal,
+        ...(call.onProgress === undefined ? {} : { onProgress: call.onProgress }),
+      })
+      const workspace = new Workspace(this.#services, { ...newRow(input, name, driver, lease), ephemeral })
+      this.#add(workspace)
+      try {
+        const created = await workspace.ownTurn('its creation', () => createWorkspace(workspace, seed, call, startedAt))
+        this.scheduleExpiry()
+        return created
+      } catch (error) {
+        this.forget(workspace)
+        throw error
+      }
+    } finally {
+      this.#reserved.delete(name)
+    }
+  }
+
+  /** Errors are per item, so that one stuck workspace does not keep the others. */
+  async delete(input: ParsedInputOf<'workspace.delete'>, call: Call): Promise<ResultOf<'workspace.delete'>> {
+    const result: ResultOf<'workspace.delete'> = { deleted: [], errors: [] }
+    const targets = this.#deleteTargets(input, result)
+    await Promise.all(
+      targets.map(async (workspace) => {
+        const { id, name } = workspace.row
+        try {
+          const snapshots = await this.deleteOne(workspace, call)
+          result.deleted.push({ workspaceId: id, name, snapshots })
+        } catch (error) {
+          if (call.signal.aborted) throw error
+          if (isGoneAlready(error) && input.ifExists) return
+          result.errors.push(errorItem(name, error))
+        }
+      }),
+    )
+    result.deleted.sort((a, b) => (a.name < b.name ? -1 : 1))
+    return result
+  }
+
+  async deleteOne(workspace: Workspace, call: Call): Promise<number> {
+    const snapshots = await workspace.turn('delete', 'delete', call.signal, () => deleteWorkspace(workspace, call))
+    this.forget(workspace)
+    return snapshots
+  }
+
+  rename(workspace: Workspace, name: string): void {
+    if (name === workspace.row.name) return
+    refuseIdLike(name)
+    this.#refuseTaken(name)
+    this.#byName.delete(workspace.row.name)
+    workspace.change({ name })
+    this.#byName.set(name, workspace)
+  }
+
+  /** The workspace is gone from the store. */
+  forget(workspace: Workspace): void {
+    this.#byId.delete(workspace.id)
+    if (this.#byName.get(workspace.row.name) === workspace) this.#byName.delete(workspace.row.name)
+    workspace.retire()
+  }
+
+  /** One timer, for the next workspace whose time passes. */
+  scheduleExpiry(): void {
+    clearTimeout(this.#expiry)
+    const times = this.all().flatMap(({ row }) => (row.expiresAt === null ? [] : [row.expiresAt]))
+    if (times.length === 0) return
+    const waitMs = Math.max(0, Math.min(...times) - Date.now())
+    this.#expiry = setTimeout(() => void this.#expire(), Math.min(waitMs, LONGEST_TIMER_MS))
+    this.#expiry.unref()
+  }
+
+  close(): void {
+    clearTimeout(this.#expiry)
+  }
+
+  #add(workspace: Workspace): void {
+    this.#byId.set(workspace.id, workspace)
+    this.#byName.set(workspace.row.name, workspace)
+  }
+
+  #reserve(input: CreateInput): string {
+    const name = input.name ?? freshName((candidate) => this.#isTaken(candidate))
+    refuseIdLike(name)
+    this.#refuseTaken(name)
+    this.#reserved.add(name)
+    return name
+  }
+
+  #isTaken(name: string): boolean {
+    return this.#byName.has(name) || this.#reserved.has(name)
+  }
+
+  #refuseTaken(name: string): void {
+    if (!this.#isTaken(name)) return
+    throw new PyroError('workspace.name-taken', `there is a workspace "${name}" already; nothing was changed`, {
+      hint: `take another name, or use --if-absent; pyro workspace status ${name}`,
+      data: { name },
+    })
+  }
+
+  async #existing(
+    input: CreateInput,
+    call: Call,
+    startedAt: number,
+  ): Promise<ResultOf<'workspace.create'> | null> {
+    if (!input.ifAbsent) return null
+    if (input.name === undefined) {
+      throw new PyroError('input.invalid', 'ifAbsent needs a name; nothing was changed', { data: { field: 'ifAbsent' } })
+    }
+    const workspace = this.#byName.get(input.name)
+    if (workspace === undefined) return null
+    const record = await workspace.turn('start', 'create', call.signal, () =>
+      startWorkspace(workspace, { ...call, requestId: null }),
+    )
+    return { ...record, created: false, durationMs: Math.round(performance.now() - startedAt) }
+  }
+
+  #deleteTargets(input: ParsedInputOf<'workspace.delete'>, result: ResultOf<'workspace.delete'>): Workspace[] {
+    const labelled = Object.keys(input.labels).length > 0
+    if (input.workspaces.length === 0) {
+      if (input.all || labelled) return this.all().filter(({ row }) => hasLabels(row, input.labels))
+      throw new PyroError('input.invalid', 'workspaces: name at least one, or set all; nothing was deleted', {
+        data: { field: 'workspaces' },
+      })
+    }
+    if (input.all || labelled) {
+      throw new PyroError('input.invalid', 'workspaces: either names or all and labels, not both; nothing was deleted', {
+        data: { field: 'workspaces' },
+      })
+    }
+    const found: Workspace[] = []
+    for (const ref of new Set(input.workspaces)) {
+      try {
+        found.push(this.get(ref))
+      } catch (error) {
+        if (!isGoneAlready(error)) throw error
+        if (!input.ifExists) result.errors.push(errorItem(ref, error))
+      }
+    }
+    // One unknown name alone is an error like any other.
+    const [only] = result.errors
+    if (found.length === 0 && only !== undefined && result.errors.length === 1) this.get(only.workspace)
+    return [...new Set(found)]
+  }
+
+  async #expire(): Promise<void> {
+    const now = Date.now()
+    let retry = false
+    for (const workspace of this.all()) {
+      if (workspace.row.expiresAt === null || workspace.row.expiresAt > now) continue
+      try {
+        await this.deleteOne(workspace, ownCall())
+        workspace.log.info('expired and deleted')
+      } catch (error) {
+        retry = true
+        workspace.log.error(errorFields(error), 'an expired workspace was not deleted')
+      }
+    }
+    if (retry) this.#expiry = setTimeout(() => void this.#expire(), EXPIRY_RETRY_MS).unref()
+    else this.scheduleExpiry()
+  }
+}
+
+const hasLabels = (row: WorkspaceRow, labels: Readonly<Record<string, string>>): boolean =>
+  Object.entries(labels).every(([key, value]) => row.labels[key] === value)
+
+const byActivity = (a: Workspace, b: Workspace): number =>
+  b.row.activityAt - a.row.activityAt || b.row.createdAt - a.row.createdAt || (a.id < b.id ? -1 : 1)
+
+const isGoneAlready = (error: unknown): boolean => isPyroError(error) && error.code === 'workspace.not-found'
+
+const errorItem = (ref: string, error: unknown): ResultOf<'workspace.delete'>['errors'][number] => ({
+  workspace: ref,
+  code: isPyroError(error) ? error.code : 'internal',
+  message: error instanceof Error ? error.message : String(error),
+  hint: isPyroError(error) ? error.hint : null,
+})
+
+const refuseTooMany = (services: Services, count: number, input: CreateInput): void => {
+  const { limits } = services.config
+  if (count >= limits.workspaces) {
+    throw new PyroError('limit.exceeded', `there are ${count} workspaces, at most ${limits.workspaces}`, {
+      hint: 'pyro workspace delete WS',
+      data: { limit: 'workspaces', max: limits.workspaces },
+    })
+  }
+  refuseManyLabels(limits.labelsPerWorkspace, Object.keys(input.labels).length)
+}
+
+export const refuseManyLabels = (max: number, count: number): void => {
+  if (count <= max) return
+  throw new PyroError('limit.exceeded', `${count} labels, at most ${max}; nothing was changed`, {
+    data: { limit: 'labelsPerWorkspace', max },
+  })
+}
