@@ -4,17 +4,15 @@ import { once } from 'node:events'
 /** Headers that the bridge itself decides. */
 const HOP_BY_HOP = new Set(['connection', 'keep-alive', 'transfer-encoding', 'upgrade', 'te', 'trailer'])
 
-/** Null when the body is larger than `limitBytes`. */
+/** Null when the body is larger than `limitBytes`; it is read to its end all the same. */
 export const readBody = async (request: IncomingMessage, limitBytes: number): Promise<Buffer<ArrayBuffer> | null> => {
-  if (Number(request.headers['content-length'] ?? 0) > limitBytes) return null
   const chunks: Buffer[] = []
   let size = 0
   for await (const chunk of request as AsyncIterable<Buffer>) {
     size += chunk.byteLength
-    if (size > limitBytes) return null
-    chunks.push(chunk)
+    if (size <= limitBytes) chunks.push(chunk)
   }
-  return Buffer.concat(chunks)
+  return size > limitBytes ? null : Buffer.concat(chunks)
 }
 
 /** The request as web code takes it; its signal fires when the client closes the connection. */

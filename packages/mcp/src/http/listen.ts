@@ -57,6 +57,7 @@ export const listen = async ({ port, profile, shared, ...options }: ListenOption
     }
     if (!authorized(request.headers.authorization, token)) return refuse(401, { 'www-authenticate': 'Bearer' })
     if (new URL(request.url ?? '/', `http://${ADDRESS}`).pathname !== PATH) return refuse(404)
+    // A body that is too large is read to its end and dropped: a client that is cut off while it writes never sees the answer.
     const body = await readBody(request, BODY_LIMIT_BYTES)
     if (body === null) return refuse(413)
     const closed = new AbortController()

@@ -67,8 +67,9 @@ describe('install', () => {
     const path = await put(join(home, '.cursor', 'mcp.json'), before)
     const done = await run('cursor', 'user')
     expect(done).toMatchObject({ outcome: 'written', path, backup: `${path}.before-pyro` })
-    expect(done.text).toContain('    // mine\n')
-    expect(parseJsonc(done.text)).toMatchObject({
+    const after = await readFile(path, 'utf8')
+    expect(after).toContain('    // mine\n')
+    expect(parseJsonc(after)).toMatchObject({
       theme: 'dark',
       mcpServers: { other: { command: 'x' }, pyro: { command: 'pyro' } },
     })
@@ -82,7 +83,8 @@ describe('install', () => {
     const before =
       '# models\nmodel = "x"\n\n[mcp_servers.pyro]\ncommand = "old"\n\n[mcp_servers.pyro.env]\nA = "1"\n\n[mcp_servers.other]\ncommand = "y" # keep\n\n[[list]]\na = 1\n'
     const path = await put(join(home, '.codex', 'config.toml'), before)
-    const { text } = await run('codex', 'user')
+    await run('codex', 'user')
+    const text = await readFile(path, 'utf8')
     expect(parseToml(text)).toEqual({
       model: 'x',
       mcp_servers: { other: { command: 'y' }, pyro: { command: 'pyro', args: ['mcp', 'serve'] } },
@@ -90,13 +92,14 @@ describe('install', () => {
     })
     expect(text).toContain('# models\n')
     expect(text).toContain('# keep')
-    expect(await readFile(path, 'utf8')).toBe(text)
   })
 
   it('writes beside the nested servers of opencode 2', async () => {
     await put(join(project, 'opencode.json'), '{"mcp": {"servers": {"x": {"type": "local"}}}}')
-    const { text } = await run('opencode', 'project')
-    expect(parseJsonc(text)).toMatchObject({ mcp: { servers: { x: {}, pyro: { type: 'local' } } } })
+    const { path } = await run('opencode', 'project')
+    expect(parseJsonc(await readFile(path, 'utf8'))).toMatchObject({
+      mcp: { servers: { x: {}, pyro: { type: 'local' } } },
+    })
   })
 
   it.each([

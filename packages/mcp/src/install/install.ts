@@ -34,7 +34,7 @@ export interface Installed {
   readonly outcome: 'written' | 'unchanged' | 'printed'
   /** The file as it was before the first change; null when there was none. */
   readonly backup: string | null
-  /** The whole file as it is now, or would be. */
+  /** What was put there, as a file of its own: the rest of a configuration may hold secrets. */
   readonly text: string
 }
 
@@ -47,10 +47,11 @@ export const install = async (options: InstallOptions): Promise<Installed> => {
   const { client, scope = 'user', print = false } = options
   const config = CLIENTS[client]
   const path = await throughLinks(config.path(foldersOf(options), scope))
-  const before = await readOrEmpty(path)
-  const text = merge(config, before ?? '', config.entry(serverOf(options)), path)
-  const said = { client, scope, path, text }
+  const entry = config.entry(serverOf(options))
+  const said = { client, scope, path, text: merge(config, '', entry, path) }
   if (print) return { ...said, outcome: 'printed', backup: null }
+  const before = await readOrEmpty(path)
+  const text = merge(config, before ?? '', entry, path)
   if (text === before) return { ...said, outcome: 'unchanged', backup: null }
   const backup = before === null ? null : await backUp(path)
   await writeAtomically(path, text)
