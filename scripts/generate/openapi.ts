@@ -108,7 +108,13 @@ const operationObject = (operation: Operation, http: HttpFacet): Record<string, 
       schema: named.get(name)?.schema ?? { type: 'string' },
     })),
     ...(inQuery
-      ? propertiesOf(rest).map(({ name, required, schema: inner }) => ({ name, in: 'query', required, schema: inner }))
+      ? propertiesOf(rest).map(({ name, required, schema: inner }) => ({
+          name,
+          in: 'query',
+          required,
+          // Query values are JSON, so that numbers, lists and objects keep their type.
+          content: { [JSON_TYPE]: { schema: inner } },
+        }))
       : []),
     { $ref: '#/components/parameters/version' },
     ...(operation.mutates ? [{ $ref: '#/components/parameters/request' }] : []),

@@ -3,6 +3,7 @@ import {
   EXIT,
   isAbsent,
   LIMITS,
+  LOCAL_COMMANDS,
   MCP_PROFILES,
   OPERATIONS,
   type CliFacet,
@@ -163,6 +164,14 @@ export const publicContract = async (): Promise<GeneratedFile> =>
       '## Operations',
       operations.map(({ id, summary }) => `- [${code(id)}](#${id.replaceAll('.', '')}): ${summary}`).join('\n'),
       ...operations.map(operationSection),
+      '## On the command line alone',
+      ...LOCAL_COMMANDS.map((command) =>
+        [
+          `### ${command.id}`,
+          `${command.summary}.${command.description === undefined ? '' : ` ${command.description}`} No other surface has it: ${command.reason}.`,
+          ...cliSection(command.cli),
+        ].join('\n\n'),
+      ),
       '## MCP',
       `Instructions to the host: “${INSTRUCTIONS}”`,
       mcpProfiles(),
