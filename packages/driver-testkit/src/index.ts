@@ -1,1 +1,3 @@
-export {}
+export { agentPath } from './agent-path.ts'
+export { diskStoreSuite, type DiskStorePlace, type DiskStoreSubject } from './disk-store-suite.ts'
+export { freeBytes, ID_BASE, temporaryPlace, type HomePlace, type PlaceOptions } from './disk-store-places.ts'

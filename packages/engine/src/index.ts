@@ -1,1 +1,3 @@
-export {}
+/** What the conformance suites of the seams work with. The engine itself is a program: `main.ts`. */
+export { openDiskStore, type DiskConfig } from './disk/open-disk-store.ts'
+export type { DiskStore, Volume, VolumeId } from './disk/disk-store.ts'

@@ -75,7 +75,9 @@ export class PoolFile {
   async ensureFree(bytes: number): Promise<void> {
     const free = await this.freeBytes()
     if (free >= bytes) return
-    await this.#grow(bytes - free)
+    const { file, reserveBytes } = this.#options
+    // What cannot succeed takes nothing from the host.
+    if (free + (await hostRoom(file, reserveBytes)) >= bytes) await this.#grow(bytes - free)
     const now = await this.freeBytes()
     if (now >= bytes) return
     throw new PyroError(

@@ -71,6 +71,34 @@ export const toPyroError = (error: unknown, what: string): unknown =>
       })
     : error
 
+/** Done twice they give what once gives; a new helper is asked again when the old one died under them. */
+const REPEATABLE: ReadonlySet<string> = new Set([
+  'cleaner.wait',
+  'file.allocate',
+  'file.identity',
+  'filesystem.resize',
+  'filesystem.sync',
+  'host.probe',
+  'loop.attach',
+  'loop.find',
+  'loop.resize',
+  'mount.list',
+  'qgroup.limit',
+  'qgroup.list',
+  'qgroup.usage',
+  'quota.enable',
+  'reflink.probe',
+  'statfs',
+  'subvolume.flush',
+  'subvolume.set-readonly',
+  'subvolume.show',
+])
+
+interface RequestOptions {
+  readonly timeoutMs?: number
+  readonly signal?: AbortSignal
+}
+
 interface Pending {
   readonly op: string
   readonly resolve: (result: Record<string, unknown>) => void
@@ -85,7 +113,7 @@ interface Running {
 
 /**
  * Client of `pyro-agent volumes`. The helper is started with the first request and again after it died; requests that were under
- * way then fail with `lost`, and the caller, whose steps are safe to repeat, decides.
+ * way then are repeated where that is the same as once, else they fail with `lost`, and the caller decides.
  */
 export class VolumesHelper {
   readonly #agentPath: string
@@ -107,7 +135,21 @@ export class VolumesHelper {
     op: string,
     fields: Record<string, unknown>,
     result: Result,
-    options: { readonly timeoutMs?: number; readonly signal?: AbortSignal } = {},
+    options: RequestOptions = {},
+  ): Promise<z.infer<Result>> {
+    try {
+      return await this.#request(op, fields, result, options)
+    } catch (error) {
+      if (this.#closed || !REPEATABLE.has(op) || !isVolumesError(error, 'lost')) throw error
+      return this.#request(op, fields, result, options)
+    }
+  }
+
+  async #request<Result extends z.ZodType>(
+    op: string,
+    fields: Record<string, unknown>,
+    result: Result,
+    options: RequestOptions,
   ): Promise<z.infer<Result>> {
     options.signal?.throwIfAborted()
     const running = await this.#start()
