@@ -90,6 +90,7 @@ export class EngineServer implements AsyncDisposable {
   readonly calls: Call[] = []
   routes: Routes
   #server: Server | null = null
+  #restarting: Promise<void> = Promise.resolve()
 
   private constructor(routes: Routes) {
     this.folder = mkdtempSync(join(tmpdir(), 'pyro-sdk-'))
@@ -121,7 +122,15 @@ export class EngineServer implements AsyncDisposable {
     await new Promise((resolve) => server.close(resolve))
   }
 
+  /** Dies and is back a moment later. */
+  restart(downMs = 50): void {
+    this.#restarting = this.kill()
+      .then(() => new Promise((resolve) => setTimeout(resolve, downMs)))
+      .then(() => this.listen())
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#restarting
     await this.kill()
     rmSync(this.folder, { recursive: true, force: true })
   }

@@ -126,6 +126,7 @@ class ArgumentReader {
   #bindPositionals(): Record<string, string> {
     const host: Record<string, string> = {}
     const left = [...this.#positionals]
+    this.#refuseCommandWithoutDashes()
     for (const positional of this.#entry.positionals) {
       const values = this.#take(positional, left)
       if (values.length === 0) {
@@ -138,6 +139,13 @@ class ArgumentReader {
     const [extra] = left
     if (extra !== undefined) throw this.#unexpected(extra)
     return host
+  }
+
+  #refuseCommandWithoutDashes(): void {
+    if (this.#afterDashes !== null) return
+    const before = this.#entry.positionals.filter((positional) => positional.afterDashes !== true)
+    const extra = this.#positionals[before.length]
+    if (before.length < this.#entry.positionals.length && extra !== undefined) throw this.#unexpected(extra)
   }
 
   #take(positional: CliPositional, left: string[]): readonly string[] {

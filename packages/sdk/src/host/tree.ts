@@ -9,7 +9,8 @@ export interface Skipped {
 }
 
 /**
- * Every entry below a folder, parents first, listed before anything is sent: what cannot be read or packed is an error now.
+ * Every entry below a folder, listed before anything is sent: what cannot be read or packed is an error now. What a folder holds follows
+ * right behind it, so that a receiver can give it its time when it leaves it.
  *
  * @throws PyroError `path.unreadable`, `archive.unsafe-entry` for devices and pipes, `archive.too-large`
  */
@@ -17,20 +18,21 @@ export const listTree = (root: BytePath, skipped: (entry: Skipped) => void): Pac
   const entries: PackSource[] = []
   // Root can read everything; others find out now rather than in the middle of the archive.
   const mayBeUnreadable = process.getuid?.() !== 0
-  const folders: PackSource[] = [{ source: root, path: '' as BytePath }]
-  for (let folder = folders.pop(); folder !== undefined; folder = folders.pop()) {
+  const list = (folder: PackSource): void => {
     for (const dirent of readFolder(folder.source)) {
       const entry = { source: joinBytes(folder.source, dirent.name), path: joinBytes(folder.path, dirent.name) }
-      if (dirent.isDirectory()) folders.push(entry)
-      else if (dirent.isSocket()) {
+      if (dirent.isSocket()) {
         skipped({ path: shownPath(entry.path), reason: 'a socket lives with its process' })
         continue
-      } else if (!dirent.isFile() && !dirent.isSymbolicLink()) throw special(entry.path, dirent)
-      else if (mayBeUnreadable && dirent.isFile()) checkReadable(entry.source)
+      }
+      if (!dirent.isFile() && !dirent.isSymbolicLink() && !dirent.isDirectory()) throw special(entry.path, dirent)
+      if (mayBeUnreadable && dirent.isFile()) checkReadable(entry.source)
       entries.push(entry)
       if (entries.length > LIMITS.archiveEntries) throw tooMany()
+      if (dirent.isDirectory()) list(entry)
     }
   }
+  list({ source: root, path: '' as BytePath })
   return entries
 }
 

@@ -68,12 +68,14 @@ export class Client {
     this.#mayStart = options.start ?? options.socket === undefined
   }
 
-  /** Makes sure that an engine answers. */
+  /**
+   * Makes sure that an engine answers.
+   *
+   * @throws PyroError `engine.unreachable`, `engine.not-installed`, `host.needs-root`
+   */
   async ensureEngine(signal?: AbortSignal): Promise<void> {
     if (await this.answers()) return
-    if (!this.#mayStart) {
-      throw new PyroError('engine.unreachable', `no engine answers on ${this.socket}`, { hint: 'pyro daemon start' })
-    }
+    if (!this.#mayStart) throw noEngine(this.socket)
     const { startEngine } = await import('../engine/start.ts')
     await startEngine({
       home: this.home,
@@ -92,7 +94,7 @@ export class Client {
       return true
     } catch (error) {
       if (error instanceof EngineGone) return false
-      if ((error as NodeJS.ErrnoException).code === 'EACCES') throw await socketForbidden()
+      if (isForbidden(error)) throw await socketForbidden()
       if (error instanceof PyroError) return true
       throw error
     }
@@ -144,33 +146,25 @@ export class Client {
   }
 
   /**
-   * Runs a call until an engine has answered it. `attempt` is repeated after an engine was lost and another one answers;
-   * `progressed` of the attempt, when it says so, starts the count anew.
+   * Runs a call until an engine has answered it: `attempt` is repeated when the engine was lost and another one answers. While
+   * `progress` grows from one loss to the next, the call may go on for ever.
    */
   async reconnecting<T>(attempt: () => Promise<T>, signal?: AbortSignal, progress?: () => number): Promise<T> {
-    let lostAt: number | null = null
-    let attempts = 0
-    let seen = progress?.() ?? 0
+    let losses = newLosses(progress)
     for (;;) {
       try {
         return await attempt()
       } catch (error) {
-        if (
-          (error as NodeJS.ErrnoException).code === 'EACCES' &&
-          (error as NodeJS.ErrnoException).syscall === 'connect'
-        ) {
-          throw await socketForbidden()
-        }
+        if (isForbidden(error)) throw await socketForbidden()
         if (!(error instanceof EngineGone) || signal?.aborted === true) throw error
-        const now = progress?.() ?? 0
-        if (now > seen) [lostAt, attempts, seen] = [null, 0, now]
-        lostAt ??= Date.now()
-        attempts++
-        if (Date.now() - lostAt > RECONNECT_DEADLINE_MS || attempts > RECONNECT_ATTEMPTS)
-          throw unreachable(this.socket, error)
-        // A first refusal usually means that no engine was started yet: no pause then.
-        if (attempts > 1) await sleep(RECONNECT_PAUSE_MS * attempts)
-        await this.ensureEngine(signal)
+        if (error.refused && !this.#mayStart && losses.count === 0) throw noEngine(this.socket)
+        if ((progress?.() ?? 0) > losses.progress) losses = newLosses(progress)
+        losses.count++
+        const tooLong = Date.now() - losses.since > RECONNECT_DEADLINE_MS
+        if (tooLong || losses.count > RECONNECT_ATTEMPTS) throw unreachable(this.socket, error)
+        // The first loss usually means that no engine was started yet: no pause then.
+        if (losses.count > 1) await sleep(RECONNECT_PAUSE_MS * losses.count)
+        if (this.#mayStart) await this.ensureEngine(signal)
       }
     }
   }
@@ -222,6 +216,16 @@ export class Client {
     this.wire.close()
   }
 }
+
+const newLosses = (progress?: () => number) => ({ count: 0, since: Date.now(), progress: progress?.() ?? 0 })
+
+const isForbidden = (error: unknown): boolean => {
+  const { code, syscall } = error as NodeJS.ErrnoException
+  return code === 'EACCES' && syscall === 'connect'
+}
+
+const noEngine = (socket: string): PyroError =>
+  new PyroError('engine.unreachable', `no engine answers on ${socket}`, { hint: 'pyro daemon start' })
 
 export const newRequestId = (): string => crypto.randomUUID()
 

@@ -12,16 +12,24 @@ const ANSWER_LIMIT_BYTES = 256 * 1024 * 1024
 /** The connection ended before the engine had answered: the engine died, restarted or is not there. */
 export class EngineGone extends Error {
   override readonly name = 'EngineGone'
+  /** True when nobody listened at all. */
+  readonly refused: boolean
+
+  constructor(message: string, options: { readonly cause?: unknown; readonly refused?: boolean } = {}) {
+    super(message, { cause: options.cause })
+    this.refused = options.refused ?? false
+  }
 }
 
 /** Errnos that mean "no engine at the other end". */
-const GONE = new Set(['ECONNREFUSED', 'ENOENT', 'ECONNRESET', 'EPIPE', 'ERR_STREAM_PREMATURE_CLOSE', 'ECONNABORTED'])
+const REFUSED = new Set(['ECONNREFUSED', 'ENOENT'])
+const GONE = new Set([...REFUSED, 'ECONNRESET', 'EPIPE', 'ERR_STREAM_PREMATURE_CLOSE', 'ECONNABORTED'])
 
 /** What a failed connection means: only errors of the connection itself belong here, never those of files or callers. */
-const connectionError = (error: unknown): unknown =>
-  GONE.has(String((error as NodeJS.ErrnoException | null)?.code))
-    ? new EngineGone('the engine is gone', { cause: error })
-    : error
+const connectionError = (error: unknown): unknown => {
+  const code = String((error as NodeJS.ErrnoException | null)?.code)
+  return GONE.has(code) ? new EngineGone('the engine is gone', { cause: error, refused: REFUSED.has(code) }) : error
+}
 
 export interface RequestHead {
   readonly operation: OperationId
