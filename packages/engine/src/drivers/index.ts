@@ -2,13 +2,14 @@ import { PyroError } from '@pyro/protocol'
 import type { DiskStore } from '../disk/disk-store.ts'
 import type { Driver } from '../driver/driver.ts'
 import type { EngineConfig } from '../lib/config.ts'
+import { fakeTechnology } from './fake/fake.ts'
 import { MonitoredDriver } from './monitored/monitored-driver.ts'
 import { runcTechnology } from './oci/runc.ts'
 import { runscTechnology } from './oci/runsc.ts'
 
 /** The drivers of one engine. This file is the only place that names them. */
 export interface DriverSet {
-  /** All that this build has, the strongest isolation first. */
+  /** All that this build has, the strongest isolation first; the test driver only where the configuration allows it. */
   readonly all: readonly Driver[]
   /** Those that `--driver auto` may take, in this order: never one that shares the host's kernel, never an emulated one. */
   readonly automatic: readonly Driver[]
@@ -20,7 +21,8 @@ export function createDrivers(config: EngineConfig, disks: DiskStore, agentBinar
   const options = { config, disks, agentBinary }
   const runsc = new MonitoredDriver(runscTechnology(), options)
   const runc = new MonitoredDriver(runcTechnology(), options)
-  const all: readonly Driver[] = [runsc, runc]
+  const tests = config.testDriver ? [new MonitoredDriver(fakeTechnology(), options)] : []
+  const all: readonly Driver[] = [runsc, runc, ...tests]
   return {
     all,
     automatic: [runsc],

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { watch, type FSWatcher } from 'node:fs'
-import { readFile, writeFile } from 'node:fs/promises'
+import { open, readFile, writeFile } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { PyroError } from '@pyro/protocol'
 import {
@@ -84,6 +84,22 @@ export const readStatus = (paths: SandboxPaths): Promise<MonitorStatus | null> =
   readIfWritten(paths.status, monitorStatus)
 
 export const readExit = (paths: SandboxPaths): Promise<MonitorExit | null> => readIfWritten(paths.exit, monitorExit)
+
+/** The end of a log, on one line of printable characters: guests can write there. */
+export async function tailOf(path: string, limitBytes: number): Promise<string> {
+  try {
+    await using file = await open(path)
+    const { size } = await file.stat()
+    const { buffer, bytesRead } = await file.read({
+      buffer: Buffer.alloc(Math.min(size, limitBytes)),
+      position: Math.max(0, size - limitBytes),
+    })
+    return buffer.toString('utf8', 0, bytesRead).trim().replaceAll(/[^\x20-\x7e]+/g, ' ')
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return ''
+    throw error
+  }
+}
 
 /** The monitor renames its files into place: what is there is whole. */
 async function readIfWritten<T>(path: string, schema: z.ZodType<T>): Promise<T | null> {

@@ -1,6 +1,6 @@
 import { chmod, chown, mkdir, rm, writeFile } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
-import { PyroError } from '@pyro/protocol'
+import { isPyroError, PyroError } from '@pyro/protocol'
 import { GUEST_PROTOCOL, type AgentConfig, type MonitorSpec } from '@pyro/protocol/guest'
 import { AgentLink } from '../../agent/agent-link.ts'
 import type { DiskStore } from '../../disk/disk-store.ts'
@@ -15,12 +15,12 @@ import type {
   StartContext,
 } from '../../driver/driver.ts'
 import type { EngineConfig } from '../../lib/config.ts'
-import { abortable } from '../../lib/wait.ts'
+import { settleLater } from '../../lib/wait.ts'
 import { errnoOf, isAlive, type ProcessIdentity } from '../../process/identity.ts'
 import { publishAgent } from './agent-binary.ts'
 import { auditSandboxes } from './audit.ts'
 import { detectCgroups, type CgroupHost } from './cgroup-host.ts'
-import { FolderWatch, killMonitorTree, readStatus, startMonitor, waitForStatus } from './monitor.ts'
+import { FolderWatch, killMonitorTree, readExit, readStatus, startMonitor, tailOf, waitForStatus } from './monitor.ts'
 import { explainExit, MonitoredSandbox, releaseSandbox } from './monitored-sandbox.ts'
 import { cachedProbe } from './probe.ts'
 import { SandboxCgroup } from './sandbox-cgroup.ts'
@@ -28,6 +28,8 @@ import { INSIDE, sandboxesFolder, sandboxPaths, type SandboxPaths } from './sand
 import type { Technology } from './technology.ts'
 
 const RUNTIME_DELETE_TIMEOUT_MS = 10_000
+/** Of what a sandbox wrote before it failed to start. */
+const LOG_TAIL_BYTES = 2048
 /** First of the descriptors that a runtime hands on. */
 const FIRST_PASSED_FD = 3
 
@@ -88,17 +90,24 @@ export class MonitoredDriver implements Driver {
       signal.throwIfAborted()
       await startMonitor(agentBinary, paths, await this.#monitorSpec(spec, paths, cgroup, cx.deadlineMs))
       const status = await waitForStatus(paths, watcher, signal)
-      await abortable(link.session({ signal, timeoutMs: cx.deadlineMs }), signal)
+      await Promise.race([
+        link.session({ signal, timeoutMs: cx.deadlineMs }),
+        rejectOnExit(paths, watcher),
+      ])
       // The token has been proved; from here on only the agent holds it.
       await rm(paths.agentConfig, { force: true })
       const sandbox = this.#sandbox(spec, { paths, cgroup, link, watcher }, status)
       undo.move()
       return sandbox
     } catch (error) {
-      if (cx.signal.aborted || !signal.aborted) throw error
-      throw new PyroError('workspace.start-failed', `sandbox ${spec.sandboxId} did not start within ${cx.deadlineMs} ms`, {
-        cause: error,
-      })
+      if (cx.signal.aborted || isPyroError(error)) throw error
+      const said = await tailOf(paths.log, LOG_TAIL_BYTES)
+      const what = signal.aborted ? `did not start within ${cx.deadlineMs} ms` : 'did not start'
+      throw new PyroError(
+        'workspace.start-failed',
+        `sandbox ${spec.sandboxId} ${what}${said === '' ? '' : `; it said: ${said}`}`,
+        { cause: error },
+      )
     }
   }
 
@@ -254,6 +263,19 @@ function commandCgroup(cgroup: SandboxCgroup | null): AgentConfig['cgroup'] {
   if (cgroup.userDirectory !== null) return { mode: 'v2', directoryFd: FIRST_PASSED_FD }
   const tasksFds = cgroup.userTasks.map((_, index) => FIRST_PASSED_FD + index)
   return tasksFds.length === 0 ? { mode: 'none' } : { mode: 'v1', tasksFds }
+}
+
+/** Rejects when the sandbox ends; nobody waits for a hello from the dead. */
+function rejectOnExit(paths: SandboxPaths, watcher: FolderWatch): Promise<never> {
+  const ended = settleLater<never>()
+  const look = (): void => {
+    readExit(paths).then((exit) => {
+      if (exit !== null) ended.reject(new Error(`the sandbox ended at once: ${exit.signal ?? exit.exitCode}`))
+    }, ended.reject)
+  }
+  watcher.on(paths.exit, look)
+  look()
+  return ended.promise
 }
 
 async function makePassable(folder: string): Promise<void> {
