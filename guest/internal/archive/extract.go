@@ -547,8 +547,10 @@ func timespecs(t time.Time) []unix.Timespec {
 	return []unix.Timespec{stamp, stamp}
 }
 
-func futimens(fd int, t time.Time) error {
-	times := timespecs(t)
+func futimens(fd int, t time.Time) error { return futimensSpec(fd, timespecs(t)[0]) }
+
+func futimensSpec(fd int, stamp unix.Timespec) error {
+	times := [2]unix.Timespec{stamp, stamp}
 	_, _, errno := unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(fd), 0, uintptr(unsafe.Pointer(&times[0])), 0, 0, 0)
 	if errno != 0 {
 		return errno
