@@ -84,8 +84,8 @@ func (c *Command) tryLaunch(request *message.StartCommand) *message.StartError {
 	if err != nil {
 		return startError(message.StartCannotRun, "%s: cannot make its pipes: %s", argv[0], reason(err))
 	}
-	out, err := newPump(c.ring, frames.Stdout, ends.stdout)
-	errOut, err2 := newPump(c.ring, frames.Stderr, ends.stderr)
+	out, err := newPump(c.ring, frames.Stdout, ends.stdout, c.registry.growth)
+	errOut, err2 := newPump(c.ring, frames.Stderr, ends.stderr, c.registry.growth)
 	if err := errors.Join(err, err2); err != nil {
 		ends.closeTheirs(null)
 		ends.closeOurs()

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"pyro.dev/agent/internal/message"
+	"pyro.dev/agent/internal/shield"
 )
 
 // forker starts processes from one thread, which on cgroup v1 sits in the cgroup of user commands: a child begins where
@@ -56,6 +57,12 @@ func (f *forker) loop(tasksFds []int, ready chan<- error) {
 	for _, fd := range tasksFds {
 		if _, err := unix.Write(fd, []byte("0")); err != nil {
 			ready <- fmt.Errorf("cannot enter the cgroup of user commands through descriptor %d: %w", fd, err)
+			return
+		}
+	}
+	if shield.Needed() {
+		if err := shield.Install(); err != nil {
+			ready <- fmt.Errorf("cannot protect PID 1 from its own sandbox: %w", err)
 			return
 		}
 	}

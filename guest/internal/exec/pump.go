@@ -19,13 +19,19 @@ const (
 	silence = 200 * time.Millisecond
 	// lateLimit bounds the reading after the main process ended when others go on writing.
 	lateLimit = 2 * time.Second
-	// growAfterFullReads is how many reads in a row fill a default pipe before it is made larger, and grownPipeBytes how
-	// large. Pipe memory is accounted per user across all sandboxes, so only busy pipes take more.
-	growAfterFullReads = 8
-	defaultPipeBytes   = 64 << 10
-	grownPipeBytes     = 256 << 10
+	defaultPipeBytes = 64 << 10
 	// drainBytes is the size of one read into nothing.
 	drainBytes = 64 << 10
+)
+
+// growth says how many reads in a row fill a default pipe before it is made larger, and how large.
+type growth struct{ afterFullReads, bytes int }
+
+var (
+	// Pipe memory is accounted per user across all sandboxes of a host: only busy pipes take more, and little.
+	sharedKernelGrowth = growth{afterFullReads: 8, bytes: 256 << 10}
+	// gVisor accounts nothing, and there each change between writer and reader is dear: twice the throughput.
+	ownKernelGrowth = growth{afterFullReads: 1, bytes: 1 << 20}
 )
 
 // pump moves one pipe into a ring.
@@ -37,17 +43,18 @@ type pump struct {
 	// endedAt is when the main process ended, in nanoseconds since the epoch; 0 before.
 	endedAt atomic.Int64
 
+	growth    growth
 	block     *block
 	fullReads int
 	waited    time.Duration
 }
 
-func newPump(r *ring, stream frames.Type, file *os.File) (*pump, error) {
+func newPump(r *ring, stream frames.Type, file *os.File, growth growth) (*pump, error) {
 	raw, err := file.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	return &pump{ring: r, stream: stream, file: file, raw: raw}, nil
+	return &pump{ring: r, stream: stream, file: file, raw: raw, growth: growth}, nil
 }
 
 // mainEnded tells the pump that the main process ended: from now on only what is in the pipe counts.
@@ -115,7 +122,7 @@ func (p *pump) room() []byte {
 		p.ring.hold(b)
 		p.block = b
 	}
-	return b.buffer[b.used+frames.HeaderBytes : min(len(b.buffer), b.used+frames.HeaderBytes+grownPipeBytes)]
+	return b.buffer[b.used+frames.HeaderBytes:]
 }
 
 func (p *pump) read() (int, error) {
@@ -169,10 +176,10 @@ func (p *pump) grow(fd, read, room int) {
 		return
 	}
 	p.fullReads++
-	if p.fullReads >= growAfterFullReads {
+	if p.fullReads >= p.growth.afterFullReads {
 		p.fullReads = -1
 		// Refused when the user's pipes have too much memory already; it is only speed.
-		_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, grownPipeBytes)
+		_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, p.growth.bytes)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"pyro.dev/agent/internal/message"
 	"pyro.dev/agent/internal/reap"
+	"pyro.dev/agent/internal/shield"
 )
 
 const (
@@ -28,6 +29,7 @@ const (
 type Registry struct {
 	reaper     *reap.Reaper
 	forker     *forker
+	growth     growth
 	budget     budget
 	maxRunning int
 	// null is a descriptor of /dev/null from before any user could replace it.
@@ -49,8 +51,12 @@ func NewRegistry(reaper *reap.Reaper, cgroup message.Cgroup, maxRunning int) (*R
 	if err != nil {
 		return nil, err
 	}
+	growth := sharedKernelGrowth
+	if shield.Needed() {
+		growth = ownKernelGrowth
+	}
 	return &Registry{
-		reaper: reaper, forker: forker, maxRunning: maxRunning, null: null, commands: map[string]*Command{},
+		growth: growth, reaper: reaper, forker: forker, maxRunning: maxRunning, null: null, commands: map[string]*Command{},
 	}, nil
 }
 

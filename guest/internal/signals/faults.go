@@ -13,6 +13,9 @@ var faultSignals = []syscall.Signal{
 	unix.SIGILL, unix.SIGTRAP, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV, unix.SIGSTKFLT, unix.SIGSYS,
 }
 
+// Signals for which the Go runtime has no handler. Linux protects PID 1 from their default action, gVisor does not.
+var unhandledSignals = []syscall.Signal{32, 34}
+
 // kernelSigaction is struct sigaction of the kernel on amd64 and arm64.
 type kernelSigaction struct {
 	handler  uintptr
@@ -42,6 +45,9 @@ func surviveForgedFaults() {
 		}
 		action.handler = faultTrampolineAddress()
 		rtSigaction(number, &action, nil)
+		for _, other := range unhandledSignals {
+			rtSigaction(other, &action, nil)
+		}
 	}
 }
 
