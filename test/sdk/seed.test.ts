@@ -112,7 +112,7 @@ describe('a folder as seed', () => {
     writeFileSync(join(source, 'log'), Buffer.alloc(5_000_000))
     const plan = await planSeed({ path: source })
     const drain = async (): Promise<void> => {
-      for await (const _chunk of plan.open()) truncateSync(join(source, 'log'), 10)
+      for await (const chunk of plan.open()) if (chunk.length > 0) truncateSync(join(source, 'log'), 10)
     }
     await expect(drain()).rejects.toMatchObject({ code: 'path.unreadable' })
   })

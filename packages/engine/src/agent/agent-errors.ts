@@ -13,18 +13,18 @@ const CODES: Record<Subject, Record<AgentErrorKind, ErrorCode>> = {
 
 function codes(notFound: ErrorCode, exists: ErrorCode, failed: ErrorCode): Record<AgentErrorKind, ErrorCode> {
   return {
-    'invalid': 'input.invalid',
-    'exists': exists,
+    invalid: 'input.invalid',
+    exists: exists,
     'not-found': notFound,
     'not-a-file': 'path.not-a-file',
     'outside-root': 'path.outside-root',
     'text-mismatch': 'path.text-mismatch',
-    'limit': 'limit.exceeded',
+    limit: 'limit.exceeded',
     'no-space': 'disk.full',
     'unsafe-entry': 'archive.unsafe-entry',
     'too-large': 'archive.too-large',
-    'truncated': 'archive.truncated',
-    'failed': failed,
+    truncated: 'archive.truncated',
+    failed: failed,
   }
 }
 

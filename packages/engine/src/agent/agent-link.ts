@@ -75,7 +75,10 @@ export class AgentLink implements Sessions, AsyncDisposable {
   }
 
   /** The session that is up, or the next one. Rejects with `sandbox.unreachable` after the time, with the abort reason before. */
-  async session(options: { readonly signal?: AbortSignal | undefined; readonly timeoutMs: number }): Promise<LinkSession> {
+  async session(options: {
+    readonly signal?: AbortSignal | undefined
+    readonly timeoutMs: number
+  }): Promise<LinkSession> {
     options.signal?.throwIfAborted()
     if (this.#session?.open === true) return this.#session
     const { promise, reject } = Promise.withResolvers<never>()

@@ -58,7 +58,10 @@ export class Call {
     if (timeoutMs === null || this.stream.destroyed) return
     this.#timer = setTimeout(() => {
       this.end(
-        new PyroError('request.timed-out', `${this.session.name}: ${this.path} was not answered within ${timeoutMs} ms`),
+        new PyroError(
+          'request.timed-out',
+          `${this.session.name}: ${this.path} was not answered within ${timeoutMs} ms`,
+        ),
       )
     }, timeoutMs)
   }

@@ -17,12 +17,15 @@ export class StdinWriter extends Writable {
   }
 
   override _construct(done: (error?: Error | null) => void): void {
-    this.#open().then((call) => {
-      this.#call = call
-      // An answer before the end means that nobody reads any more.
-      call.answered().then(null, (error: unknown) => this.destroy(asError(error)))
-      done()
-    }, (error: unknown) => done(asError(error)))
+    this.#open().then(
+      (call) => {
+        this.#call = call
+        // An answer before the end means that nobody reads any more.
+        call.answered().then(null, (error: unknown) => this.destroy(asError(error)))
+        done()
+      },
+      (error: unknown) => done(asError(error)),
+    )
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
@@ -38,7 +41,10 @@ export class StdinWriter extends Writable {
     call
       .answered()
       .then(() => call.readJson(z.strictObject({}), ANSWER_BYTES))
-      .then(() => done(), (error: unknown) => done(asError(error)))
+      .then(
+        () => done(),
+        (error: unknown) => done(asError(error)),
+      )
   }
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {

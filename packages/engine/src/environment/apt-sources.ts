@@ -72,10 +72,10 @@ const stanzaFields = (stanza: string): Map<string, string> => {
       field = (match[1] ?? '').toLowerCase()
       fields.set(field, (match[2] ?? '').trim())
     } else if (/^\s/.test(line) && field !== '') {
-      fields.set(field, `${fields.get(field) ?? ''}\n${line.trim() === '.' ? '' : line.trim()}`.trim())
+      fields.set(field, `${fields.get(field) ?? ''}\n${line.trim() === '.' ? '' : line.trim()}`)
     }
   }
-  return fields
+  return new Map([...fields].map(([name, value]) => [name, value.trim()]))
 }
 
 const words = (text: string): string[] => text.split(/\s+/).filter(Boolean)

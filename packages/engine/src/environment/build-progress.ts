@@ -42,7 +42,7 @@ export class BuildProgress {
     else if (line.startsWith('I: downloading packages')) this.#enter(`fetching packages for ${this.#name}`)
     else if (/^I: (extracting|installing)/.test(line)) this.#enter(`installing packages of ${this.#name}`)
     else if (/^I: (running --customize-hook|cleaning|creating)/.test(line)) this.#enter(`packing ${this.#name}`)
-    const needed = /^Need to get (?:[\d.,]+ \w+\/)?([\d.,]+) (B|kB|MB|GB) /.exec(line)
+    const needed = /^Need to get ([\d.,]+) (B|kB|MB|GB)\b/.exec(line)
     if (needed !== null) {
       this.#neededBytes = bytesOf(needed[1], needed[2])
       this.#fetchedBytes = 0

@@ -16,6 +16,7 @@ export interface BuiltArchivesOptions {
   /** Built archives by recipe, shared between homes; null: none. */
   readonly sharedFolder: string | null
   readonly mirrorOverride: string | null
+  readonly programPath: string
 }
 
 export interface ObtainOptions {
@@ -56,6 +57,7 @@ export class BuiltArchives {
       cacheFolder: this.#options.packageFolder,
       temporaryFolder: folder,
       mirrorOverride: this.#options.mirrorOverride,
+      programPath: this.#options.programPath,
       output: path,
       signal,
       onProgress,

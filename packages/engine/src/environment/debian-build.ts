@@ -41,6 +41,8 @@ export interface BuildOptions {
   /** For what exists during the build only. */
   readonly temporaryFolder: string
   readonly mirrorOverride: string | null
+  /** Where mmdebstrap and what it calls are looked for. */
+  readonly programPath: string
   /** Where the tar goes. */
   readonly output: string
   readonly signal: AbortSignal
@@ -69,26 +71,31 @@ const runMmdebstrap = async (folder: string, options: BuildOptions): Promise<voi
   const { recipe, signal } = options
   const progress = new BuildProgress(recipe.name, options.onProgress)
   const late = AbortSignal.timeout(BUILD_TIMEOUT_MS)
-  const program = startStreamingProgram('unshare', [...NAMESPACES, 'mmdebstrap', ...mmdebstrapArgs(folder, options)], {
-    stdin: 'ignore',
-    env: {
-      PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
-      LC_ALL: 'C.UTF-8',
-      DEBIAN_FRONTEND: 'noninteractive',
-      SOURCE_DATE_EPOCH: String(SOURCE_DATE_EPOCH),
-      TMPDIR: folder,
-      PYRO_BUILD: folder,
-      PYRO_CACHE: options.cacheFolder,
-      ...proxyVariables(),
+  const program = startStreamingProgram(
+    '/usr/bin/unshare',
+    [...NAMESPACES, 'mmdebstrap', ...mmdebstrapArgs(folder, options)],
+    {
+      stdin: 'ignore',
+      env: {
+        PATH: options.programPath,
+        LC_ALL: 'C.UTF-8',
+        DEBIAN_FRONTEND: 'noninteractive',
+        SOURCE_DATE_EPOCH: String(SOURCE_DATE_EPOCH),
+        TMPDIR: folder,
+        PYRO_BUILD: folder,
+        PYRO_CACHE: options.cacheFolder,
+        ...proxyVariables(),
+      },
+      onStderr: (text) => progress.push(text),
+      signal: AbortSignal.any([signal, late]),
     },
-    onStderr: (text) => progress.push(text),
-    signal: AbortSignal.any([signal, late]),
-  })
+  )
   program.stdout.on('data', (chunk: Buffer) => progress.push(chunk.toString('utf8')))
   const end = await program.ended
   signal.throwIfAborted()
   if (end.exitCode === 0) return
-  if (end.exitCode === 127 || (await isMissing('mmdebstrap'))) throw missingTool()
+  // What `unshare` answers when there is no such program.
+  if (end.exitCode === 127) throw missingTool()
   throw new PyroError(
     'environment.pull-failed',
     late.aborted
@@ -171,15 +178,6 @@ const aptConfig = async (): Promise<string> => {
   } catch (error) {
     if (isPyroError(error) && error.code === 'host.missing-tool') throw missingTool(error)
     throw error
-  }
-}
-
-const isMissing = async (tool: string): Promise<boolean> => {
-  try {
-    await runProgram(tool, ['--version'], { timeoutMs: TOOL_TIMEOUT_MS })
-    return false
-  } catch (error) {
-    return isPyroError(error) && error.code === 'host.missing-tool'
   }
 }
 

@@ -53,6 +53,9 @@ export interface EnvironmentLease extends Disposable {
   readonly pulled: boolean
 }
 
+/** Those of root: an engine may have been started by somebody who has no sbin in PATH. */
+const STANDARD_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+
 export interface OpenEnvironmentsOptions {
   readonly home: string
   readonly limits: Limits
@@ -61,6 +64,8 @@ export interface OpenEnvironmentsOptions {
   readonly environmentCache: string | null
   readonly disks: DiskStore
   readonly offline: OfflineAgent
+  /** Where the programs that build environments are looked for; default: the standard folders. */
+  readonly programPath?: string
   /** Names of the workspaces that stand on an environment, by digest. */
   readonly usedBy: (digest: string) => readonly string[]
 }
@@ -86,6 +91,7 @@ export class Environments {
       packageFolder: join(options.home, 'cache', 'packages'),
       sharedFolder: options.environmentCache,
       mirrorOverride: options.debianMirror,
+      programPath: options.programPath ?? STANDARD_PATH,
     })
   }
 

@@ -109,6 +109,4 @@ export const undoSteps = async <Plan, Context>(
 export const listSteps = (
   lists: readonly { readonly operation: string; readonly steps: readonly { readonly name: string }[] }[],
 ): Record<string, string[]> =>
-  Object.fromEntries(
-    lists.map(({ operation, steps }) => [operation, [...steps.map(({ name }) => name), COMMIT_STEP]]),
-  )
+  Object.fromEntries(lists.map(({ operation, steps }) => [operation, [...steps.map(({ name }) => name), COMMIT_STEP]]))

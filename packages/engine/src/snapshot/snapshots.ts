@@ -30,17 +30,25 @@ export const admitSnapshot = (
   refuseReserved(request.name)
   const existing = owner.snapshots.find(({ name }) => name === request.name) ?? null
   if (existing !== null && !request.replace) {
-    throw new PyroError('snapshot.exists', `"${owner.name}" has a snapshot "${request.name}" already; nothing was changed`, {
-      hint: 'use --replace, or another name',
-      data: { name: request.name },
-    })
+    throw new PyroError(
+      'snapshot.exists',
+      `"${owner.name}" has a snapshot "${request.name}" already; nothing was changed`,
+      {
+        hint: 'use --replace, or another name',
+        data: { name: request.name },
+      },
+    )
   }
   const named = owner.snapshots.filter(({ kind }) => kind === 'named').length
   if (existing === null && named >= limit) {
-    throw new PyroError('limit.exceeded', `"${owner.name}" has ${named} snapshots, at most ${limit}; nothing was changed`, {
-      hint: `pyro workspace snapshot delete ${owner.name} NAME`,
-      data: { limit: 'snapshotsPerWorkspace', max: limit },
-    })
+    throw new PyroError(
+      'limit.exceeded',
+      `"${owner.name}" has ${named} snapshots, at most ${limit}; nothing was changed`,
+      {
+        hint: `pyro workspace snapshot delete ${owner.name} NAME`,
+        data: { limit: 'snapshotsPerWorkspace', max: limit },
+      },
+    )
   }
   return existing
 }
@@ -67,12 +75,7 @@ export const flushDisk = async (
 }
 
 /** The frozen copy under its committed name; one that a crash left half made is replaced. */
-export const freezeDisk = async (
-  disks: DiskStore,
-  from: VolumeId,
-  to: VolumeId,
-  group: string,
-): Promise<Volume> => {
+export const freezeDisk = async (disks: DiskStore, from: VolumeId, to: VolumeId, group: string): Promise<Volume> => {
   await disks.remove(to)
   return disks.freeze(from, to, { group })
 }

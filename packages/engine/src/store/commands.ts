@@ -94,7 +94,11 @@ export class CommandTable {
   /** Oldest first, the newest `limit` of them. */
   of(workspaceId: string, limit: number): CommandRow[] {
     return this.#db
-      .all(`SELECT ${NO_INLINE} FROM commands WHERE workspace_id = ? ORDER BY sequence DESC LIMIT ?`, workspaceId, limit)
+      .all(
+        `SELECT ${NO_INLINE} FROM commands WHERE workspace_id = ? ORDER BY sequence DESC LIMIT ?`,
+        workspaceId,
+        limit,
+      )
       .map(fromRow)
       .toReversed()
   }
@@ -136,7 +140,11 @@ export class CommandTable {
   }
 
   clearedAt(workspaceId: string, id: string): number | null {
-    const row = this.#db.get('SELECT cleared_at FROM cleared_commands WHERE id = ? AND workspace_id = ?', id, workspaceId)
+    const row = this.#db.get(
+      'SELECT cleared_at FROM cleared_commands WHERE id = ? AND workspace_id = ?',
+      id,
+      workspaceId,
+    )
     return row === undefined ? null : Number(row['cleared_at'])
   }
 

@@ -75,7 +75,10 @@ export class Actor {
       options.signal?.addEventListener('abort', cancel, { once: true })
       if (options.waitMs !== null) {
         const { waitMs } = options
-        timer = setTimeout(() => giveUp(this.#busy(`${this.busyWith ?? 'another request'} took over ${waitMs} ms`)), waitMs)
+        timer = setTimeout(
+          () => giveUp(this.#busy(`${this.busyWith ?? 'another request'} took over ${waitMs} ms`)),
+          waitMs,
+        )
       }
       this.#queue.push(turn)
       if (this.#current === null) void this.#loop()

@@ -36,7 +36,13 @@ export const REBOOTED: Failure = {
 }
 
 /** Errors that say more than `workspace.start-failed` would. */
-const SPEAKING = new Set(['disk.full', 'limit.exceeded', 'request.cancelled', 'driver.unavailable', 'host.missing-tool'])
+const SPEAKING = new Set([
+  'disk.full',
+  'limit.exceeded',
+  'request.cancelled',
+  'driver.unavailable',
+  'host.missing-tool',
+])
 
 /** Says of the workspace why its sandbox did not come up. `kept` says what was changed. */
 export const explainStart = async <T>(name: string, kept: string, work: () => Promise<T>): Promise<T> => {

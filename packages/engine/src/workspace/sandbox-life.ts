@@ -87,4 +87,3 @@ const releaseFormer = async (services: Services, row: WorkspaceRow, volume: Volu
     services.store.sandboxes.delete(former.id)
   }
 }
-

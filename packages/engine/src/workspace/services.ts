@@ -38,4 +38,3 @@ export interface Call {
 export const ownCall = (): Call => ({ signal: new AbortController().signal, requestId: null })
 
 export const volumeId = (text: string): VolumeId => text as VolumeId
-

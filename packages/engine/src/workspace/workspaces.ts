@@ -179,14 +179,12 @@ export class Workspaces {
     })
   }
 
-  async #existing(
-    input: CreateInput,
-    call: Call,
-    startedAt: number,
-  ): Promise<ResultOf<'workspace.create'> | null> {
+  async #existing(input: CreateInput, call: Call, startedAt: number): Promise<ResultOf<'workspace.create'> | null> {
     if (!input.ifAbsent) return null
     if (input.name === undefined) {
-      throw new PyroError('input.invalid', 'ifAbsent needs a name; nothing was changed', { data: { field: 'ifAbsent' } })
+      throw new PyroError('input.invalid', 'ifAbsent needs a name; nothing was changed', {
+        data: { field: 'ifAbsent' },
+      })
     }
     const workspace = this.#byName.get(input.name)
     if (workspace === undefined) return null
@@ -205,9 +203,13 @@ export class Workspaces {
       })
     }
     if (input.all || labelled) {
-      throw new PyroError('input.invalid', 'workspaces: either names or all and labels, not both; nothing was deleted', {
-        data: { field: 'workspaces' },
-      })
+      throw new PyroError(
+        'input.invalid',
+        'workspaces: either names or all and labels, not both; nothing was deleted',
+        {
+          data: { field: 'workspaces' },
+        },
+      )
     }
     const found: Workspace[] = []
     for (const ref of new Set(input.workspaces)) {

@@ -118,13 +118,16 @@ const errorBodyOf = (line: string): ErrorBody | null => {
     if (error instanceof SyntaxError) return null
     throw error
   }
-  const inner = (value as { error?: Partial<ErrorBody> }).error
-  if (typeof inner !== 'object' || inner === null || !isErrorCode(String(inner.code))) return null
+  // Either the body of an error as every surface has it, or a log entry with the code beside the message.
+  const entry = value as { error?: unknown; code?: unknown; hint?: unknown }
+  const body = typeof entry.error === 'object' && entry.error !== null ? (entry.error as Partial<ErrorBody>) : null
+  const code = String(body?.code ?? entry.code)
+  if (!isErrorCode(code)) return null
   return {
-    code: inner.code as ErrorBody['code'],
-    message: String(inner.message ?? ''),
-    hint: inner.hint ?? null,
-    data: inner.data ?? null,
+    code,
+    message: body?.message ?? String(entry.error),
+    hint: body?.hint ?? (typeof entry.hint === 'string' ? entry.hint : null),
+    data: body?.data ?? null,
   }
 }
 

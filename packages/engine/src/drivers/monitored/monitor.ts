@@ -72,7 +72,10 @@ export async function waitForStatus(
     readStatus(paths).then((status) => {
       if (status === null) return
       if (status.state === 'running') seen.resolve(status)
-      else seen.reject(new PyroError('workspace.start-failed', `the sandbox did not start: ${status.stage}: ${status.message}`))
+      else
+        seen.reject(
+          new PyroError('workspace.start-failed', `the sandbox did not start: ${status.stage}: ${status.message}`),
+        )
     }, seen.reject)
   }
   watcher.on(paths.status, look)
@@ -94,7 +97,10 @@ export async function tailOf(path: string, limitBytes: number): Promise<string> 
       buffer: Buffer.alloc(Math.min(size, limitBytes)),
       position: Math.max(0, size - limitBytes),
     })
-    return buffer.toString('utf8', 0, bytesRead).trim().replaceAll(/[^\x20-\x7e]+/g, ' ')
+    return buffer
+      .toString('utf8', 0, bytesRead)
+      .trim()
+      .replaceAll(/[^\x20-\x7e]+/g, ' ')
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return ''
     throw error

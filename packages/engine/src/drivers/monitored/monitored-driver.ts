@@ -90,10 +90,7 @@ export class MonitoredDriver implements Driver {
       signal.throwIfAborted()
       await startMonitor(agentBinary, paths, await this.#monitorSpec(spec, paths, cgroup, cx.deadlineMs))
       const status = await waitForStatus(paths, watcher, signal)
-      await Promise.race([
-        link.session({ signal, timeoutMs: cx.deadlineMs }),
-        rejectOnExit(paths, watcher),
-      ])
+      await Promise.race([link.session({ signal, timeoutMs: cx.deadlineMs }), rejectOnExit(paths, watcher)])
       // The token has been proved; from here on only the agent holds it.
       await rm(paths.agentConfig, { force: true })
       const sandbox = this.#sandbox(spec, { paths, cgroup, link, watcher }, status)
@@ -297,4 +294,3 @@ async function findProcesses(
   if (found === null || !('pid' in found)) return null
   return isAlive(found) ? found : null
 }
-

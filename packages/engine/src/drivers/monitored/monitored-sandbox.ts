@@ -93,7 +93,14 @@ export class MonitoredSandbox implements Sandbox {
       () => true,
       (error: unknown) => isPyroError(error) && error.code === 'sandbox.unreachable' && !isAlive(this.#parts.init),
     )
-    const given = await Promise.race([asked, aborted(this.#hurry.signal).then(() => false), sleep(graceMs + SHUTDOWN_EXTRA_MS, this.#hurry.signal).then(() => false, () => false)])
+    const given = await Promise.race([
+      asked,
+      aborted(this.#hurry.signal).then(() => false),
+      sleep(graceMs + SHUTDOWN_EXTRA_MS, this.#hurry.signal).then(
+        () => false,
+        () => false,
+      ),
+    ])
     while (given && isAlive(this.#parts.init) && performance.now() < until && !this.#hurry.signal.aborted)
       await sleep(EXIT_FILE_STEP_MS)
   }
@@ -167,7 +174,8 @@ export async function releaseSandbox(parts: ReleasedParts): Promise<void> {
 
 async function endMonitor(monitor: ProcessIdentity, paths: SandboxPaths): Promise<void> {
   const until = performance.now() + EXIT_FILE_WAIT_MS
-  while (isAlive(monitor) && performance.now() < until && (await readExit(paths)) === null) await sleep(EXIT_FILE_STEP_MS)
+  while (isAlive(monitor) && performance.now() < until && (await readExit(paths)) === null)
+    await sleep(EXIT_FILE_STEP_MS)
   signalProcess(monitor, 'SIGKILL')
   await waitForEnd(monitor)
 }

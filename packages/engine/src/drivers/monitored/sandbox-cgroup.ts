@@ -139,7 +139,8 @@ export class SandboxCgroup {
 
   /** v2 counts the events of children in their parents; v1 where they happened. */
   #eventFiles(controller: 'memory' | 'pids'): string[] {
-    const name = controller === 'pids' ? 'pids.events' : this.#host.mode === 'v1' ? 'memory.oom_control' : 'memory.events'
+    const name =
+      controller === 'pids' ? 'pids.events' : this.#host.mode === 'v1' ? 'memory.oom_control' : 'memory.events'
     const groups = this.#host.mode === 'v1' || controller === 'pids' ? ['', 'init', 'user'] : ['']
     return groups.flatMap((group) => this.#file(controller, group, name) ?? [])
   }
@@ -225,7 +226,9 @@ async function makeFolder(folder: string): Promise<void> {
 
 async function childFolders(folder: string): Promise<string[]> {
   try {
-    return (await readdir(folder, { withFileTypes: true })).filter((entry) => entry.isDirectory()).map(({ name }) => name)
+    return (await readdir(folder, { withFileTypes: true }))
+      .filter((entry) => entry.isDirectory())
+      .map(({ name }) => name)
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return []
     throw error

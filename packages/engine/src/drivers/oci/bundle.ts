@@ -82,7 +82,17 @@ export function standardMounts(spec: SandboxSpec, bundle: Bundle, belowRun: read
   return [
     mount('/proc', 'proc', 'proc', 'nosuid', 'noexec', 'nodev'),
     mount('/dev', 'tmpfs', 'tmpfs', 'nosuid', 'strictatime', 'mode=755', `size=${DEV_BYTES}`),
-    mount('/dev/pts', 'devpts', 'devpts', 'nosuid', 'noexec', 'newinstance', 'ptmxmode=0666', 'mode=0620', `gid=${TTY_GID}`),
+    mount(
+      '/dev/pts',
+      'devpts',
+      'devpts',
+      'nosuid',
+      'noexec',
+      'newinstance',
+      'ptmxmode=0666',
+      'mode=0620',
+      `gid=${TTY_GID}`,
+    ),
     mount('/dev/shm', 'tmpfs', 'shm', 'nosuid', 'noexec', 'nodev', 'mode=1777', half),
     mount('/dev/mqueue', 'mqueue', 'mqueue', 'nosuid', 'noexec', 'nodev'),
     mount('/sys', 'sysfs', 'sysfs', 'nosuid', 'noexec', 'nodev', 'ro'),
@@ -109,11 +119,7 @@ export async function diskTmp(spec: SandboxSpec): Promise<Mount[]> {
 const range = (idBase: number): readonly object[] => [{ containerID: 0, hostID: idBase, size: ID_COUNT }]
 
 /** What both runtimes share of `config.json`. */
-export async function standardConfig(
-  spec: SandboxSpec,
-  bundle: Bundle,
-  mounts: readonly Mount[],
-): Promise<OciConfig> {
+export async function standardConfig(spec: SandboxSpec, bundle: Bundle, mounts: readonly Mount[]): Promise<OciConfig> {
   const capabilities = [...CAPABILITIES]
   return {
     ociVersion: '1.0.2',

@@ -50,7 +50,8 @@ export function runcTechnology(change: ConfigChange = (config) => config): Techn
 
 /** Null when the program is there. */
 export async function missingProgram(program: RuntimeProgram, fix: string): Promise<Probe | null> {
-  if (process.getuid?.() !== 0) return { ok: false, detail: `${program.name} needs root on the host`, fix: 'sudo pyro …' }
+  if (process.getuid?.() !== 0)
+    return { ok: false, detail: `${program.name} needs root on the host`, fix: 'sudo pyro …' }
   return (await program.find()) === null
     ? { ok: false, detail: `the program ${program.name} is not installed`, fix }
     : null

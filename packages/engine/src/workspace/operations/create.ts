@@ -116,7 +116,12 @@ export const CREATE_STEPS: StepList<CreatePlan, CreateContext> = {
 }
 
 /** The row of a new workspace. */
-export const newRow = (input: CreateInput, name: string, driver: Driver, environment: EnvironmentLease): WorkspaceRow => {
+export const newRow = (
+  input: CreateInput,
+  name: string,
+  driver: Driver,
+  environment: EnvironmentLease,
+): WorkspaceRow => {
   const id = newWorkspaceId()
   const now = Date.now()
   return {

@@ -16,7 +16,11 @@ export type ExecFields = Pick<
 >
 
 /** Starts a command; a stopped workspace is started first. The command exists when this settles. */
-export const execInWorkspace = async (workspace: Workspace, fields: ExecFields, call: Call): Promise<RunningCommand> => {
+export const execInWorkspace = async (
+  workspace: Workspace,
+  fields: ExecFields,
+  call: Call,
+): Promise<RunningCommand> => {
   const start = startCommand(workspace.row, fields)
   for (;;) {
     const sandbox = await workspace.use('exec', call.signal, () => startForUse(workspace, call))

@@ -145,8 +145,7 @@ const planReset = (before: WorkspaceRow, target: SnapshotRow, request: ResetRequ
   snapshotVolume: target.volume,
   volume: `${before.id}.g${before.nextGeneration}`,
   limitBytes: before.diskMib * MIB,
-  save:
-    request.saveAs === null ? null : { from: before.volume, to: snapshotVolume(before.id, before.nextSerial) },
+  save: request.saveAs === null ? null : { from: before.volume, to: snapshotVolume(before.id, before.nextSerial) },
 })
 
 interface Swap {

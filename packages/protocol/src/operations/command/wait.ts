@@ -38,14 +38,14 @@ export const commandWait = defineOperation({
   mcp: {
     tool: 'command_wait',
     profiles: ['core', 'full'],
-    description: 'Wait for a command, read more of its output (offset in bytes), or kill it.',
+    description: 'Wait for a command, read more of its output, or kill it with all it started.',
     readOnly: false,
     input: z.strictObject({
       workspace: z.string(),
       commandId: z.string(),
       waitMs: z.int().nonnegative().default(20_000),
       stream: z.enum(['stdout', 'stderr']).optional(),
-      offset: z.int().nonnegative().optional(),
+      offset: z.int().nonnegative().optional().describe('read on from this byte of the output'),
       maxBytes: z.int().positive().default(8192),
       kill: z.boolean().optional(),
     }),

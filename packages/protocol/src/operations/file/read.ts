@@ -92,10 +92,10 @@ export const fileRead = defineOperation({
   mcp: {
     tool: 'file_read',
     profiles: ['core', 'full'],
-    description: 'Read a text file; relative to /workspace.',
+    description: 'Read a text file, at most 16 KiB at a time.',
     input: z.strictObject({
       workspace: z.string(),
-      path: z.string(),
+      path: z.string().describe('relative to /workspace, or absolute'),
       startLine: z.int().positive().optional(),
       maxLines: z.int().positive().optional(),
     }),

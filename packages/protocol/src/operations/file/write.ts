@@ -86,10 +86,11 @@ export const fileWrite = defineOperation({
   mcp: {
     tool: 'file_write',
     profiles: ['core', 'full'],
-    description: 'Write a file, or with oldText replace text that occurs once.',
+    description:
+      'Write a file, or with oldText replace that text, which must occur once. Atomic; missing folders are made.',
     input: z.strictObject({
       workspace: z.string(),
-      path: z.string(),
+      path: z.string().describe('relative to /workspace, or absolute'),
       text: z.string(),
       oldText: z.string().optional(),
       replaceAll: z.boolean().optional(),

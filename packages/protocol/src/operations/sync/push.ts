@@ -56,11 +56,11 @@ export const syncPush = defineOperation({
   mcp: {
     tool: 'sync_push',
     profiles: ['core', 'full'],
-    description: 'Copy project files (or a path in the project) into the workspace.',
+    description: 'Copy host files into the workspace. They show up in the diff; baseline stays.',
     input: z.strictObject({
       workspace: z.string(),
-      source: z.string().default('project'),
-      dest: z.string().optional(),
+      source: z.string().default('project').describe('project, or a path in the project'),
+      dest: z.string().optional().describe('default /workspace'),
       delete: z.boolean().optional().describe('remove what source lacks'),
     }),
   },

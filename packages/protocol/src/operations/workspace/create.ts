@@ -154,13 +154,16 @@ export const workspaceCreate = defineOperation({
     description:
       'Create an isolated Linux machine that keeps its files between calls. /workspace gets the tracked and new unignored files of the project; its start is the snapshot "baseline".',
     input: z.strictObject({
-      name: z.string().optional(),
+      name: z.string().optional().describe('to find it again; default: made up'),
       environment: z.string().default('debian:12'),
       seed: z.string().optional().describe('project (default), none, or a path in the project'),
-      network: z.enum(['off']).optional(),
-      memoryMib: z.int().optional(),
-      diskMib: z.int().optional(),
-      isolation: z.enum(['auto', 'microvm', 'gvisor', 'container']).optional(),
+      network: z.enum(['off']).optional().describe('off: no route out'),
+      memoryMib: z.int().optional().describe('default 2048'),
+      diskMib: z.int().optional().describe('default 16384'),
+      isolation: z
+        .enum(['auto', 'microvm', 'gvisor', 'container'])
+        .optional()
+        .describe('auto: the strongest that works here, never container'),
     }),
   },
 })

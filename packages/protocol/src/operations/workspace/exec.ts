@@ -90,12 +90,12 @@ export const workspaceExec = defineOperation({
     input: z.strictObject({
       workspace: z.string(),
       command: z.union([z.string(), z.array(z.string())]).describe('string: sh -lc; array: argv'),
-      cwd: z.string().optional(),
+      cwd: z.string().optional().describe('default /workspace'),
       env: z.record(z.string(), z.string()).optional(),
       stdin: z.string().optional(),
-      timeoutMs: z.int().optional(),
-      waitMs: z.int().nonnegative().default(20_000),
-      maxBytes: z.int().positive().default(8192),
+      timeoutMs: z.int().optional().describe('then it is killed with all it started'),
+      waitMs: z.int().nonnegative().default(20_000).describe('at most 24000'),
+      maxBytes: z.int().positive().default(8192).describe('of output, at most 65536'),
     }),
   },
 })

@@ -78,13 +78,13 @@ export const workspaceExport = defineOperation({
   mcp: {
     tool: 'workspace_export',
     profiles: ['core', 'full'],
-    description: 'Copy a file or folder out of the workspace to a path in the project.',
+    description: 'Copy a file or folder out of the workspace.',
     readOnly: false,
     destructive: true,
     input: z.strictObject({
       workspace: z.string(),
-      path: z.string(),
-      output: z.string(),
+      path: z.string().describe('in the workspace'),
+      output: z.string().describe('in the project; its folder must exist'),
       force: z.boolean().optional().describe('overwrite'),
     }),
   },

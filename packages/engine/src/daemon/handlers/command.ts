@@ -1,0 +1,174 @@
+import { PyroError, type CommandResult } from '@pyro/protocol'
+import { withDeadline } from '../../lib/wait.ts'
+import { interruptedError } from '../../workspace/commands/command-result.ts'
+import { OutputReader, type ReadableCommand } from '../../workspace/commands/output-reader.ts'
+import { CommandLog } from '../../workspace/commands/command-log.ts'
+import type { RunningCommand } from '../../workspace/commands/running-command.ts'
+import { execInWorkspace, type ExecFields } from '../../workspace/operations/exec.ts'
+import type { Workspace } from '../../workspace/workspace.ts'
+import { converse, forward } from '../command-stream.ts'
+import type { Engine } from '../engine.ts'
+import { EngineLeaving, type HandlerCall, type Handlers } from '../handler.ts'
+
+/** Beyond the grace of a kill: a tree that KILL does not end in time is reported as running. */
+const KILL_EXTRA_MS = 5_000
+
+export const commandHandlers = {
+  'workspace.exec': async (call) => {
+    const { engine, input } = call
+    const workspace = engine.workspaces.get(input.workspace)
+    const earlier = earlierCommand(engine, workspace, call.requestId)
+    if (earlier !== null) return earlier
+    const running = await startOnce(engine, workspace, input, call)
+    if (input.detach) return workspace.commands.result(workspace.commands.row(running.row.id))
+    return converse({ ...call, workspace, running, stdin: input.stdin })
+  },
+
+  'workspace.command.list': ({ engine, input }) => {
+    const workspace = engine.workspaces.get(input.workspace)
+    const { commands } = engine.services.store
+    const rows = input.running
+      ? workspace.commands.running().map(({ row }) => row)
+      : commands.of(workspace.id, input.limit)
+    return Promise.resolve({
+      commands: rows.slice(-input.limit).map((row) => workspace.commands.result(workspace.commands.row(row.id))),
+      total: commands.count(workspace.id),
+    })
+  },
+
+  'workspace.command.wait': async ({ engine, input, gone }) => {
+    const { commands } = engine.workspaces.get(input.workspace)
+    const result = await endWithin(commands.ended(input.commandId), input.commandId, input.timeoutMs, gone)
+    if (result.state === 'interrupted') throw interruptedError(result)
+    return result
+  },
+
+  'workspace.command.kill': async ({ engine, input, gone }) => {
+    const workspace = engine.workspaces.get(input.workspace)
+    const { commands } = workspace
+    const row = commands.row(input.commandId)
+    if (row.state !== 'running' || workspace.sandbox === null) return commands.result(row)
+    const ended = commands.ended(row.id)
+    const graceMs = input.signal === 'TERM' ? engine.services.config.limits.killGraceMs : null
+    await workspace.sandbox.agent.signal(row.id, { signal: input.signal, graceMs })
+    if (input.signal !== 'TERM' && input.signal !== 'KILL') return commands.result(commands.row(row.id))
+    return endWithin(ended, row.id, (graceMs ?? 0) + KILL_EXTRA_MS, gone)
+  },
+
+  'workspace.logs': async ({ engine, input, reply, gone }) => {
+    const workspace = engine.workspaces.get(input.workspace)
+    const { commands } = workspace
+    const commandId = input.commandId ?? commands.last()?.id
+    if (commandId === undefined) {
+      throw new PyroError(
+        'command.not-found',
+        `"${workspace.row.name}" has run no command since its start or last reset`,
+        {
+          hint: `pyro workspace exec ${workspace.row.name} -- CMD`,
+        },
+      )
+    }
+    const row = commands.row(commandId)
+    const ended = commands.ended(commandId)
+    const running = commands.find(commandId)
+    if (running !== null && input.follow) {
+      await readOut(running.read(input.cursor, true), reply, gone)
+      const result = await ended
+      if (result === null) throw new EngineLeaving()
+      return result
+    }
+    const written = running === null ? finished(commands.logPath(commandId), row) : snapshotOf(running)
+    await readOut(new OutputReader(written, { cursor: input.cursor, holding: false }), reply, gone)
+    return commands.result(commands.row(commandId))
+  },
+} satisfies Partial<Handlers>
+
+/** Starts the command of this request, or joins its first start: a repeated call finds its command again. */
+export const startOnce = async (
+  engine: Engine,
+  workspace: Workspace,
+  fields: ExecFields,
+  call: HandlerCall<'workspace.exec' | 'run'>,
+): Promise<RunningCommand> => {
+  const { requestId } = call
+  if (requestId === null) return execInWorkspace(workspace, fields, call)
+  const known = engine.starts.get(requestId)
+  if (known !== undefined) return known
+  const started = findRunning(engine, workspace, requestId) ?? execInWorkspace(workspace, fields, call)
+  engine.starts.set(requestId, Promise.resolve(started))
+  try {
+    return await started
+  } finally {
+    engine.starts.delete(requestId)
+  }
+}
+
+const findRunning = (engine: Engine, workspace: Workspace, requestId: string): RunningCommand | null => {
+  const row = engine.services.store.commands.byRequest(requestId)
+  return row === null ? null : workspace.commands.find(row.id)
+}
+
+/** The end of this request's command, when it has ended before the call was repeated. */
+const earlierCommand = (engine: Engine, workspace: Workspace, requestId: string | null): CommandResult | null => {
+  if (requestId === null) return null
+  const row = engine.services.store.commands.byRequest(requestId)
+  if (row === null || workspace.commands.find(row.id) !== null) return null
+  const result = workspace.commands.result(workspace.commands.row(row.id))
+  if (result.state === 'interrupted') throw interruptedError(result)
+  return result
+}
+
+const endWithin = async (
+  ended: Promise<CommandResult | null>,
+  commandId: string,
+  timeoutMs: number | undefined,
+  gone: AbortSignal,
+): Promise<CommandResult> => {
+  const left = new Promise<never>((_, reject) => {
+    gone.addEventListener('abort', () => reject(new EngineLeaving()), { once: true })
+  })
+  const end = Promise.race([ended, left])
+  const late = (): PyroError =>
+    new PyroError('request.timed-out', `${commandId} still runs after ${timeoutMs} ms; it goes on`, {
+      hint: 'wait again, or pyro workspace command kill WS CMD',
+      data: { commandId },
+    })
+  const result = await (timeoutMs === undefined ? end : withDeadline(end, timeoutMs, late))
+  if (result === null) throw new EngineLeaving()
+  return result
+}
+
+const readOut = async (
+  reader: OutputReader,
+  reply: Parameters<typeof forward>[1] | Pick<Parameters<typeof forward>[1], 'stdout' | 'stderr' | 'event'>,
+  gone: AbortSignal,
+): Promise<void> => {
+  const leave = (): void => void reader.close()
+  gone.addEventListener('abort', leave, { once: true })
+  try {
+    if (!gone.aborted) await forward(reader, reply)
+  } finally {
+    gone.removeEventListener('abort', leave)
+    await reader.close()
+  }
+}
+
+/** What an ended command has left, as a reader takes it. */
+const finished = (
+  path: string,
+  row: { readonly logBytes: number; readonly stdoutBytes: number; readonly stderrBytes: number },
+): ReadableCommand => {
+  const log = new CommandLog(path, 0)
+  log.bytes = row.logBytes
+  log.seal()
+  return { log, cursor: row.stdoutBytes + row.stderrBytes, finished: true, leave: () => undefined }
+}
+
+/** A running command as if it had ended now: for a reader that does not follow. */
+const snapshotOf = (running: RunningCommand): ReadableCommand => {
+  const log = new CommandLog(running.log.path, 0)
+  log.bytes = running.log.bytes
+  log.seal()
+  const cursor = running.log.sealed ? running.cursor : log.bytes
+  return { log, cursor, finished: true, leave: () => undefined }
+}

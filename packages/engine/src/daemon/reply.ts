@@ -1,0 +1,122 @@
+import type { ServerResponse } from 'node:http'
+import {
+  ERRORS,
+  FRAME,
+  frameHeader,
+  frameName,
+  FRAMES_CONTENT_TYPE,
+  NDJSON_CONTENT_TYPE,
+  type FrameType,
+  type PyroError,
+} from '@pyro/protocol'
+
+/** A payload below this goes out in one piece with its header. */
+const JOIN_BELOW_BYTES = 8 * 1024
+
+/** What an operation sends before its result. A promise means: wait, the client is slower. */
+export interface Reply<Event> {
+  event(event: Event): Promise<void> | null
+  stdout(data: Buffer): Promise<void> | null
+  stderr(data: Buffer): Promise<void> | null
+  data(data: Uint8Array): Promise<void> | null
+}
+
+/** The answer to one request: JSON for unary operations, frames (binary or as JSON lines) for streams. */
+export class HttpReply implements Reply<unknown> {
+  readonly #response: ServerResponse
+  readonly #stream: boolean
+  readonly #lines: boolean
+
+  constructor(response: ServerResponse, options: { readonly stream: boolean; readonly accept: string | undefined }) {
+    this.#response = response
+    this.#stream = options.stream
+    this.#lines = options.accept?.includes(NDJSON_CONTENT_TYPE) === true
+  }
+
+  event(event: unknown): Promise<void> | null {
+    return this.#json(FRAME.event, event)
+  }
+
+  stdout(data: Buffer): Promise<void> | null {
+    return this.#bytes(FRAME.stdout, data)
+  }
+
+  stderr(data: Buffer): Promise<void> | null {
+    return this.#bytes(FRAME.stderr, data)
+  }
+
+  data(data: Uint8Array): Promise<void> | null {
+    return this.#bytes(FRAME.data, data)
+  }
+
+  result(result: unknown): void {
+    if (this.#response.destroyed) return
+    if (this.#stream) {
+      void this.#json(FRAME.result, result)
+      this.#response.end()
+      return
+    }
+    this.#whole(200, result)
+  }
+
+  /** Before the first frame an error has its HTTP status; after it, it is the last frame. */
+  error(error: PyroError): void {
+    if (this.#response.destroyed) return
+    if (!this.#response.headersSent) {
+      this.#whole(ERRORS[error.code].status, { error: error.toBody() })
+      return
+    }
+    void this.#json(FRAME.error, error.toBody())
+    this.#response.end()
+  }
+
+  #whole(status: number, value: unknown): void {
+    const text = JSON.stringify(value)
+    this.#response.writeHead(status, { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) })
+    this.#response.end(text)
+  }
+
+  #json(type: FrameType, value: unknown): Promise<void> | null {
+    if (this.#lines) return this.#line({ frame: frameName(type), value })
+    return this.#frame(type, Buffer.from(JSON.stringify(value)))
+  }
+
+  #bytes(type: FrameType, data: Uint8Array): Promise<void> | null {
+    if (data.byteLength === 0) return null
+    if (!this.#lines) return this.#frame(type, data)
+    return this.#line({ frame: frameName(type), base64: Buffer.from(data).toString('base64') })
+  }
+
+  #line(value: unknown): Promise<void> | null {
+    this.#begin()
+    return this.#sent(this.#response.write(`${JSON.stringify(value)}\n`))
+  }
+
+  #frame(type: FrameType, payload: Uint8Array): Promise<void> | null {
+    this.#begin()
+    if (payload.byteLength < JOIN_BELOW_BYTES) {
+      return this.#sent(this.#response.write(Buffer.concat([frameHeader(type, payload.byteLength), payload])))
+    }
+    this.#response.cork()
+    this.#response.write(frameHeader(type, payload.byteLength))
+    const free = this.#response.write(payload)
+    this.#response.uncork()
+    return this.#sent(free)
+  }
+
+  #begin(): void {
+    if (this.#response.headersSent) return
+    this.#response.writeHead(200, { 'content-type': this.#lines ? NDJSON_CONTENT_TYPE : FRAMES_CONTENT_TYPE })
+  }
+
+  #sent(free: boolean): Promise<void> | null {
+    if (free || this.#response.destroyed) return null
+    return new Promise((resolve) => {
+      const settle = (): void => {
+        this.#response.off('drain', settle).off('close', settle)
+        resolve()
+      }
+      this.#response.on('drain', settle).on('close', settle)
+    })
+  }
+}

@@ -1,0 +1,209 @@
+import type { IncomingMessage } from 'node:http'
+import { Readable } from 'node:stream'
+import { FRAME, FrameDecoder, FrameError, FRAMES_CONTENT_TYPE, PyroError, type Frame } from '@pyro/protocol'
+import { parseJson } from './input.ts'
+
+/** Bytes of an upload that wait for the operation before the client is held back. */
+const UPLOAD_QUEUE_BYTES = 1024 * 1024
+/** What is read and dropped of a request whose answer is complete, so that the client gets to read the answer. */
+const DISCARD_BYTES = 256 * 1024 * 1024
+const DISCARD_MS = 10_000
+
+/** `{ "type": "signal", "signal": "INT" }` */
+export type ControlListener = (message: unknown) => void
+
+/** The streams beside the input of a request. */
+export interface Upload {
+  /** Archive or file; destroyed with `archive.truncated` when the client breaks off. */
+  readonly data: Readable
+  readonly stdin: Readable
+  onControl(listener: ControlListener): void
+}
+
+/** The body of one request: JSON alone, or frames that begin with JSON. */
+export class RequestBody implements Upload {
+  readonly fields: Record<string, unknown>
+  readonly data: FrameStream
+  readonly stdin: FrameStream
+  readonly #request: IncomingMessage
+  #listener: ControlListener | null = null
+  readonly #early: unknown[] = []
+  #done = false
+
+  private constructor(request: IncomingMessage, fields: Record<string, unknown>) {
+    this.#request = request
+    this.fields = fields
+    this.data = new FrameStream()
+    this.stdin = new FrameStream()
+  }
+
+  /** Reads the input; what follows it is read as the operation takes it. */
+  static async open(request: IncomingMessage, limitBytes: number): Promise<RequestBody> {
+    const type = request.headers['content-type'] ?? ''
+    if (!type.startsWith(FRAMES_CONTENT_TYPE)) {
+      const text = await readText(request, limitBytes)
+      const body = new RequestBody(request, text === '' ? {} : parseJson(text))
+      body.#endStreams()
+      return body
+    }
+    const chunks = request.iterator({ destroyOnReturn: false }) as AsyncIterableIterator<Buffer>
+    const decoder = new FrameDecoder()
+    const first = await firstFrames(chunks, decoder)
+    const [input, ...rest] = first
+    if (input?.type !== FRAME.input) throw new PyroError('input.invalid', 'the first frame of the request is not input')
+    if (input.payload.byteLength > limitBytes) throw tooLarge(limitBytes)
+    const body = new RequestBody(request, parseJson(textOf(input)))
+    void body.#pump(chunks, decoder, rest)
+    return body
+  }
+
+  onControl(listener: ControlListener): void {
+    this.#listener = listener
+    for (const message of this.#early.splice(0)) listener(message)
+  }
+
+  /** The answer is complete: what the client still sends is dropped, within bounds. */
+  discard(): void {
+    this.#done = true
+    this.data.abandon()
+    this.stdin.abandon()
+    if (this.#request.complete || this.#request.destroyed) return
+    let left = DISCARD_BYTES
+    const timer = setTimeout(() => this.#request.destroy(), DISCARD_MS)
+    this.#request.once('close', () => clearTimeout(timer))
+    this.#request.once('end', () => clearTimeout(timer))
+    this.#request.on('data', (chunk: Buffer) => {
+      left -= chunk.length
+      if (left < 0) this.#request.destroy()
+    })
+    this.#request.resume()
+  }
+
+  async #pump(chunks: AsyncIterableIterator<Buffer>, decoder: FrameDecoder, first: readonly Frame[]): Promise<void> {
+    let failure: unknown = null
+    try {
+      for (const frame of first) await this.#accept(frame)
+      for await (const chunk of chunks) {
+        for (const frame of decoder.push(chunk)) {
+          const held = this.#accept(frame)
+          if (held !== null) await held
+        }
+        if (this.#done) return
+      }
+      if (!decoder.atBoundary) failure = new FrameError('the request ended in the middle of a frame')
+    } catch (error) {
+      failure = error
+    }
+    this.#endStreams(failure)
+  }
+
+  #accept(frame: Frame): Promise<void> | null {
+    const { payload } = frame
+    switch (frame.type) {
+      case FRAME.data:
+        return this.data.accept(payload)
+      case FRAME.stdin:
+        return this.stdin.accept(payload)
+      case FRAME.control:
+        this.#control(parseJson(textOf(frame)))
+        return null
+      case FRAME.input:
+      case FRAME.stdout:
+      case FRAME.stderr:
+      case FRAME.event:
+      case FRAME.result:
+      case FRAME.error:
+        throw new FrameError(`a frame of type ${frame.type} does not belong into a request`)
+    }
+  }
+
+  #control(message: unknown): void {
+    if (this.#listener === null) this.#early.push(message)
+    else this.#listener(message)
+  }
+
+  #endStreams(failure: unknown = null): void {
+    const why = failure instanceof FrameError ? failure.message : 'the client broke off'
+    this.data.finish(new PyroError('archive.truncated', `the upload ended early: ${why}`, { cause: failure }))
+    this.stdin.finish(null)
+  }
+}
+
+/** One stream of frames as a Readable. An empty frame ends it. */
+class FrameStream extends Readable {
+  #room: (() => void) | null = null
+  #ended = false
+
+  constructor() {
+    super({ highWaterMark: UPLOAD_QUEUE_BYTES })
+    // Without a reader an early end is nobody's failure.
+    this.on('error', () => undefined)
+  }
+
+  override _read(): void {
+    this.#room?.()
+    this.#room = null
+  }
+
+  override _destroy(error: Error | null, callback: (error: Error | null) => void): void {
+    this._read()
+    this.#ended = true
+    callback(error)
+  }
+
+  /** A promise means: wait until there is room. */
+  accept(payload: Uint8Array): Promise<void> | null {
+    if (this.#ended) return null
+    if (payload.byteLength === 0) {
+      this.#ended = true
+      this.push(null)
+      return null
+    }
+    if (this.push(Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength))) return null
+    return new Promise((resolve) => (this.#room = resolve))
+  }
+
+  /** The request is over: with an error when the stream should have had its own end before. */
+  finish(error: Error | null): void {
+    if (this.#ended) return
+    this.#ended = true
+    if (error === null) this.push(null)
+    else this.destroy(error)
+  }
+
+  abandon(): void {
+    this.destroy()
+  }
+}
+
+const firstFrames = async (chunks: AsyncIterableIterator<Buffer>, decoder: FrameDecoder): Promise<Frame[]> => {
+  try {
+    for (;;) {
+      const { value, done } = (await chunks.next()) as IteratorResult<Buffer, undefined>
+      if (done === true) throw new PyroError('input.invalid', 'the request ended before its input')
+      const frames = [...decoder.push(value)]
+      if (frames.length > 0) return frames
+    }
+  } catch (error) {
+    if (error instanceof FrameError) throw new PyroError('input.invalid', error.message, { cause: error })
+    throw error
+  }
+}
+
+const readText = async (request: IncomingMessage, limitBytes: number): Promise<string> => {
+  const chunks: Buffer[] = []
+  let size = 0
+  for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+    size += chunk.length
+    if (size > limitBytes) throw tooLarge(limitBytes)
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks).toString('utf8')
+}
+
+const tooLarge = (limitBytes: number): PyroError =>
+  new PyroError('limit.exceeded', `the request is larger than ${limitBytes} bytes; nothing was changed`, {
+    data: { limit: 'requestBytes', max: limitBytes },
+  })
+
+const textOf = (frame: Frame): string => Buffer.from(frame.payload).toString('utf8')

@@ -1,0 +1,174 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { chmodSync, mkdirSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import {
+  isPyroError,
+  PyroError,
+  REQUEST_ID_HEADER,
+  VERSION_HEADER,
+  type Operation,
+  type OperationId,
+} from '@pyro/protocol'
+import { errorFields } from '../lib/log.ts'
+import type { Engine } from './engine.ts'
+import { EngineLeaving, type HandlerCall, type Handler } from './handler.ts'
+import { HANDLERS } from './handlers.ts'
+import { queryFields, validInput } from './input.ts'
+import { HttpReply } from './reply.ts'
+import { RequestBody } from './request-body.ts'
+import { findRoute } from './router.ts'
+
+const REQUEST_ID_BYTES = 64
+/** Clients keep their connections; an idle one costs a file descriptor. */
+const KEEP_ALIVE_MS = 60_000
+/** SQLITE_FULL */
+const SQLITE_FULL = 13
+
+/** Operations that a client of any version may call: to see that it must restart the engine, and to do so. */
+const ANY_VERSION: ReadonlySet<OperationId> = new Set(['engine.status', 'engine.shutdown'])
+/** Operations that find their first call again by themselves: their answers are streams, not one document. */
+const OWN_REPETITION: ReadonlySet<OperationId> = new Set(['workspace.exec', 'run'])
+
+/** The HTTP side of the engine: one unix socket, routes from the contract. */
+export class EngineServer {
+  readonly #engine: Engine
+  readonly #server: Server
+
+  private constructor(engine: Engine) {
+    this.#engine = engine
+    this.#server = createServer({ keepAliveTimeout: KEEP_ALIVE_MS, requestTimeout: 0 }, (request, response) => {
+      void this.#serve(request, response)
+    })
+  }
+
+  /** Readable and writable for root alone from the first moment: the folder decides until the mode is set. */
+  static async listen(engine: Engine): Promise<EngineServer> {
+    const server = new EngineServer(engine)
+    mkdirSync(dirname(engine.socket), { recursive: true })
+    await rm(engine.socket, { force: true })
+    const mask = process.umask(0o177)
+    try {
+      await new Promise<void>((resolve, reject) => {
+        server.#server.once('error', reject)
+        server.#server.listen(engine.socket, resolve)
+      })
+    } finally {
+      process.umask(mask)
+    }
+    chmodSync(engine.socket, 0o600)
+    return server
+  }
+
+  /** No new connections; those that are open get `graceMs` to end. */
+  async close(graceMs: number): Promise<void> {
+    const closed = new Promise<void>((resolve) => {
+      this.#server.close(() => resolve())
+    })
+    this.#server.closeIdleConnections()
+    const timer = setTimeout(() => this.#server.closeAllConnections(), graceMs)
+    await closed
+    clearTimeout(timer)
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const gone = new AbortController()
+    response.on('error', () => gone.abort())
+    response.on('close', () => {
+      if (!response.writableFinished) gone.abort(new Error('the client is gone'))
+    })
+    response.setHeader(VERSION_HEADER, this.#engine.version)
+    let reply = new HttpReply(response, { stream: false, accept: undefined })
+    let body: RequestBody | null = null
+    try {
+      const url = new URL(request.url ?? '/', 'http://pyro')
+      const route = findRoute(request.method ?? '', url.pathname)
+      const { id, operation } = route
+      this.#refuseOtherVersion(id, request)
+      body = await RequestBody.open(request, this.#bodyLimit(id))
+      reply = new HttpReply(response, { stream: operation.kind === 'stream', accept: request.headers.accept })
+      const fields = hasQuery(operation) ? { ...queryFields(url.searchParams), ...body.fields } : body.fields
+      const input = validInput(route, fields)
+      reply.result(await this.#call(id, operation, { request, input, body, reply, gone: gone.signal }))
+    } catch (error) {
+      if (error instanceof EngineLeaving) response.destroy()
+      else reply.error(this.#publicError(error, request))
+    } finally {
+      if (body === null) request.resume()
+      else body.discard()
+    }
+  }
+
+  #call(
+    id: OperationId,
+    operation: Operation,
+    parts: {
+      readonly request: IncomingMessage
+      readonly input: unknown
+      readonly body: RequestBody
+      readonly reply: HttpReply
+      readonly gone: AbortSignal
+    },
+  ): Promise<unknown> {
+    const requestId = requestIdOf(parts.request)
+    const once = operation.mutates && !OWN_REPETITION.has(id)
+    return this.#engine.calls.run({ operation: id, requestId, once }, (signal) => {
+      const call = {
+        engine: this.#engine,
+        input: parts.input,
+        upload: parts.body,
+        reply: parts.reply,
+        gone: parts.gone,
+        signal,
+        requestId: operation.mutates ? requestId : null,
+      }
+      return (HANDLERS[id] as Handler<OperationId>)(call as HandlerCall<OperationId>)
+    })
+  }
+
+  #bodyLimit(id: OperationId): number {
+    const { requestBytes, fileWriteBytes } = this.#engine.services.config.limits
+    // Escaped as JSON, text can take six bytes for one; base64 a third more.
+    return id === 'workspace.file.write' ? requestBytes + 6 * fileWriteBytes : requestBytes
+  }
+
+  #refuseOtherVersion(id: OperationId, request: IncomingMessage): void {
+    const client = request.headers[VERSION_HEADER]
+    if (client === undefined || client === this.#engine.version || ANY_VERSION.has(id)) return
+    throw new PyroError(
+      'engine.version-mismatch',
+      `the engine is version ${this.#engine.version}, the client ${String(client)}; nothing was changed`,
+      {
+        hint: 'pyro daemon restart (running commands go on)',
+        data: { engine: this.#engine.version, client: String(client) },
+      },
+    )
+  }
+
+  #publicError(error: unknown, request: IncomingMessage): PyroError {
+    if (isPyroError(error)) return error
+    if ((error as { errcode?: number } | null)?.errcode === SQLITE_FULL) {
+      return new PyroError('disk.full', 'the host has no space left for the state of Pyro; nothing was changed', {
+        hint: 'free space on the host',
+        cause: error,
+      })
+    }
+    this.#engine.services.log.error({ url: request.url, ...errorFields(error) }, 'an operation failed unexpectedly')
+    const message = error instanceof Error ? error.message : String(error)
+    return new PyroError('internal', `a defect in Pyro: ${message}`, { hint: 'pyro daemon logs', cause: error })
+  }
+}
+
+const hasQuery = (operation: Operation): boolean =>
+  'method' in operation.http && (operation.http.method === 'GET' || operation.http.method === 'DELETE')
+
+const requestIdOf = (request: IncomingMessage): string | null => {
+  const id = request.headers[REQUEST_ID_HEADER]
+  if (id === undefined) return null
+  if (typeof id !== 'string' || id === '' || id.length > REQUEST_ID_BYTES) {
+    throw new PyroError('input.invalid', `${REQUEST_ID_HEADER}: must be 1 to ${REQUEST_ID_BYTES} characters`, {
+      data: { field: REQUEST_ID_HEADER },
+    })
+  }
+  return id
+}

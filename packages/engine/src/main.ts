@@ -1,0 +1,173 @@
+#!/usr/bin/env node
+/** The engine as a program: `main.ts` starts it for `PYRO_HOME`; `--list-steps` prints what can be interrupted where. */
+import { mkdirSync, readFileSync, realpathSync, renameSync, statSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { PyroError } from '@pyro/protocol'
+import { Calls } from './daemon/calls.ts'
+import type { Engine } from './daemon/engine.ts'
+import { EngineServer } from './daemon/server.ts'
+import { removeMomentaryVolumes } from './diff/frozen.ts'
+import { openDiskStore } from './disk/open-disk-store.ts'
+import { createDrivers } from './drivers/index.ts'
+import { ociPlatform } from './environment/catalog.ts'
+import { Environments } from './environment/environments.ts'
+import { configFrom, defaultHome, type EngineConfig } from './lib/config.ts'
+import { parseFault } from './lib/fault.ts'
+import { createLog, errorFields, type Log } from './lib/log.ts'
+import { COMMIT_STEP } from './lib/steps.ts'
+import { sleep } from './lib/wait.ts'
+import { OfflineAgent } from './offline/offline-agent.ts'
+import { lockHome } from './store/lock.ts'
+import { Store } from './store/store.ts'
+import { Admission } from './workspace/admission.ts'
+import { adoptAll } from './workspace/adoption.ts'
+import { DriverChoice } from './workspace/driver-choice.ts'
+import { Releaser } from './workspace/releaser.ts'
+import type { Services } from './workspace/services.ts'
+import { STEP_LISTS } from './workspace/step-lists.ts'
+import { VolumePins } from './workspace/volume-pins.ts'
+import { commandLogFolder } from './workspace/workspace.ts'
+import { Workspaces } from './workspace/workspaces.ts'
+
+/** What is under way may end by itself when the engine is asked to leave; the next engine takes over the rest. */
+const LEAVE_GRACE_MS = 5_000
+const LEAVE_POLL_MS = 10
+/** A log beyond this is set aside at the next start, once. */
+const LOG_LIMIT_BYTES = 16 * 1024 * 1024
+const REQUEST_PRUNE_MS = 10 * 60_000
+
+const versionOf = (): string => {
+  const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8')
+  return (JSON.parse(text) as { version: string }).version
+}
+
+const agentBinary = (): string =>
+  process.env['PYRO_AGENT'] ?? fileURLToPath(new URL(`../agent/linux-${process.arch}/pyro-agent`, import.meta.url))
+
+const refuseUser = (): void => {
+  if (process.getuid?.() === 0) return
+  throw new PyroError('host.needs-root', 'the engine needs root on this host; nothing was changed', {
+    hint: 'start it with sudo',
+  })
+}
+
+const openHome = (): EngineConfig => {
+  const named = resolve(defaultHome(process.env, process.getuid?.() ?? 0))
+  mkdirSync(named, { recursive: true, mode: 0o700 })
+  const config = configFrom(process.env, realpathSync(named))
+  mkdirSync(join(config.home, 'logs'), { recursive: true, mode: 0o700 })
+  return config
+}
+
+/** Whoever started us has opened the file already: this start still writes to the old one. */
+const setLogAside = (home: string): void => {
+  const path = join(home, 'logs', 'engine.log')
+  if ((statSync(path, { throwIfNoEntry: false })?.size ?? 0) > LOG_LIMIT_BYTES) renameSync(path, `${path}.1`)
+}
+
+/** The first id outside of sandboxes is chosen once: trees on disk carry it. */
+const settleIdBase = (store: Store, config: EngineConfig): EngineConfig => {
+  const chosen = store.meta('idBase')
+  if (chosen !== null) return { ...config, idBase: Number(chosen) }
+  store.setMeta('idBase', String(config.idBase))
+  return config
+}
+
+const start = async (log: Log): Promise<void> => {
+  refuseUser()
+  const opened = openHome()
+  const lock = lockHome(join(opened.home, 'engine.lock'))
+  if (lock === null) {
+    log.info({ home: opened.home }, 'another engine has this home')
+    return
+  }
+  setLogAside(opened.home)
+  await using cleanup = new AsyncDisposableStack()
+  cleanup.defer(() => lock.release())
+  const store = Store.open(join(opened.home, 'state.db'))
+  cleanup.defer(() => store.close())
+  const config = settleIdBase(store, opened)
+  const agentPath = agentBinary()
+  const disks = cleanup.use(await openDiskStore(config, { agentPath }))
+  await removeMomentaryVolumes(disks)
+  const offline = new OfflineAgent({ agentPath, idBase: config.idBase, platform: ociPlatform() })
+  const environments = await Environments.open({
+    ...config,
+    disks,
+    offline,
+    usedBy: (digest) => store.workspaces.all().flatMap((row) => (row.environment.digest === digest ? [row.name] : [])),
+  })
+  const drivers = new DriverChoice(createDrivers(config, disks, agentPath))
+  const pins = new VolumePins()
+  const releaser = new Releaser({ store, drivers, pins, logFolder: commandLogFolder(config.home), log })
+  const services: Services = {
+    config,
+    store,
+    drivers,
+    environments,
+    offline,
+    admission: new Admission(),
+    pins,
+    releaser,
+    fault: parseFault(config.fault),
+    log,
+  }
+  const workspaces = new Workspaces(services)
+  cleanup.defer(() => workspaces.close())
+  const leaving = Promise.withResolvers<void>()
+  const engine: Engine = {
+    version: versionOf(),
+    socket: join(config.runtimeDir, 'engine.sock'),
+    agentPath,
+    services,
+    workspaces,
+    calls: new Calls(store),
+    starts: new Map(),
+    adopted: adoptAll(services, workspaces),
+    leave: () => leaving.resolve(),
+  }
+  const pruning = setInterval(() => store.requests.prune(Date.now()), REQUEST_PRUNE_MS)
+  cleanup.defer(() => clearInterval(pruning))
+  const server = await EngineServer.listen(engine)
+  log.info({ version: engine.version, socket: engine.socket, home: config.home, pid: process.pid }, 'ready')
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, engine.leave)
+  await leaving.promise
+  log.info({ sandboxes: workspaces.all().filter(({ sandbox }) => sandbox !== null).length }, 'leaving')
+  await letGo(engine, server)
+}
+
+/** Sandboxes and their commands live on; whoever waits for one finds it again at the next engine. */
+const letGo = async (engine: Engine, server: EngineServer): Promise<void> => {
+  const all = engine.workspaces.all()
+  for (const { commands } of all) commands.releaseAll()
+  const until = Date.now() + LEAVE_GRACE_MS
+  while (engine.calls.count > 0 && Date.now() < until) await sleep(LEAVE_POLL_MS)
+  await server.close(LEAVE_GRACE_MS)
+  await Promise.race([engine.services.releaser.idle(), sleep(LEAVE_GRACE_MS)])
+  await Promise.all(all.map(({ sandbox }) => sandbox?.release()))
+}
+
+const listSteps = (): void => {
+  for (const { operation, steps } of STEP_LISTS) {
+    for (const { name } of [...steps, { name: COMMIT_STEP }]) process.stdout.write(`${operation}/${name}\n`)
+  }
+}
+
+process.title = 'pyro-engine'
+const log = createLog(process.env['PYRO_LOG_LEVEL'] ?? 'info')
+// A defect of one operation must not end all workspaces' engine.
+process.on('unhandledRejection', (error) => log.error(errorFields(error), 'a rejection that nobody handled'))
+if (process.argv.includes('--list-steps')) listSteps()
+else {
+  try {
+    await start(log)
+    process.exit(0)
+  } catch (error) {
+    log.fatal(
+      { ...errorFields(error), ...(error instanceof PyroError ? { hint: error.hint } : {}) },
+      'the engine ended',
+    )
+    process.exit(1)
+  }
+}
