@@ -39,6 +39,7 @@ export default defineConfig({
           name: 'host',
           pool: 'forks',
           experimental,
+          globalSetup: ['test/support/global-setup.ts'],
           include: ['test/**/*.test.ts', 'packages/driver-testkit/**/*.test.ts', 'examples/**/*.test.ts'],
           exclude: ['test/tidy/**', '**/node_modules/**', '**/dist/**'],
           fileParallelism: false,

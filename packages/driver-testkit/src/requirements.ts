@@ -1,0 +1,36 @@
+/** Drivers that the suites run on. `fake` has no isolation and no limits; it runs wherever Linux does. */
+export const DRIVERS = ['runc', 'runsc', 'fake'] as const
+export type TestedDriver = (typeof DRIVERS)[number]
+
+export interface Requirement {
+  /** A sentence of behaviour. */
+  readonly text: string
+  /** Why a driver does not have it. */
+  readonly exempt?: Partial<Record<TestedDriver, string>>
+}
+
+const NO_ISOLATION = 'made for tests: promises no isolation'
+const NO_LIMITS = 'made for tests: has no limits'
+
+/**
+ * What every driver does the same. Each entry is cited by a test (`onEveryDriver(id, …)`); one that no test cites fails the build.
+ * `docs/parity.md` is made from this list.
+ */
+export const REQUIREMENTS = {
+  'reset.snapshot-exact': {
+    text: 'a reset to a snapshot restores exactly what an independent lister saw when it was taken',
+  },
+  'reset.baseline-new-machine': {
+    text: 'a reset to the baseline gives a new sandbox with the same identity, an empty history and an empty diff',
+  },
+  'limit.memory': {
+    text: 'a command that uses up the memory is reported as such and the workspace can be used, or left, afterwards',
+    exempt: { fake: NO_LIMITS },
+  },
+  'isolation.host-invisible': {
+    text: 'nothing of the host is visible or writable from inside beyond what SECURITY.md says',
+    exempt: { fake: NO_ISOLATION },
+  },
+} as const satisfies Record<string, Requirement>
+
+export type RequirementId = keyof typeof REQUIREMENTS

@@ -1,0 +1,26 @@
+import { DRIVERS, type TestedDriver } from '@pyro/driver-testkit'
+import type { TestProject } from 'vitest/node'
+import { ENVIRONMENT, World } from './world.ts'
+
+declare module 'vitest' {
+  interface ProvidedContext {
+    readonly drivers: readonly TestedDriver[]
+  }
+}
+
+/** Tries each driver for real, once, and builds the environment that the cases share. */
+export default async (project: TestProject): Promise<void> => {
+  await using world = await World.open()
+  const { capabilities } = await world.pyro.doctor()
+  const works = DRIVERS.filter((driver) => capabilities.some(({ id, ok }) => id.endsWith(driver) && ok))
+  const required = (process.env['REQUIRE_DRIVERS'] ?? '').split(',').filter((name) => name !== '')
+  for (const driver of DRIVERS) {
+    const capability = capabilities.find(({ id }) => id.endsWith(driver))
+    const verdict = works.includes(driver) ? 'runs here' : 'does NOT run here'
+    process.stdout.write(`driver ${driver} ${verdict}: ${capability?.detail ?? 'unknown to this engine'}\n`)
+  }
+  const missing = required.filter((name) => !works.some((driver) => driver === name))
+  if (missing.length > 0) throw new Error(`REQUIRE_DRIVERS names what does not run here: ${missing.join(', ')}`)
+  await world.pyro.environments.pull(ENVIRONMENT)
+  project.provide('drivers', works)
+}

@@ -1,0 +1,88 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { createHash } from 'node:crypto'
+import { join } from 'node:path'
+
+export interface HostSight {
+  readonly processes: readonly { readonly pid: number; readonly what: string }[]
+  /** In the order they were mounted. */
+  readonly mounts: readonly string[]
+  /** Everything found, a line each, for messages. */
+  readonly lines: readonly string[]
+}
+
+const CGROUP_ROOT = '/sys/fs/cgroup'
+const CGROUP_DEPTH = 5
+
+/**
+ * What of a home is on this host: processes, mounts, loop devices, control groups, sockets. Looks at /proc and /sys alone, never at
+ * what Pyro says of itself.
+ */
+export const lookAtHost = async ({ home, runtimeDir }: { home: string; runtimeDir: string }): Promise<HostSight> => {
+  const places = [home, runtimeDir]
+  const hash = createHash('sha256').update(home).digest('hex').slice(0, 12)
+  const processes = processesOf(places)
+  const mounts = readFileSync('/proc/self/mountinfo', 'utf8')
+    .split('\n')
+    .map((line) => unescape(line.split(' ')[4] ?? ''))
+    .filter((point) => places.some((place) => point === place || point.startsWith(`${place}/`)))
+  const loops = loopFiles().filter(({ file }) => file.startsWith(home))
+  const cgroups = cgroupsNamed(CGROUP_ROOT, hash, CGROUP_DEPTH)
+  const sockets = readFileSync('/proc/net/unix', 'utf8')
+    .split('\n')
+    .flatMap((line) => line.split(/\s+/).slice(7))
+    .filter((path) => places.some((place) => path.startsWith(`${place}/`)))
+  return {
+    processes,
+    mounts,
+    lines: [
+      ...processes.map(({ pid, what }) => `process ${pid}: ${what}`),
+      ...mounts.map((point) => `mount ${point}`),
+      ...loops.map(({ device, file }) => `loop ${device}: ${file}`),
+      ...cgroups.map((path) => `cgroup ${path}`),
+      ...sockets.map((path) => `socket ${path}`),
+    ],
+  }
+}
+
+/** By arguments, environment, working folder or root: whatever runs for this home knows its folders. */
+const processesOf = (places: readonly string[]): { pid: number; what: string }[] =>
+  readdirSync('/proc').flatMap((name) => {
+    if (!/^\d+$/.test(name) || Number(name) === process.pid || Number(name) === process.ppid) return []
+    const argv = readText(`/proc/${name}/cmdline`).replaceAll('\0', ' ').trim()
+    const environment = readText(`/proc/${name}/environ`)
+    const isOurs =
+      places.some((place) => argv.includes(`${place}/`)) ||
+      (/^(pyro-engine|pyro-agent|runc|runsc)/.test(argv) && places.some((place) => environment.includes(place)))
+    return isOurs ? [{ pid: Number(name), what: argv.slice(0, 200) }] : []
+  })
+
+const loopFiles = (): { device: string; file: string }[] =>
+  readdirSync('/sys/block').flatMap((device) => {
+    const file = readText(`/sys/block/${device}/loop/backing_file`).trim()
+    return device.startsWith('loop') && file !== '' ? [{ device, file }] : []
+  })
+
+const cgroupsNamed = (folder: string, name: string, depth: number): string[] => {
+  if (depth === 0 || !existsSync(folder)) return []
+  return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
+    if (!entry.isDirectory()) return []
+    const path = join(folder, entry.name)
+    return [...(entry.name === name ? subgroups(path) : []), ...cgroupsNamed(path, name, depth - 1)]
+  })
+}
+
+/** The folder of a home may stay, empty; what is below it belongs to sandboxes. */
+const subgroups = (path: string): string[] =>
+  readdirSync(path, { withFileTypes: true }).flatMap((entry) => (entry.isDirectory() ? [join(path, entry.name)] : []))
+
+const unescape = (text: string): string =>
+  text.replaceAll(/\\(\d{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)))
+
+const readText = (path: string): string => {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    // Gone meanwhile, or not a loop device: nothing to see.
+    return ''
+  }
+}
