@@ -25,7 +25,7 @@ export interface Driver {
   /** Finds a living sandbox again. Rejects with `sandbox.unreachable` when it is dead or does not answer in time. */
   adopt(record: SandboxRecord, cx: StartContext): Promise<Sandbox>
   /** Kills and releases all that carries this record's name. Idempotent; works when everything is dead or frozen. Leaves the disk. */
-  reclaim(record: SandboxRecord): Promise<SandboxExit>
+  reclaim(record: SandboxTrace): Promise<SandboxExit>
   /** Everything on this host that looks made by this driver for this home, for the leak audit. */
   audit(): Promise<readonly DriverObject[]>
 }
@@ -67,6 +67,11 @@ export interface SandboxRecord {
   readonly details: Readonly<Record<string, string | number | null>>
 }
 
+/** What `reclaim` needs: the name alone will do when the rest of the record is lost. */
+export interface SandboxTrace extends Pick<SandboxRecord, 'driver' | 'details'> {
+  readonly spec: Pick<SandboxSpec, 'sandboxId'>
+}
+
 export interface LimitCounters {
   /** Kills for lack of memory so far. */
   readonly memory: number
@@ -95,7 +100,7 @@ export interface Sandbox extends AsyncDisposable {
 
 export interface DriverObject {
   readonly kind: 'process' | 'mount' | 'cgroup' | 'socket' | 'folder'
-  /** Stable name of the thing, e.g. a pid or a path. */
+  /** Stable name of the thing: a path, of a process its pid and start time. */
   readonly id: string
   /** The sandbox it belongs to by its name, or null. */
   readonly sandboxId: string | null

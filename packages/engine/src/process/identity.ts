@@ -7,6 +7,9 @@ export interface ProcessIdentity {
   readonly startTime: string
 }
 
+/** For people and for comparing: `1234@56789`. */
+export const processId = ({ pid, startTime }: ProcessIdentity): string => `${pid}@${startTime}`
+
 export interface ProcessStat extends ProcessIdentity {
   /** One letter of /proc/PID/stat: R S D T t Z X. */
   readonly state: string

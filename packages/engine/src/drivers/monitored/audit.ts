@@ -1,18 +1,20 @@
-import { readdir, readFile } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import type { DriverObject } from '../../driver/driver.ts'
 import type { EngineConfig } from '../../lib/config.ts'
-import { errnoOf, listProcesses } from '../../process/identity.ts'
-import { parseMountinfo, type CgroupHost } from './cgroup-host.ts'
+import { errnoOf, processId } from '../../process/identity.ts'
+import type { CgroupHost } from '../../process/cgroup-host.ts'
+import { readMounts } from '../../process/mountinfo.ts'
 import { listSandboxCgroups } from './sandbox-cgroup.ts'
 import { sandboxesFolder, sandboxPaths } from './sandbox-paths.ts'
+import { findSandboxProcesses } from './sandbox-processes.ts'
 
 /** Everything of this home's sandboxes that this host shows: folders, sockets, processes, control groups, mounts. */
 export async function auditSandboxes(config: EngineConfig, cgroups: CgroupHost | null): Promise<DriverObject[]> {
   const folder = sandboxesFolder(config.runtimeDir)
   const [folders, processes, groups, mounts] = await Promise.all([
     auditFolders(config.runtimeDir, folder),
-    auditProcesses(folder),
+    auditProcesses(config.runtimeDir),
     cgroups === null ? [] : auditCgroups(cgroups, basename(config.runtimeDir)),
     auditMounts(folder),
   ])
@@ -30,14 +32,13 @@ async function auditFolders(runtimeDir: string, folder: string): Promise<DriverO
   return objects
 }
 
-/** Monitors and runtimes carry a path of the sandbox's folder in their arguments. */
-async function auditProcesses(folder: string): Promise<DriverObject[]> {
-  return (await listProcesses()).flatMap(({ pid, argv }): DriverObject[] => {
-    const path = argv.find((argument) => argument.startsWith(`${folder}/`))
-    const sandboxId = path?.slice(folder.length + 1).split('/')[0]
-    if (sandboxId === undefined) return []
-    return [{ kind: 'process', id: String(pid), sandboxId, detail: argv.slice(0, 3).join(' ') }]
-  })
+async function auditProcesses(runtimeDir: string): Promise<DriverObject[]> {
+  return (await findSandboxProcesses(runtimeDir)).map(({ pid, startTime, argv, sandboxId }) => ({
+    kind: 'process',
+    id: processId({ pid, startTime }),
+    sandboxId,
+    detail: argv.slice(0, 3).join(' '),
+  }))
 }
 
 async function auditCgroups(host: CgroupHost, homeName: string): Promise<DriverObject[]> {
@@ -50,7 +51,7 @@ async function auditCgroups(host: CgroupHost, homeName: string): Promise<DriverO
 }
 
 async function auditMounts(folder: string): Promise<DriverObject[]> {
-  return parseMountinfo(await readFile('/proc/self/mountinfo', 'utf8'))
+  return (await readMounts())
     .filter(({ point }) => point.startsWith(`${folder}/`))
     .map(({ point, type }) => ({
       kind: 'mount',

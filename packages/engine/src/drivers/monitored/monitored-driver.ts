@@ -12,19 +12,21 @@ import type {
   SandboxExit,
   SandboxRecord,
   SandboxSpec,
+  SandboxTrace,
   StartContext,
 } from '../../driver/driver.ts'
 import type { EngineConfig } from '../../lib/config.ts'
 import { settleLater } from '../../lib/wait.ts'
+import { detectCgroups, type CgroupHost } from '../../process/cgroup-host.ts'
 import { errnoOf, isAlive, type ProcessIdentity } from '../../process/identity.ts'
 import { publishAgent } from './agent-binary.ts'
 import { auditSandboxes } from './audit.ts'
-import { detectCgroups, type CgroupHost } from './cgroup-host.ts'
 import { FolderWatch, killMonitorTree, readExit, readStatus, startMonitor, tailOf, waitForStatus } from './monitor.ts'
 import { explainExit, MonitoredSandbox, releaseSandbox } from './monitored-sandbox.ts'
 import { cachedProbe } from './probe.ts'
 import { SandboxCgroup } from './sandbox-cgroup.ts'
 import { INSIDE, sandboxesFolder, sandboxPaths, type SandboxPaths } from './sandbox-paths.ts'
+import { killSandboxProcesses } from './sandbox-processes.ts'
 import type { Technology } from './technology.ts'
 
 const RUNTIME_DELETE_TIMEOUT_MS = 10_000
@@ -124,7 +126,7 @@ export class MonitoredDriver implements Driver {
     return sandbox
   }
 
-  async reclaim(record: SandboxRecord): Promise<SandboxExit> {
+  async reclaim(record: SandboxTrace): Promise<SandboxExit> {
     const { sandboxId } = record.spec
     const paths = sandboxPaths(this.#config.runtimeDir, sandboxId)
     const cgroup = await this.#cgroup(sandboxId)
@@ -135,6 +137,7 @@ export class MonitoredDriver implements Driver {
         ? await explainExit({ paths, cgroup, limitsEndSandbox })
         : { reason: 'stopped', detail: 'reclaimed by Pyro' }
     await killMonitorTree(paths)
+    if (cgroup === null) await killSandboxProcesses(this.#config.runtimeDir, sandboxId)
     await releaseSandbox({ paths, cgroup, init: found, monitor: null })
     return exit
   }
@@ -283,7 +286,7 @@ const textOrNull = (value: unknown): string | null => (typeof value === 'string'
 
 /** The living init and its monitor: from the record, else (a start that was cut short) from what the monitor wrote. */
 async function findProcesses(
-  record: SandboxRecord,
+  record: SandboxTrace,
   paths: SandboxPaths,
 ): Promise<(ProcessIdentity & { monitorPid: number; monitorStartTime: string }) | null> {
   const { pid, startTime, monitorPid, monitorStartTime } = record.details

@@ -4,7 +4,7 @@ import { PyroError } from '@pyro/protocol'
 import type { LimitCounters } from '../../driver/driver.ts'
 import { sleep } from '../../lib/wait.ts'
 import { errnoOf } from '../../process/identity.ts'
-import type { CgroupHost, Controller } from './cgroup-host.ts'
+import type { CgroupHost, Controller } from '../../process/cgroup-host.ts'
 
 const MIB = 1024 * 1024
 const CPU_PERIOD_US = 100_000

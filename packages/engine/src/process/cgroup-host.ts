@@ -1,5 +1,6 @@
 import { access, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { readMounts, type MountLine } from './mountinfo.ts'
 
 /** How this host arranges control groups. Hybrid hosts (v1 controllers beside an empty v2 mount) count as v1. */
 export type CgroupHost =
@@ -18,15 +19,9 @@ export type Controller = (typeof CONTROLLERS)[number]
 /** Without these there are no limits worth the name. */
 const NEEDED = ['memory', 'pids', 'cpu'] as const
 
-interface Mount {
-  readonly point: string
-  readonly type: string
-  readonly superOptions: readonly string[]
-}
-
 /** Null when the host has no usable memory, pids and cpu controllers. */
 export async function detectCgroups(): Promise<CgroupHost | null> {
-  const mounts = parseMountinfo(await readFile('/proc/self/mountinfo', 'utf8'))
+  const mounts = await readMounts()
   const v1 = mounts.filter(({ type }) => type === 'cgroup')
   const controllers = new Map<Controller, string>()
   for (const controller of CONTROLLERS) {
@@ -43,21 +38,6 @@ export async function detectCgroups(): Promise<CgroupHost | null> {
   return { mode: 'v2', mount: unified.point }
 }
 
-const hierarchies = (mounts: readonly Mount[]): string[] => [
+const hierarchies = (mounts: readonly MountLine[]): string[] => [
   ...new Set(mounts.filter(({ type }) => type.startsWith('cgroup')).map(({ point }) => point)),
 ]
-
-/** Lines of /proc/self/mountinfo: `id parent dev root point options [tags…] - type source superOptions`. */
-export function parseMountinfo(text: string): Mount[] {
-  return text.split('\n').flatMap((line): Mount[] => {
-    const [before = '', after] = line.split(' - ')
-    const point = before.split(' ')[4]
-    const [type, , superOptions] = (after ?? '').split(' ')
-    if (point === undefined || type === undefined || superOptions === undefined) return []
-    return [{ point: unescape(point), type, superOptions: superOptions.split(',') }]
-  })
-}
-
-/** The kernel writes blanks and backslashes of paths as `\040` and the like. */
-const unescape = (text: string): string =>
-  text.replaceAll(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)))

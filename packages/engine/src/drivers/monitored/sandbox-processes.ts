@@ -1,0 +1,94 @@
+import { basename, join } from 'node:path'
+import { PyroError } from '@pyro/protocol'
+import { sleep } from '../../lib/wait.ts'
+import { signalProcess } from '../../process/identity.ts'
+import {
+  inBatches,
+  mountNamespaceOf,
+  readCgroups,
+  readMountsOf,
+  readProcessTable,
+  type HostProcess,
+} from '../../process/process-table.ts'
+import { sandboxesFolder } from './sandbox-paths.ts'
+
+const KILL_STEP_MS = 10
+const KILL_DEADLINE_MS = 5_000
+
+export interface SandboxProcess extends HostProcess {
+  readonly sandboxId: string
+  /** False when only its arguments name the sandbox: it may be somebody who looks at a file there. */
+  readonly certain: boolean
+}
+
+/**
+ * The processes of this home's sandboxes that have no parent in the same sandbox. The control group tells, else the channel folder
+ * that only the mounts of one sandbox show, else (monitors, calls of a runtime) arguments of a process of the host's root: what
+ * runs inside writes its own arguments, and is never believed.
+ */
+export async function findSandboxProcesses(runtimeDir: string): Promise<SandboxProcess[]> {
+  const own = await mountNamespaceOf(process.pid)
+  const inNamespace = new Map<string, Promise<string | null>>()
+  const found = await inBatches(await readProcessTable(), async (candidate): Promise<SandboxProcess | null> => {
+    if (candidate.argv.length === 0) return null
+    const inside = sandboxOfCgroup(await readCgroups(candidate.pid), runtimeDir) ?? (await byMounts(candidate.pid))
+    if (inside !== null) return { ...candidate, sandboxId: inside, certain: true }
+    const named = candidate.uid === 0 ? sandboxOfArguments(candidate.argv, runtimeDir) : null
+    return named === null ? null : { ...candidate, sandboxId: named, certain: false }
+  })
+  const processes = found.filter((one) => one !== null)
+  const sandboxes = new Map(processes.map(({ pid, sandboxId }) => [pid, sandboxId]))
+  return processes.filter(({ parentPid, sandboxId }) => sandboxes.get(parentPid) !== sandboxId)
+
+  async function byMounts(pid: number): Promise<string | null> {
+    const namespace = await mountNamespaceOf(pid)
+    if (namespace === null || namespace === own) return null
+    let sandbox = inNamespace.get(namespace)
+    if (sandbox === undefined) {
+      sandbox = readMountsOf(pid).then((mounts) => sandboxOfMounts(mounts, runtimeDir))
+      inNamespace.set(namespace, sandbox)
+    }
+    return sandbox
+  }
+}
+
+/** For sandboxes without control groups. Kills until none of its processes is left. */
+export async function killSandboxProcesses(runtimeDir: string, sandboxId: string): Promise<void> {
+  const deadline = performance.now() + KILL_DEADLINE_MS
+  for (;;) {
+    const left = (await findSandboxProcesses(runtimeDir)).filter((one) => one.sandboxId === sandboxId && one.certain)
+    if (left.length === 0) return
+    if (performance.now() > deadline)
+      throw new PyroError('internal', `processes ${left.map(({ pid }) => pid).join(', ')} do not end although killed`)
+    for (const identity of left) signalProcess(identity, 'SIGKILL')
+    await sleep(KILL_STEP_MS)
+  }
+}
+
+/** `4:memory:/pyro/<home>/<sandbox>/user` */
+export function sandboxOfCgroup(text: string, runtimeDir: string): string | null {
+  return firstPart(text, `/pyro/${basename(runtimeDir)}/`)
+}
+
+/** The channel is seen from inside by its place on the filesystem of the runtime folder, also after it was removed. */
+export function sandboxOfMounts(mounts: readonly { readonly root: string }[], runtimeDir: string): string | null {
+  const place = `/${join(basename(runtimeDir), basename(sandboxesFolder(runtimeDir)))}/`
+  const channel = mounts.find(
+    ({ root }) => root.includes(place) && root.replace(/\/\/deleted$/, '').endsWith('/channel'),
+  )
+  return channel === undefined ? null : firstPart(channel.root, place)
+}
+
+export function sandboxOfArguments(argv: readonly string[], runtimeDir: string): string | null {
+  const place = `${sandboxesFolder(runtimeDir)}/`
+  const named = argv.find((argument) => argument.replace(/^--[\w-]+=/, '').startsWith(place))
+  return named === undefined ? null : firstPart(named, place)
+}
+
+/** `x/<place>name/rest` → `name`. */
+function firstPart(text: string, place: string): string | null {
+  const at = text.indexOf(place)
+  if (at < 0) return null
+  const name = /^[^/\n]+/.exec(text.slice(at + place.length))?.[0]
+  return name ?? null
+}
