@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { RuntimeFloor } from '../floors/runtime.ts'
 import { program, shell } from '../floors/program.ts'
-import { inTurn, repeat, timeMs, summarize } from '../measure.ts'
+import { inTurn, repeat, summarize } from '../measure.ts'
 import type { Bench, Result, Row } from '../row.ts'
 
 /** Much data in, much data out. */
@@ -83,15 +83,11 @@ export const bulk: Row = {
       results.push(
         rate(`exec that prints ${mib} MiB`, driver, printed, pipe, `engine peak ${Math.round(peak / 1024)} MiB`),
       )
-      const exported = summarize(
-        await Array.fromAsync({ length: runs }, async () =>
-          timeMs(async () => {
-            let bytes = 0
-            await workspace.export('blob', { output: (part) => void (bytes += part.byteLength), format: 'tar' })
-            if (bytes < mib * 1024 * 1024) throw new Error(`${bytes} bytes arrived`)
-          }),
-        ),
-      )
+      const exported = await repeat(runs, async () => {
+        let bytes = 0
+        await workspace.export('blob', { output: (part) => void (bytes += part.byteLength), format: 'tar' })
+        if (bytes < mib * 1024 * 1024) throw new Error(`${bytes} bytes arrived`)
+      })
       results.push(rate(`a file of ${mib} MiB out`, driver, exported, pipe, ''))
     }
     return results

@@ -37,7 +37,7 @@ export const diff: Row = {
       )
       const floor = await repeat(runs, () => shell(`find '${tree}' -printf '%s %T@ %m\\n' > /dev/null`))
       const subject = await repeat(runs, async () => {
-        const result = await workspace.diff({ from: 'before' })
+        const { result } = await workspace.diff({ from: 'before' })
         if (result.totals.modified !== changes) throw new Error(`diff saw ${result.totals.modified} of ${changes}`)
       })
       if (driver === 'runc') runc = subject

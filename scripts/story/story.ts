@@ -48,7 +48,7 @@ export async function tellStory(pyro: Pyro, { project, print }: StoryOptions): P
 
   await step('work', async () => {
     await ws.exec(WORK, { check: true })
-    const { entries } = await ws.diff()
+    const { entries } = (await ws.diff()).result
     claim(entries.length > 0, 'the work shows up in diff')
     return `${entries.length} files changed: ${entries.map(({ path }) => path).join(', ')}`
   })
@@ -64,7 +64,7 @@ export async function tellStory(pyro: Pyro, { project, print }: StoryOptions): P
     return 'emptied /workspace, removed ls and python3, broke /etc/passwd, filled /tmp, left a process running'
   })
   await step('look', async () => {
-    const { totals } = await ws.diff({ from: 'good', root: '/', patch: false })
+    const { totals } = (await ws.diff({ from: 'good', root: '/', patch: false })).result
     const { added, modified, deleted, typeChanged, ignored } = totals
     claim(deleted > 0 && added > 0 && modified > 0, 'diff of the whole machine shows the damage')
     return `${added} paths added, ${modified + typeChanged} changed, ${deleted} deleted, ${ignored} ignored ones in the whole machine`
@@ -74,16 +74,16 @@ export async function tellStory(pyro: Pyro, { project, print }: StoryOptions): P
     return `to "good": a new machine, generation ${reset.generation}, ${seconds(reset.durationMs)} until it answered`
   })
   await step('check', async () => {
-    const diff = await ws.diff({ from: 'good', root: '/', patch: false })
+    const diff = (await ws.diff({ from: 'good', root: '/', patch: false })).result
     claim(diff.clean, `nothing differs from "good": ${JSON.stringify(diff.totals)}`)
     await ws.exec('ls / >/dev/null && python3 -c "print(1)" && test ! -e /tmp/junk && id -u root', { check: true })
     claim((await processes(ws)) === 0, 'the process that was left behind is gone')
     return 'nothing differs from "good" anywhere; programs are back, junk and process are gone'
   })
   await step('hand back', async () => {
-    const { patchBytesRaw, entries } = await ws.diff()
-    checkPatch(project, patchBytesRaw)
-    return `a patch of ${entries.length} files, ${patchBytesRaw.byteLength} bytes, that git applies to ${project}`
+    const { patch, result } = await ws.diff()
+    checkPatch(project, patch)
+    return `a patch of ${result.entries.length} files, ${patch.byteLength} bytes, that git applies to ${project}`
   })
   await step('delete', async () => {
     await ws.delete()

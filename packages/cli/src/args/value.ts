@@ -32,8 +32,10 @@ const choice = (option: CliOption, text: string, command: string): string => {
   )
 }
 
-/** The driver for tests is named nowhere a user looks; the engine refuses it unless it was started for tests. */
-const allowedByTests = (option: CliOption, text: string): boolean => option.flag === 'driver' && text === 'fake'
+/** Named nowhere a user looks; the engine refuses it unless it was started for tests. */
+const TEST_DRIVER = 'fake'
+
+const allowedByTests = (option: CliOption, text: string): boolean => option.flag === 'driver' && text === TEST_DRIVER
 
 const durationValue = (option: CliOption, text: string, command: string): number | null => {
   if (text === 'none') return null

@@ -92,9 +92,6 @@ export const volumeId = (text: string): VolumeId => {
 export const groupOf = (id: VolumeId): string => id.split('.')[0] ?? id
 
 export const environmentVolume = (digestHex: string): VolumeId => volumeId(`env-${digestHex.slice(0, 16)}`)
-export const generationVolume = (workspaceId: string, generation: number): VolumeId =>
-  volumeId(`${workspaceId}.g${generation}`)
-export const snapshotVolume = (workspaceId: string, serial: number): VolumeId => volumeId(`${workspaceId}.s${serial}`)
 /** A momentary copy; whatever bears such a name when the engine starts is removed. */
 export const momentaryVolume = (workspaceId: string, serial: number): VolumeId => volumeId(`${workspaceId}.t${serial}`)
 export const isMomentary = (id: VolumeId): boolean => /\.t\d+$/.test(id)

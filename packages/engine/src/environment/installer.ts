@@ -167,7 +167,8 @@ export class Installer {
 
   async #oneAtATime<T>(digest: string, action: () => Promise<T>): Promise<T> {
     const before = this.#underWay.get(digest) ?? Promise.resolve()
-    const mine = before.catch((_error: unknown) => undefined).then(action)
+    // Whoever waited for the one before has its error; ours begins whatever became of it.
+    const mine = before.then(action, action)
     this.#underWay.set(digest, mine)
     try {
       return await mine

@@ -132,6 +132,7 @@ export class Library {
     const write = () =>
       writeDurably(join(this.folder, 'names.json'), { format: FORMAT, names: Object.fromEntries(this.#names) })
     const next = this.#writing.then(write, write)
+    // The caller has the error; the next write does not care.
     this.#writing = next.catch((_error: unknown) => undefined)
     return next
   }

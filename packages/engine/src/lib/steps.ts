@@ -104,9 +104,3 @@ export const undoSteps = async <Plan, Context>(
     }
   }
 }
-
-/** Names of all steps, for tests that fail and kill at each of them. */
-export const listSteps = (
-  lists: readonly { readonly operation: string; readonly steps: readonly { readonly name: string }[] }[],
-): Record<string, string[]> =>
-  Object.fromEntries(lists.map(({ operation, steps }) => [operation, [...steps.map(({ name }) => name), COMMIT_STEP]]))

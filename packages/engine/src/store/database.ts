@@ -109,6 +109,3 @@ const versionInHeader = (path: string): number => {
     closeSync(file)
   }
 }
-
-/** The version a state file was written with; 0 when there is none. Touches nothing. */
-export const stateVersion = versionInHeader

@@ -1,7 +1,7 @@
 import { chmod, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Technology } from '../monitored/technology.ts'
-import { RuntimeProgram } from '../oci/runtime-program.ts'
+import { RuntimeProgram } from '../monitored/runtime-program.ts'
 import { ENTER_SCRIPT, RUNTIME_SCRIPT } from './runtime-script.ts'
 
 /** Plain namespaces and a private root, no limits and no promises: it lets whole-disk cases run on any Linux. Tests only. */

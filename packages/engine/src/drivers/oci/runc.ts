@@ -2,7 +2,7 @@ import type { Probe } from '../../driver/driver.ts'
 import type { Technology } from '../monitored/technology.ts'
 import { standardConfig, standardMounts, writeConfig, type ConfigChange } from './bundle.ts'
 import { kernelCapsHook } from './kernel-caps.ts'
-import { RuntimeProgram } from './runtime-program.ts'
+import { RuntimeProgram } from '../monitored/runtime-program.ts'
 import { seccompProfile } from './seccomp.ts'
 
 /** Devices: none but the harmless ones that the runtime adds itself (null, zero, full, random, urandom, tty, pts). */

@@ -3,7 +3,7 @@ import { INSIDE, type SandboxPaths } from '../monitored/sandbox-paths.ts'
 import type { Technology } from '../monitored/technology.ts'
 import { diskTmp, standardConfig, standardMounts, writeConfig, type ConfigChange, type Mount } from './bundle.ts'
 import { missingProgram } from './runc.ts'
-import { RuntimeProgram } from './runtime-program.ts'
+import { RuntimeProgram } from '../monitored/runtime-program.ts'
 
 /** Releases are named by their date. From this one on systrap and `--host-uds` exist. */
 const OLDEST_WITH_SYSTRAP = 20230500
