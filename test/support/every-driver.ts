@@ -20,6 +20,7 @@ export const onEveryDriver = (
       if (reason !== undefined) {
         test(`${driver} is exempt: ${reason}`, () => expect(reason).not.toBe(''))
       } else if (availableDrivers().includes(driver)) {
+        // oxlint-disable-next-line vitest/expect-expect -- the body asserts
         test(`on ${driver}`, { timeout: options.timeoutMs ?? 180_000 }, () => body(driver))
       }
     }

@@ -199,11 +199,13 @@ export const diskStoreSuite = (subject: DiskStoreSubject): void => {
     test('more room than the host has is refused as disk.full', async () => {
       await assertCode('disk.full', store.makeRoom(1024 ** 5))
       await store.makeRoom(MIB)
+      assert.ok((await store.space()).freeBytes >= MIB)
     })
 
     test('a helper that dies is started again', async () => {
       await place.killHelper()
       const volume = await store.create(id('env-after-kill'))
+      assert.ok(volume.writable)
       await store.remove(volume.id)
     })
 

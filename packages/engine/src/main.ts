@@ -145,7 +145,7 @@ const letGo = async (engine: Engine, server: EngineServer): Promise<void> => {
   while (engine.calls.count > 0 && Date.now() < until) await sleep(LEAVE_POLL_MS)
   await server.close(LEAVE_GRACE_MS)
   await Promise.race([engine.services.releaser.idle(), sleep(LEAVE_GRACE_MS)])
-  await Promise.all(all.map(({ sandbox }) => sandbox?.release()))
+  await Promise.all(all.map(async ({ sandbox }) => sandbox?.release()))
 }
 
 const listSteps = (): void => {

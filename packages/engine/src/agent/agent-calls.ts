@@ -1,5 +1,6 @@
 import type { Readable, Writable } from 'node:stream'
-import { FRAME, PyroError, encodeJsonFrame, frameHeader, isPyroError } from '@pyro/protocol'
+import type { PyroError} from '@pyro/protocol';
+import { FRAME, encodeJsonFrame, frameHeader, isPyroError } from '@pyro/protocol'
 import {
   agentStatus,
   attachCommand,

@@ -1,5 +1,6 @@
 import { PyroError, type ErrorCode } from '@pyro/protocol'
-import { agentError, type AgentErrorKind } from '@pyro/protocol/guest'
+import type { agentError} from '@pyro/protocol/guest';
+import { type AgentErrorKind } from '@pyro/protocol/guest'
 import type { z } from 'zod'
 
 /** What the call was about decides what "not found" and "exists" mean. */

@@ -2,6 +2,7 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { PyroError, type ErrorCode } from '@pyro/protocol'
 import { z } from 'zod'
+import { helperMark } from '../process/helper-processes.ts'
 
 /** What any request may take unless it says otherwise. */
 const REQUEST_TIMEOUT_MS = 30_000
@@ -204,7 +205,7 @@ export class VolumesHelper {
   async #spawn(): Promise<Running> {
     const child = spawn(this.#agentPath, ['volumes'], {
       stdio: ['pipe', 'pipe', 'pipe'],
-      env: { PATH: process.env['PATH'] },
+      env: { PATH: process.env['PATH'], ...helperMark() },
     })
     const pending = new Map<number, Pending>()
     const ready = Promise.withResolvers<void>()

@@ -23,7 +23,7 @@ test('the output of a build is told as steps with their share done, however it i
     [...new Set(told.map(({ step }) => step))],
     ['reading package lists for x:1', 'fetching packages for x:1', 'installing packages of x:1', 'packing x:1'],
   )
-  const fetching = told.filter(({ unit }) => unit === 'bytes').at(-1)
+  const fetching = told.findLast(({ unit }) => unit === 'bytes')
   assert.deepEqual([fetching?.done, fetching?.total], [3_000_000, 3_000_000])
   assert.equal(progress.lastError(), null)
 })

@@ -178,7 +178,7 @@ export class Environments {
       }
     }
     const named = new Set([...this.#library.names().values()].map(({ digest }) => digest))
-    for (const { digest } of [...this.#library.manifests().values()]) {
+    for (const { digest } of Array.from(this.#library.manifests().values())) {
       if (named.has(digest) || this.#isInUse(digest)) continue
       removed.push({ kind: 'superseded', name: digest, bytes: await this.#removeArchive(digest) })
     }
@@ -218,6 +218,11 @@ export class Environments {
   async volumes(): Promise<readonly VolumeId[]> {
     const installed = [...this.#library.manifests().keys()].map((digest) => environmentVolume(digestHex(digest)))
     return [...new Set([...installed, ...this.#installer.volumes()])]
+  }
+
+  /** Temporary folders of pulls and imports under way, for the leak audit. */
+  folders(): readonly string[] {
+    return this.#installer.folders()
   }
 
   /** True when it had to be pulled. */

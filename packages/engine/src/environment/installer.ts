@@ -1,4 +1,5 @@
-import { mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { randomUUID } from 'node:crypto'
+import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Progress } from '@pyro/protocol'
 import { environmentVolume, type DiskStore, type VolumeId } from '../disk/disk-store.ts'
@@ -43,6 +44,8 @@ export class Installer {
   readonly #options: InstallerOptions
   /** One installation of a digest at a time; the next one finds it done. */
   readonly #underWay = new Map<string, Promise<unknown>>()
+  /** Temporary folders in use. */
+  readonly #folders = new Set<string>()
 
   private constructor(options: InstallerOptions) {
     this.#options = options
@@ -59,13 +62,21 @@ export class Installer {
     return [...this.#underWay.keys()].map((digest) => environmentVolume(digestHex(digest)))
   }
 
+  /** Temporary folders of what is under way. */
+  folders(): string[] {
+    return [...this.#folders]
+  }
+
   /** Runs `action` with a folder of its own that is gone afterwards. */
   async withTemporaryFolder<T>(action: (folder: string) => Promise<T>): Promise<T> {
-    const folder = await mkdtemp(join(this.#options.temporaryFolder, 'env-'))
+    const folder = join(this.#options.temporaryFolder, `env-${randomUUID()}`)
+    this.#folders.add(folder)
     try {
+      await mkdir(folder, { mode: 0o700 })
       return await action(folder)
     } finally {
       await rm(folder, { recursive: true, force: true })
+      this.#folders.delete(folder)
     }
   }
 

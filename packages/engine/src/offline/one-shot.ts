@@ -11,6 +11,7 @@ import {
 } from '@pyro/protocol'
 import { agentError, type AgentErrorKind } from '@pyro/protocol/guest'
 import type { z } from 'zod'
+import { helperMark } from '../process/helper-processes.ts'
 import { startStreamingProgram } from '../process/streaming-program.ts'
 
 /** A role that neither writes nor reads for this long, while nobody keeps it waiting, is killed. */
@@ -91,14 +92,14 @@ export class FrameWriter {
 export const runOneShot = async <Result extends z.ZodType>(shot: OneShot<Result>): Promise<z.infer<Result>> => {
   const program = startStreamingProgram(shot.agentPath, [shot.role, ...shot.args], {
     stdin: 'fd' in shot.stdin ? shot.stdin.fd : 'pipe',
-    env: {},
+    env: helperMark(),
     ...(shot.signal === undefined ? {} : { signal: shot.signal }),
   })
   const idle = new IdleTimer(() => program.kill())
   const answer: { result?: unknown; error?: PyroError } = {}
-  let feedFailure: unknown = null
+  let feedFailure: Error | null = null
   const fed = feed(shot, program.stdin, idle).catch((error: unknown) => {
-    feedFailure = error
+    feedFailure = error instanceof Error ? error : new Error(String(error))
     program.kill()
   })
   try {
