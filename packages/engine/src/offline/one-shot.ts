@@ -96,10 +96,9 @@ export const runOneShot = async <Result extends z.ZodType>(shot: OneShot<Result>
     ...(shot.signal === undefined ? {} : { signal: shot.signal }),
   })
   const idle = new IdleTimer(() => program.kill())
-  const answer: { result?: unknown; error?: PyroError } = {}
-  let feedFailure: Error | null = null
+  const answer: { result?: unknown; error?: PyroError; unfed?: Error } = {}
   const fed = feed(shot, program.stdin, idle).catch((error: unknown) => {
-    feedFailure = error instanceof Error ? error : new Error(String(error))
+    answer.unfed = error instanceof Error ? error : new Error(String(error))
     program.kill()
   })
   try {
@@ -130,7 +129,7 @@ export const runOneShot = async <Result extends z.ZodType>(shot: OneShot<Result>
   shot.signal?.throwIfAborted()
   if (answer.error !== undefined) throw answer.error
   if (answer.result !== undefined) return answer.result as z.infer<Result>
-  if (feedFailure !== null) throw feedFailure
+  if (answer.unfed !== undefined) throw answer.unfed
   const why = idle.isLate
     ? `did nothing for ${IDLE_TIMEOUT_MS / 1000} s`
     : `died (${end.signal ?? `exit ${end.exitCode}`})`
