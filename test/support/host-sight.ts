@@ -1,6 +1,6 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { createHash } from 'node:crypto'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 
 export interface HostSight {
   readonly processes: readonly { readonly pid: number; readonly what: string }[]
@@ -44,7 +44,7 @@ export const lookAtHost = async ({ home, runtimeDir }: { home: string; runtimeDi
   }
 }
 
-/** By arguments, environment, working folder or root: whatever runs for this home knows its folders. */
+/** By arguments, environment or the agent that is mounted inside: whatever runs for this home knows its folders. */
 const processesOf = (places: readonly string[]): { pid: number; what: string }[] =>
   readdirSync('/proc').flatMap((name) => {
     if (!/^\d+$/.test(name) || Number(name) === process.pid || Number(name) === process.ppid) return []
@@ -53,8 +53,22 @@ const processesOf = (places: readonly string[]): { pid: number; what: string }[]
     const isOurs =
       places.some((place) => argv.includes(`${place}/`)) ||
       (/^(pyro-engine|pyro-agent|runc|runsc)/.test(argv) && places.some((place) => environment.includes(place)))
-    return isOurs ? [{ pid: Number(name), what: argv.slice(0, 200) }] : []
+    if (isOurs) return [{ pid: Number(name), what: argv.slice(0, 200) }]
+    const sandbox = sandboxAround(name, places)
+    return sandbox === null ? [] : [{ pid: Number(name), what: `${argv.slice(0, 200)} (inside ${sandbox})` }]
   })
+
+/** The channel folder of a sandbox is mounted at one place inside; its source says which home and sandbox it is. */
+const sandboxAround = (pid: string, places: readonly string[]): string | null => {
+  for (const line of readText(`/proc/${pid}/mountinfo`).split('\n')) {
+    const [, , , root = '', point] = line.split(' ')
+    if (point !== '/run/pyro/channel') continue
+    const isOurs = places.some((place) => root.includes(`/${basename(place)}/`))
+    const sandbox = /\/sandboxes\/([^/]+)\/channel$/.exec(root)?.[1]
+    if (isOurs && sandbox !== undefined) return sandbox
+  }
+  return null
+}
 
 const loopFiles = (): { device: string; file: string }[] =>
   readdirSync('/sys/block').flatMap((device) => {
