@@ -25,7 +25,9 @@ export function publishedManifest(manifest: Manifest): object {
   }
 }
 
-function builtExport(name: string, source: string): { types: string; default: string } {
+/** A program of plain JavaScript is published as it is. */
+function builtExport(name: string, source: string): string | { types: string; default: string } {
+  if (source.startsWith('./bin/')) return source
   const stem = /^\.\/src\/(.+)\.ts$/.exec(source)?.[1]
   if (stem === undefined) throw new Error(`${name} exports ${source}, which is no TypeScript file below src/`)
   return { types: `./dist/${stem}.d.ts`, default: `./dist/${stem}.js` }

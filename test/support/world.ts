@@ -10,7 +10,7 @@ import { lookAtHost, type HostSight } from './host-sight.ts'
 const run = promisify(execFile)
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 const CLI = join(ROOT, 'packages', 'cli', 'bin', 'pyro.js')
-const ENGINE = join(ROOT, 'packages', 'engine', 'src', 'main.ts')
+const ENGINE = join(ROOT, 'packages', 'engine', 'bin', 'pyro-engine.js')
 /** Built environment archives, kept between runs and homes. */
 export const ENVIRONMENT_CACHE = join(ROOT, 'node_modules', '.cache', 'pyro-environments')
 /** The smallest environment of the catalog: most cases need no more. */

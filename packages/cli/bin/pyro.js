@@ -3,7 +3,7 @@
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import * as nodeModule from 'node:module'
-import { constants } from 'node:os'
+import { constants, homedir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -21,8 +21,14 @@ function bundledNode() {
   }
 }
 
+/** The user's own: Node's default, below /tmp, could be filled by anybody. */
+function compiledFolder() {
+  if (process.getuid?.() === 0) return '/var/cache/pyro/compiled'
+  return join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'pyro', 'compiled')
+}
+
 if (Number(process.versions.node.split('.')[0]) >= REQUIRED_MAJOR) {
-  nodeModule.enableCompileCache?.()
+  nodeModule.enableCompileCache(compiledFolder())
   const source = join(packageRoot, 'src', 'main.ts')
   await import(existsSync(source) ? source : join(packageRoot, 'dist', 'main.js'))
 } else {

@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 /** The engine as a program: `main.ts` starts it for `PYRO_HOME`; `--list-steps` prints what can be interrupted where. */
 import { mkdirSync, readFileSync, realpathSync, renameSync, statSync } from 'node:fs'
 import { join, resolve } from 'node:path'
