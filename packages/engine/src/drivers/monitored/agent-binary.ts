@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { chmod, copyFile, mkdir, rename, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { PyroError } from '@pyro/protocol'
@@ -15,7 +15,8 @@ export async function publishAgent(installed: string, runtimeDir: string): Promi
   const path = join(folder, `pyro-agent-${build}`)
   if (await exists(path)) return path
   await mkdir(folder, { recursive: true, mode: 0o711 })
-  const staged = `${path}.${process.pid}`
+  // Drivers publish on their own, at the same time.
+  const staged = `${path}.${randomBytes(6).toString('hex')}`
   await copyFile(installed, staged)
   await chmod(staged, 0o755)
   await rename(staged, path)
