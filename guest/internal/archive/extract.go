@@ -240,7 +240,7 @@ func (x *Extractor) folder(path string, header *tar.Header) error {
 			x.result.Files++
 			return nil
 		}
-		if fd, err = openat(parent, name, openFolder, 0); err != nil {
+		if fd, err = tree.OpenFolder(parent, name); err != nil {
 			return err
 		}
 		defer unix.Close(fd)

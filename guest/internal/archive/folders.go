@@ -4,12 +4,12 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"pyro.dev/agent/internal/tree"
 )
 
 // openFolderLimit bounds the folders kept open.
 const openFolderLimit = 512
-
-const openFolder = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 
 // folders keeps descriptors of the folders in use, by path from the root. It resolves component by component without
 // following symlinks, which needs no openat2 (gVisor has none).
@@ -72,10 +72,10 @@ func (f *folders) walk(path string, create bool) (int, error) {
 		}
 		name = path[slash+1:]
 	}
-	fd, err := openat(parent, name, openFolder, 0)
+	fd, err := tree.OpenFolder(parent, name)
 	if err == unix.ENOENT && create {
 		if err = unix.Mkdirat(parent, name, 0o755); err == nil || err == unix.EEXIST {
-			fd, err = openat(parent, name, openFolder, 0)
+			fd, err = tree.OpenFolder(parent, name)
 		}
 	}
 	if err != nil {

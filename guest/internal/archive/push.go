@@ -9,7 +9,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -20,8 +22,10 @@ import (
 const (
 	// stagePrefix begins the name of the folder an archive is unpacked into before it is moved.
 	stagePrefix = ".pyro-push-"
-	// writtenLimit bounds the paths that a failure while moving lists.
-	writtenLimit = 1000
+	// writtenLimit bounds the paths that a failure while moving lists, writtenLimitBytes their length: the engine takes
+	// 64 KiB for an error, in which a byte may need six.
+	writtenLimit      = 1000
+	writtenLimitBytes = 8 << 10
 )
 
 // Push puts an archive into a folder that is in use: it is unpacked and checked beside it first, so a refused archive
@@ -32,27 +36,57 @@ func Push(cx context.Context, input message.ExtractInput, from io.Reader, progre
 		return message.ExtractResult{}, message.Errorf(message.KindInvalid, "not an absolute path: %q", message.Clip(input.Dest, 512))
 	}
 	dest := filepath.Clean(input.Dest)
-	if err := os.MkdirAll(dest, 0o755); err != nil {
-		if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EEXIST) {
-			return message.ExtractResult{}, message.Errorf(message.KindNotAFile, "%q is not a folder", message.Clip(dest, 512))
-		}
-		return message.ExtractResult{}, fmt.Errorf("make the destination: %w", err)
-	}
-	target, err := unix.Open(dest, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	target, made, err := makeDestination(dest)
 	if err != nil {
-		return message.ExtractResult{}, message.Errorf(message.KindNotAFile, "open %q: %v", message.Clip(dest, 512), err)
+		return message.ExtractResult{}, explainAt(dest, err)
 	}
 	defer unix.Close(target)
-	stage, err := newStage(target, dest)
-	if err != nil {
-		return message.ExtractResult{}, fmt.Errorf("make a folder to unpack into: %w", err)
+	p := pushing{cx: context.WithoutCancel(cx), delete: input.Delete, progress: progress, shown: time.Now()}
+	p.stage, err = newStage(target, dest)
+	var result message.ExtractResult
+	if err == nil {
+		result, err = p.run(cx, input, dest, target, from)
+		if removed := p.stage.remove(); err == nil {
+			err = removed
+		}
 	}
-	p := pushing{cx: context.WithoutCancel(cx), stage: stage, delete: input.Delete}
-	result, err := p.run(cx, input, dest, target, from, progress)
-	if removed := stage.remove(); err == nil {
-		err = removed
+	if err != nil && p.count == 0 {
+		for _, folder := range made {
+			// Somebody may have put something into it meanwhile.
+			_ = unix.Rmdir(folder)
+		}
 	}
-	return result, err
+	return result, explainAt(dest, err)
+}
+
+// makeDestination also names the folders it made, innermost first.
+func makeDestination(dest string) (target int, made []string, err error) {
+	for at := dest; ; at = filepath.Dir(at) {
+		if _, err := os.Stat(at); !errors.Is(err, unix.ENOENT) {
+			break
+		}
+		made = append(made, at)
+	}
+	if err := os.MkdirAll(dest, 0o755); err != nil {
+		return -1, nil, err
+	}
+	target, err = unix.Open(dest, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	return target, made, err
+}
+
+// explainAt turns an errno met at the destination into a typed error.
+func explainAt(dest string, err error) error {
+	var own *message.Error
+	quoted := strconv.QuoteToGraphic(message.Clip(dest, 512))
+	switch {
+	case err == nil || errors.As(err, &own) || errors.Is(err, context.Canceled):
+		return err
+	case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.EEXIST):
+		return message.Errorf(message.KindNotAFile, "%s is not a folder", quoted)
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return message.Errorf(message.KindNoSpace, "no space left in %s", quoted)
+	}
+	return message.Errorf(message.KindFailed, "unpack into %s: %v", quoted, err)
 }
 
 // stage is a folder on the filesystem of the destination: beside it, or inside it where its parent is another mount.
@@ -70,7 +104,7 @@ func newStage(target int, dest string) (*stage, error) {
 	s := &stage{name: stagePrefix + hex.EncodeToString(random[:])}
 	var err error
 	if dest != "/" {
-		if s.parent, err = unix.Openat(target, "..", openFolder, 0); err != nil {
+		if s.parent, err = tree.OpenFolder(target, ".."); err != nil {
 			return nil, err
 		}
 		same, err := sameFilesystem(s.parent, target)
@@ -108,7 +142,7 @@ func (s *stage) create() error {
 		return err
 	}
 	var err error
-	s.fd, err = openat(s.parent, s.name, openFolder, 0)
+	s.fd, err = tree.OpenFolder(s.parent, s.name)
 	return err
 }
 
@@ -131,11 +165,17 @@ type pushing struct {
 	explicit map[string]struct{}
 	deleted  int64
 	written  []string
-	count    int64
+	// writtenBytes is the length of what is in written.
+	writtenBytes int
+	count        int64
+
+	progress func(message.Progress)
+	shown    time.Time
+	unpacked Result
 }
 
-func (p *pushing) run(cx context.Context, input message.ExtractInput, dest string, target int, from io.Reader, progress func(message.Progress)) (message.ExtractResult, error) {
-	x := NewExtractor(p.stage.fd, Options{Limits: input.Limits, Root: dest, Progress: progress})
+func (p *pushing) run(cx context.Context, input message.ExtractInput, dest string, target int, from io.Reader) (message.ExtractResult, error) {
+	x := NewExtractor(p.stage.fd, Options{Limits: input.Limits, Root: dest, Progress: p.progress})
 	defer x.Close()
 	if err := x.All(cx, from); err != nil {
 		return message.ExtractResult{}, err
@@ -147,6 +187,7 @@ func (p *pushing) run(cx context.Context, input message.ExtractInput, dest strin
 	if err := x.Finish(); err != nil {
 		return message.ExtractResult{}, err
 	}
+	p.unpacked = x.Result()
 	if err := p.check("", p.stage.fd, target); err != nil {
 		return message.ExtractResult{}, err
 	}
@@ -156,8 +197,15 @@ func (p *pushing) run(cx context.Context, input message.ExtractInput, dest strin
 		failed.Data = map[string]any{"written": p.written, "writtenCount": p.count}
 		return message.ExtractResult{}, &failed
 	}
-	done := x.Result()
-	return message.ExtractResult{Files: done.Files, Bytes: done.Bytes, Deleted: p.deleted}, nil
+	return message.ExtractResult{Files: p.unpacked.Files, Bytes: p.unpacked.Bytes, Deleted: p.deleted}, nil
+}
+
+// alive reports that the push goes on, although nothing more is unpacked.
+func (p *pushing) alive() {
+	if p.progress != nil && time.Since(p.shown) >= progressEvery {
+		p.shown = time.Now()
+		p.progress(message.Progress{Type: "progress", Files: p.unpacked.Files, Bytes: p.unpacked.Bytes})
+	}
 }
 
 // both is an entry of the stage and what stands in its place.
@@ -202,6 +250,7 @@ func (p *pushing) check(path string, stage, target int) error {
 		return err
 	}
 	for _, one := range list {
+		p.alive()
 		below := join(path, one.name)
 		switch {
 		case one.folder && one.inFolder:
@@ -217,7 +266,7 @@ func (p *pushing) check(path string, stage, target int) error {
 }
 
 func (p *pushing) checkEmpty(path string, target int, name string) error {
-	fd, err := openat(target, name, openFolder, 0)
+	fd, err := tree.OpenFolder(target, name)
 	if err != nil {
 		return err
 	}
@@ -230,12 +279,12 @@ func (p *pushing) checkEmpty(path string, target int, name string) error {
 }
 
 func (p *pushing) descend(stage, target int, name string, then func(stage, target int) error) error {
-	from, err := openat(stage, name, openFolder, 0)
+	from, err := tree.OpenFolder(stage, name)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(from)
-	to, err := openat(target, name, openFolder, 0)
+	to, err := tree.OpenFolder(target, name)
 	if err != nil {
 		return err
 	}
@@ -258,6 +307,7 @@ func (p *pushing) merge(path string, stage, target int) error {
 		return err
 	}
 	for _, one := range list {
+		p.alive()
 		below := join(path, one.name)
 		if one.folder && one.inFolder {
 			err = p.descend(stage, target, one.name, func(stage, target int) error { return p.merge(below, stage, target) })
@@ -291,8 +341,9 @@ func (p *pushing) move(stage, target int, one both) error {
 
 func (p *pushing) note(path string) {
 	p.count++
-	if len(p.written) < writtenLimit {
+	if len(p.written) < writtenLimit && p.writtenBytes+len(path) <= writtenLimitBytes {
 		p.written = append(p.written, message.Clip(path, 4096))
+		p.writtenBytes += len(path)
 	}
 }
 
@@ -302,6 +353,7 @@ func (p *pushing) deleteRest(path string, stage, target int) error {
 		return err
 	}
 	for _, entry := range names {
+		p.alive()
 		if path == "" && p.stage.inside && entry.Name == p.stage.name {
 			continue
 		}

@@ -30,7 +30,10 @@ type Sandbox interface {
 
 // Routes serves /v1.
 func Routes(commands *exec.Registry, sandbox Sandbox, logger *log.Logger) http.Handler {
-	s := &server{commands: commands, sandbox: sandbox, log: logger}
+	s := &server{
+		commands: commands, sandbox: sandbox, log: logger,
+		files: make(chan struct{}, fileRequests), extracts: make(chan struct{}, fileRequests),
+	}
 	mux := http.NewServeMux()
 	for pattern, handle := range map[string]func(http.ResponseWriter, *http.Request) error{
 		"POST /v1/status":                s.status,
@@ -42,6 +45,9 @@ func Routes(commands *exec.Registry, sandbox Sandbox, logger *log.Logger) http.H
 		"POST /v1/commands/{id}/stdin":   s.stdin,
 		"POST /v1/commands/{id}/signal":  s.signal,
 		"POST /v1/commands/{id}/release": s.release,
+		"POST /v1/files/read":            s.readFile,
+		"POST /v1/files/write":           s.writeFile,
+		"POST /v1/files/extract":         s.extract,
 	} {
 		mux.HandleFunc(pattern, s.answering(handle))
 	}
@@ -52,6 +58,8 @@ type server struct {
 	commands *exec.Registry
 	sandbox  Sandbox
 	log      *log.Logger
+	// files and extracts are held by the requests under way.
+	files, extracts chan struct{}
 }
 
 // answering sends a handler's error as the protocol says, unless the answer has begun.

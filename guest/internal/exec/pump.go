@@ -18,7 +18,7 @@ const (
 	// silence is how long a pipe may be quiet after the main process ended, while others still hold it open.
 	silence = 200 * time.Millisecond
 	// lateLimit bounds the reading after the main process ended when others go on writing.
-	lateLimit = 2 * time.Second
+	lateLimit        = 2 * time.Second
 	defaultPipeBytes = 64 << 10
 	// drainBytes is the size of one read into nothing.
 	drainBytes = 64 << 10

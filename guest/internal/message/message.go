@@ -153,7 +153,7 @@ type ReadFile struct {
 type ReadFileResult struct {
 	SizeBytes  int64  `json:"sizeBytes"`
 	Mode       string `json:"mode"`
-	DataBase64 string `json:"dataBase64"`
+	DataBase64 []byte `json:"dataBase64"`
 	Offset     int64  `json:"offset"`
 	StartLine  *int64 `json:"startLine"`
 	Lines      *int64 `json:"lines"`
@@ -165,9 +165,9 @@ type ReadFileResult struct {
 type WriteFile struct {
 	Root          string  `json:"root"`
 	Path          string  `json:"path"`
-	DataBase64    string  `json:"dataBase64"`
+	DataBase64    []byte  `json:"dataBase64"`
 	Mode          *string `json:"mode"`
-	OldTextBase64 *string `json:"oldTextBase64"`
+	OldTextBase64 []byte  `json:"oldTextBase64"`
 	ReplaceAll    bool    `json:"replaceAll"`
 }
 

@@ -42,7 +42,7 @@ func Copy(cx context.Context, source, target string) (CopyResult, error) {
 	if err == nil {
 		return result, nil
 	}
-	parent, open := unix.Open(filepath.Dir(target), openFolder, 0)
+	parent, open := OpenFolder(unix.AT_FDCWD, filepath.Dir(target))
 	if open == nil {
 		_, open = Delete(context.WithoutCancel(cx), parent, filepath.Base(target))
 		unix.Close(parent)
@@ -176,7 +176,7 @@ func (c *copying) makeLinks(to *Dir) error {
 		return fmt.Errorf("make %s: %w", c.links, err)
 	}
 	var err error
-	c.linksFd, err = openat(top.fd, c.links, openFolder, 0)
+	c.linksFd, err = OpenFolder(top.fd, c.links)
 	return err
 }
 

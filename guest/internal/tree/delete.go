@@ -22,7 +22,7 @@ func Delete(cx context.Context, parent int, name string) (int64, error) {
 	if err != unix.EISDIR && err != unix.EPERM {
 		return 0, err
 	}
-	fd, err := openat(parent, name, openFolder, 0)
+	fd, err := OpenFolder(parent, name)
 	if err != nil {
 		return 0, err
 	}

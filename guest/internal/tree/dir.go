@@ -33,7 +33,7 @@ type Dir struct {
 
 // Open starts a walk at path, which must be a folder and not a symlink.
 func Open(path string) (*Dir, error) {
-	fd, err := unix.Open(path, openFolder, 0)
+	fd, err := OpenFolder(unix.AT_FDCWD, path)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
@@ -49,8 +49,6 @@ func FromFd(fd int) (*Dir, error) {
 	}
 	return d, nil
 }
-
-const openFolder = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 
 func (d *Dir) identify() error {
 	var stat unix.Stat_t
@@ -69,7 +67,7 @@ func (d *Dir) Depth() int { return d.depth }
 
 // Enter opens a subfolder; Leave must follow.
 func (d *Dir) Enter(name string) (*Dir, error) {
-	fd, err := openat(d.fd, name, openFolder, 0)
+	fd, err := OpenFolder(d.fd, name)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +93,7 @@ func (d *Dir) Enter(name string) (*Dir, error) {
 func (d *Dir) Leave() error {
 	var err error
 	if p := d.parent; p != nil && p.fd < 0 {
-		if p.fd, err = openat(d.fd, "..", openFolder, 0); err == nil {
+		if p.fd, err = OpenFolder(d.fd, ".."); err == nil {
 			device, ino := p.device, p.ino
 			if err = p.identify(); err == nil && (p.device != device || p.ino != ino) {
 				err = ErrMoved
@@ -171,13 +169,4 @@ func parseDirents(names []Name, buffer []byte) []Name {
 		buffer = buffer[size:]
 	}
 	return names
-}
-
-func openat(fd int, name string, flags int, mode uint32) (int, error) {
-	for {
-		opened, err := unix.Openat(fd, name, flags, mode)
-		if err != unix.EINTR {
-			return opened, err
-		}
-	}
 }

@@ -1,0 +1,144 @@
+package channel
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+
+	"pyro.dev/agent/internal/archive"
+	"pyro.dev/agent/internal/files"
+	"pyro.dev/agent/internal/frames"
+	"pyro.dev/agent/internal/message"
+)
+
+const (
+	// writeRequestBytes holds the largest file in base64 and some text to replace.
+	writeRequestBytes = 2 * files.FileLimitBytes
+	// fileRequests are served at a time, as each may hold a whole file; extracts as many, as each may hold a window of
+	// compressed data.
+	fileRequests = 2
+	// bodyBufferBytes gathers the small reads and writes of frames and base64.
+	bodyBufferBytes = 64 << 10
+)
+
+// take waits for a turn and gives the function that ends it.
+func take(r *http.Request, turns chan struct{}) (func(), error) {
+	select {
+	case turns <- struct{}{}:
+		return func() { <-turns }, nil
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	}
+}
+
+func (s *server) readFile(w http.ResponseWriter, r *http.Request) error {
+	done, err := take(r, s.files)
+	if err != nil {
+		return err
+	}
+	defer done()
+	var request message.ReadFile
+	if err := message.Decode(r.Body, smallRequestBytes, &request); err != nil {
+		return err
+	}
+	result, err := files.Read(r.Context(), &request)
+	if err != nil {
+		return err
+	}
+	return answerFile(w, result)
+}
+
+// answerFile encodes the data on its way: as one document it would be in memory three times.
+func answerFile(w http.ResponseWriter, result *message.ReadFileResult) error {
+	data := result.DataBase64
+	result.DataBase64 = nil
+	document, err := json.Marshal(result)
+	if err != nil {
+		return err
+	}
+	before, after, found := bytes.Cut(document, []byte(`"dataBase64":null`))
+	if !found {
+		return errors.New("the answer has no place for the data")
+	}
+	w.Header().Set("content-type", "application/json")
+	body := bufio.NewWriterSize(w, bodyBufferBytes)
+	// Errors of a bufio.Writer stay until Flush.
+	_, _ = body.Write(append(before, `"dataBase64":"`...))
+	encoder := base64.NewEncoder(base64.StdEncoding, body)
+	_, _ = encoder.Write(data)
+	_ = encoder.Close()
+	_, _ = body.Write(append([]byte{'"'}, after...))
+	return body.Flush()
+}
+
+func (s *server) writeFile(w http.ResponseWriter, r *http.Request) error {
+	done, err := take(r, s.files)
+	if err != nil {
+		return err
+	}
+	defer done()
+	var request message.WriteFile
+	if err := message.Decode(r.Body, writeRequestBytes, &request); err != nil {
+		if message.AsError(err).Kind == message.KindTooLarge {
+			err = message.Errorf(message.KindLimit, "a file may be written with at most %d bytes", files.FileLimitBytes)
+		}
+		return err
+	}
+	result, err := files.Write(&request)
+	if err != nil {
+		return err
+	}
+	return answer(w, result)
+}
+
+func (s *server) extract(w http.ResponseWriter, r *http.Request) error {
+	done, err := take(r, s.extracts)
+	if err != nil {
+		return err
+	}
+	defer done()
+	body := frames.NewReader(bufio.NewReaderSize(r.Body, bodyBufferBytes))
+	var input message.ExtractInput
+	if err := readInput(body, &input); err != nil {
+		return err
+	}
+	begun := false
+	send := func(t frames.Type, value any) error {
+		if !begun {
+			begun = true
+			w.Header().Set("content-type", frames.ContentType)
+		}
+		if err := frames.WriteJSON(w, t, value); err != nil {
+			return err
+		}
+		return http.NewResponseController(w).Flush()
+	}
+	// A link that fails ends the request's context, which ends the extract.
+	progress := func(progress message.Progress) { _ = send(frames.Event, progress) }
+	result, err := archive.Push(r.Context(), input, frames.NewDataReader(body), progress)
+	if err == nil {
+		err = send(frames.Result, result)
+	}
+	if err != nil && begun {
+		return streamedError{err}
+	}
+	return err
+}
+
+// readInput reads the first frame of a body.
+func readInput(body *frames.Reader, into any) error {
+	t, payload, err := body.Next()
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return message.Errorf(message.KindTruncated, "the request ends before its input")
+	case err != nil:
+		return message.Errorf(message.KindInvalid, "the request has no input: %v", err)
+	case t != frames.Input:
+		return message.Errorf(message.KindInvalid, "the request begins with a frame of type %d instead of its input", t)
+	}
+	return message.Decode(bytes.NewReader(payload), smallRequestBytes, into)
+}
