@@ -13,6 +13,7 @@ import { environmentVolume, type DiskStore, type VolumeId } from '../disk/disk-s
 import { nearest } from '../lib/nearest.ts'
 import { nowText } from '../lib/wait.ts'
 import type { OfflineAgent } from '../offline/offline-agent.ts'
+import { STANDARD_PATH } from '../process/find-program.ts'
 import { spoolArchive } from './archive.ts'
 import { BuiltArchives } from './built-archives.ts'
 import { CATALOG, ociPlatform, recipeOf } from './catalog.ts'
@@ -52,9 +53,6 @@ export interface EnvironmentLease extends Disposable {
   /** False when it was installed already. */
   readonly pulled: boolean
 }
-
-/** Those of root: an engine may have been started by somebody who has no sbin in PATH. */
-const STANDARD_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
 export interface OpenEnvironmentsOptions {
   readonly home: string

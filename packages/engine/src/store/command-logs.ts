@@ -18,6 +18,10 @@ export const removeStaleLogs = async (store: Store, logFolder: string, workspace
 /** Workspaces that have a folder of logs. */
 export const listLogFolders = (logFolder: string): Promise<string[]> => listOrNone(logFolder)
 
+/** Commands of a workspace that have a log. */
+export const listLogs = async (logFolder: string, workspaceId: string): Promise<string[]> =>
+  (await listOrNone(join(logFolder, workspaceId))).map((name) => name.replace(/\.log$/, ''))
+
 export const removeLogFolder = (logFolder: string, workspaceId: string): Promise<void> =>
   rm(join(logFolder, workspaceId), { recursive: true, force: true })
 

@@ -111,6 +111,12 @@ export class CommandTable {
     return this.#db.all(`SELECT ${NO_INLINE} FROM commands WHERE state = 'running' ORDER BY sequence`).map(fromRow)
   }
 
+  ids(workspaceId: string): Set<string> {
+    return new Set(
+      this.#db.all('SELECT id FROM commands WHERE workspace_id = ?', workspaceId).map((row) => String(row['id'])),
+    )
+  }
+
   count(workspaceId: string): number {
     return Number(this.#db.get('SELECT count(*) AS n FROM commands WHERE workspace_id = ?', workspaceId)?.['n'] ?? 0)
   }

@@ -37,6 +37,11 @@ export class DriverChoice {
     return this.all.find((driver) => driver.id === id) ?? null
   }
 
+  /** True while a driver is tried out: sandboxes exist then that no workspace has. */
+  get isProbing(): boolean {
+    return [...this.#verdicts.values()].some(({ ok }) => ok === null)
+  }
+
   probe(driver: Driver): Promise<Probe> {
     const known = this.#verdicts.get(driver.id)
     if (known !== undefined && (known.ok !== false || Date.now() - known.atMs < RETRY_PROBE_MS)) return known.probe

@@ -1,10 +1,8 @@
-import { access, constants, stat } from 'node:fs/promises'
-import { join } from 'node:path'
-import { errnoOf } from '../../process/identity.ts'
+import { stat } from 'node:fs/promises'
+import { findProgram } from '../../process/find-program.ts'
 import { runProgram } from '../../process/program.ts'
 
 const VERSION_TIMEOUT_MS = 5_000
-const SEARCH_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
 /** A container runtime as it is installed: found once, asked for its version once per build. */
 export class RuntimeProgram {
@@ -16,18 +14,8 @@ export class RuntimeProgram {
   }
 
   /** Absolute path, or null when it is not installed. */
-  async find(): Promise<string | null> {
-    for (const folder of (process.env['PATH'] ?? SEARCH_PATH).split(':')) {
-      const path = join(folder, this.name)
-      try {
-        await access(path, constants.X_OK)
-        return path
-      } catch (error) {
-        const errno = errnoOf(error)
-        if (errno !== 'ENOENT' && errno !== 'EACCES' && errno !== 'ENOTDIR') throw error
-      }
-    }
-    return null
+  find(): Promise<string | null> {
+    return findProgram(this.name, process.env['PATH'])
   }
 
   /** First line of what `--version` prints, e.g. `runc version 1.1.5+ds1`. */
