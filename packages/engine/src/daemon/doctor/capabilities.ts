@@ -1,0 +1,89 @@
+import { isPyroError, PyroError, type Capability } from '@pyro/protocol'
+import type { Driver, Probe } from '../../driver/driver.ts'
+import { errorFields } from '../../lib/log.ts'
+import { withDeadline } from '../../lib/wait.ts'
+import type { Engine } from '../engine.ts'
+import { diskChecks } from './disk-checks.ts'
+import { hostChecks } from './host-checks.ts'
+
+const CHECK_DEADLINE_MS = 10_000
+/** Trying a driver starts a sandbox, which has 15 s of its own and is then released. */
+const PROBE_DEADLINE_MS = 30_000
+
+export type Verdict = Pick<Capability, 'ok' | 'detail' | 'fix'>
+
+/** One line of `doctor`. A check that throws or is late has failed. */
+export interface Check {
+  readonly id: string
+  readonly required: boolean
+  readonly run: () => Promise<Verdict>
+}
+
+/** In the order in which they are shown. Bounded in time. */
+export const checkCapabilities = async (engine: Engine): Promise<Capability[]> => {
+  const { all } = engine.services.drivers
+  const probes = all.map((driver) => probeOf(engine, driver))
+  const [host, disk, drivers, isolation] = await Promise.all([
+    Promise.all(hostChecks(engine).map((check) => run(engine, check))),
+    Promise.all(diskChecks(engine).map((check) => run(engine, check))),
+    Promise.all(all.map(async ({ id }, index) => driverCapability(id, await probes[index]))),
+    Promise.all(probes).then((verdicts) => isolationCapability(engine, verdicts)),
+  ])
+  return [...host, ...drivers, isolation, ...disk]
+}
+
+const run = async (engine: Engine, { id, required, run: check }: Check): Promise<Capability> => {
+  try {
+    return { id, required, ...(await withDeadline(check(), CHECK_DEADLINE_MS, () => late(CHECK_DEADLINE_MS))) }
+  } catch (error) {
+    engine.services.log.warn({ check: id, ...errorFields(error) }, 'a check failed')
+    return { id, required, ok: false, detail: messageOf(error), fix: isPyroError(error) ? error.hint : null }
+  }
+}
+
+const probeOf = async ({ services }: Engine, driver: Driver): Promise<Probe> => {
+  try {
+    return await withDeadline(services.drivers.probe(driver), PROBE_DEADLINE_MS, () => late(PROBE_DEADLINE_MS))
+  } catch (error) {
+    return { ok: false, detail: messageOf(error), fix: null }
+  }
+}
+
+const driverCapability = (id: string, probe: Probe | undefined): Capability => ({
+  id: `driver-${id}`,
+  required: false,
+  ok: probe?.ok ?? false,
+  detail: probe?.detail ?? 'not tried',
+  fix: probe?.fix ?? null,
+})
+
+/** The one thing without which nothing works: some isolation, be it one that a user has to ask for. */
+const isolationCapability = async (engine: Engine, probes: readonly Probe[]): Promise<Capability> => {
+  const { all } = engine.services.drivers
+  const works = all.filter(({ isolation }, index) => isolation !== 'none' && probes[index]?.ok === true)
+  const names = works.map(({ id, isolation }) => `${isolation} (${id})`).join(', ')
+  const fix = probes.find(({ ok, fix: remedy }) => !ok && remedy !== null)?.fix ?? null
+  const about = { id: 'isolation', required: true }
+  const [first] = works
+  if (first === undefined) return { ...about, ok: false, detail: 'no driver works on this host', fix }
+  const chosen = await automatic(engine)
+  if (chosen !== null) return { ...about, ok: true, detail: `${names}; a create takes ${chosen}`, fix: null }
+  return { ...about, ok: true, detail: `${names}; a create has to say --driver ${first.id}`, fix }
+}
+
+/** The driver that a create takes which names none; null when it would refuse. */
+const automatic = async ({ services }: Engine): Promise<string | null> => {
+  try {
+    const choice = services.drivers.choose({ driver: 'auto', isolation: 'auto' })
+    return (await withDeadline(choice, CHECK_DEADLINE_MS, () => late(CHECK_DEADLINE_MS))).id
+  } catch (error) {
+    if (isPyroError(error) && (error.code === 'isolation.unavailable' || error.code === 'request.timed-out'))
+      return null
+    throw error
+  }
+}
+
+const late = (deadlineMs: number): PyroError =>
+  new PyroError('request.timed-out', `no answer within ${deadlineMs / 1000} s`)
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
