@@ -60,11 +60,13 @@ const run = async (
     return EXIT.ok
   }
   const [{ Pyro }, { command }] = await Promise.all([import('@pyro/sdk'), MODULES[entry.id]()])
-  const pyro = Pyro.open()
+  const onWorkspaceStarted = (name: string): void => terminal.talk(`${name} was stopped; it was started for this`)
+  const pyro = Pyro.open({ onWorkspaceStarted })
   try {
     return await command({ args, terminal, interrupts, pyro })
   } finally {
     terminal.clearProgress()
+    terminal.closeInput()
     pyro.close()
   }
 }
@@ -117,4 +119,3 @@ const beforeDashes = (argv: readonly string[]): readonly string[] => {
 /** Output may still be on its way to a slow reader: the process ends when it is written, not before. */
 const exitCode = await main(process.argv.slice(2))
 process.exitCode ??= exitCode
-if (process.stdin.isPaused() === false) process.stdin.destroy()

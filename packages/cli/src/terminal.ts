@@ -12,7 +12,7 @@ export interface TerminalOptions {
 const EXIT_PIPE = 141
 
 /**
- * Standard output is data, standard error is talk. Nothing else in the command line writes to either.
+ * Standard output is data, standard error is talk. Nothing else in the command line writes to either, or reads standard input.
  */
 export class Terminal {
   readonly json: boolean
@@ -20,6 +20,7 @@ export class Terminal {
   /** Fires when the reader of standard output went away. */
   readonly outputClosed: AbortSignal
   #progressShown = false
+  #inputOpened = false
 
   constructor({ json, quiet }: TerminalOptions) {
     this.json = json
@@ -37,21 +38,34 @@ export class Terminal {
 
   /** Bytes or text as they are; the promise holds back whoever produces faster than the reader reads. */
   data(content: string | Uint8Array): void | Promise<void> {
+    this.clearProgress()
     return write(process.stdout, content)
   }
 
   /** Bytes of a command's standard error. */
   dataError(content: string | Uint8Array): void | Promise<void> {
+    this.clearProgress()
     return write(process.stderr, content)
   }
 
   /** A line of human output made of our own words and escaped names. */
   line(text: string): void {
-    void write(process.stdout, `${text}\n`)
+    void this.data(`${text}\n`)
   }
 
   document(value: unknown): void {
-    void write(process.stdout, `${JSON.stringify(value)}\n`)
+    void this.data(`${JSON.stringify(value)}\n`)
+  }
+
+  /** Standard input. Not touched unless somebody wants it: to open it takes time. */
+  input(): NodeJS.ReadStream {
+    this.#inputOpened = true
+    return process.stdin
+  }
+
+  /** A reader that was left half-way must not keep the process. */
+  closeInput(): void {
+    if (this.#inputOpened) process.stdin.destroy()
   }
 
   /** Summary, hint or warning. */

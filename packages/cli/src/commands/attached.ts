@@ -18,6 +18,6 @@ export const attached = ({ args, terminal, interrupts }: CommandContext): Partia
     control: (given) => (send = given),
     // Before the command exists there is nothing a signal could go to: it cancels.
     onStarted: () => interrupts.forwardTo((signal) => send?.(signal === 'SIGINT' ? 'INT' : 'TERM')),
-    ...(args.flags['stdin'] === true ? { stdin: process.stdin as AsyncIterable<Uint8Array> } : {}),
+    ...(args.flags['stdin'] === true ? { stdin: terminal.input() as AsyncIterable<Uint8Array> } : {}),
   }
 }

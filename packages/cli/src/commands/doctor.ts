@@ -1,8 +1,6 @@
 import { EXIT } from '@pyro/protocol/client'
 import type { Leak, ResultOf } from '@pyro/protocol'
 import { escapeControls } from '../render/escape.ts'
-import { counted } from '../render/format.ts'
-import { table } from '../render/table.ts'
 import { inputOf, type Command } from './command.ts'
 import { confirmed } from './confirm.ts'
 import type { Terminal } from '../terminal.ts'
@@ -30,17 +28,13 @@ const show = (terminal: Terminal, { capabilities, leaks, fixed }: Doctor): void 
     terminal.line(`${verdict}  ${id}: ${escapeControls(detail)}`)
     if (fix !== null && !ok) terminal.line(`      fix: ${escapeControls(fix)}`)
   }
-  if (fixed !== null && fixed.length > 0) terminal.line(`released\n${leakTable(fixed)}`)
-  if (leaks === null) return
-  if (leaks.length === 0) terminal.line('no leaks')
-  else terminal.line(`${counted(leaks.length, 'leak')}\n${leakTable(leaks)}`)
+  for (const leak of fixed ?? []) terminal.line(`${terminal.styled('green', 'GONE')}  ${leakText(leak)}`)
+  for (const leak of leaks ?? []) terminal.line(`${terminal.styled('red', 'LEAK')}  ${leakText(leak)}`)
+  if (leaks?.length === 0) terminal.line('no leaks')
 }
 
-const leakTable = (leaks: readonly Leak[]): string =>
-  table(
-    ['KIND', 'ID', 'WORKSPACE', 'DETAIL'],
-    leaks.map(({ kind, id, workspaceId, detail }) => [kind, id, workspaceId ?? '-', detail]),
-  )
+const leakText = ({ kind, id, workspaceId, detail }: Leak): string =>
+  escapeControls(`${kind} ${id}${workspaceId === null ? '' : ` of ${workspaceId}`}: ${detail}`)
 
 const exitOf = ({ ok, leaks }: Doctor): number => {
   if (leaks !== null && leaks.length > 0) return EXIT.conflict

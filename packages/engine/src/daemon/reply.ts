@@ -6,6 +6,7 @@ import {
   frameName,
   FRAMES_CONTENT_TYPE,
   NDJSON_CONTENT_TYPE,
+  STARTED_HEADER,
   type FrameType,
   type PyroError,
 } from '@pyro/protocol'
@@ -47,6 +48,11 @@ export class HttpReply implements Reply<unknown> {
 
   data(data: Uint8Array): Promise<void> | null {
     return this.#bytes(FRAME.data, data)
+  }
+
+  /** Before the first frame: the operation had to start its workspace. */
+  started(name: string): void {
+    if (!this.#response.headersSent) this.#response.setHeader(STARTED_HEADER, name)
   }
 
   result(result: unknown): void {

@@ -120,6 +120,7 @@ export class EngineServer {
         reply: parts.reply,
         gone: parts.gone,
         signal,
+        onStarted: (name: string) => parts.reply.started(name),
         requestId: operation.mutates ? requestId : null,
       }
       return (HANDLERS[id] as Handler<OperationId>)(call as HandlerCall<OperationId>)

@@ -32,6 +32,8 @@ export interface Call {
   /** A repeated call of this id gets the answer of the first one. */
   readonly requestId: string | null
   readonly onProgress?: (progress: Progress) => void
+  /** Called when a stopped workspace was started because the operation needs its sandbox. */
+  readonly onStarted?: (name: string) => void
 }
 
 /** A call of the engine itself. */

@@ -34,6 +34,8 @@ export const NDJSON_CONTENT_TYPE = 'application/x-ndjson'
 export const REQUEST_ID_HEADER = 'pyro-request'
 /** Sent by both sides; a client of another version gets `engine.version-mismatch`. */
 export const VERSION_HEADER = 'pyro-version'
+/** On the answer to a call that had to start its stopped workspace first: the name of the workspace. */
+export const STARTED_HEADER = 'pyro-started'
 
 export interface Frame {
   readonly type: FrameType

@@ -29,6 +29,8 @@ export interface ClientOptions {
   readonly engine?: string | undefined
   /** False: a missing engine is `engine.unreachable` instead of being started. */
   readonly start?: boolean | undefined
+  /** Called when a call had to start its stopped workspace first, with the name of the workspace. */
+  readonly onWorkspaceStarted?: ((name: string) => void) | undefined
 }
 
 /** What cancellation needs to know of a call. */
@@ -63,7 +65,7 @@ export class Client {
   constructor(options: ClientOptions = {}) {
     this.home = resolveHome({ home: options.home })
     this.socket = options.socket ?? socketOfHome(this.home)
-    this.wire = new Wire(this.socket)
+    this.wire = new Wire(this.socket, { onStarted: options.onWorkspaceStarted })
     this.#engine = options.engine
     this.#mayStart = options.start ?? options.socket === undefined
   }

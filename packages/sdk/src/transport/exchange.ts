@@ -1,5 +1,12 @@
 import type { Agent, ClientRequest, IncomingMessage } from 'node:http'
-import { PyroError, VERSION_HEADER, REQUEST_ID_HEADER, isErrorCode, type ErrorBody } from '@pyro/protocol/client'
+import {
+  isErrorCode,
+  PyroError,
+  REQUEST_ID_HEADER,
+  STARTED_HEADER,
+  VERSION_HEADER,
+  type ErrorBody,
+} from '@pyro/protocol/client'
 import { ROUTES, VERSION } from '../generated/routes.ts'
 import type { OperationId } from '@pyro/protocol'
 
@@ -38,13 +45,18 @@ export interface RequestHead {
   readonly headers?: Readonly<Record<string, string>>
 }
 
+/** Without it Node works out the name for a TLS session that never is: 2 ms of the first call. */
+const NO_TLS = { servername: '' }
+
 /** One engine's socket, with connections kept for the next call. */
 export class Wire {
   readonly socket: string
   readonly #agent: Agent
+  readonly #onStarted: ((name: string) => void) | undefined
 
-  constructor(socket: string) {
+  constructor(socket: string, options: { readonly onStarted?: ((name: string) => void) | undefined } = {}) {
     this.socket = socket
+    this.#onStarted = options.onStarted
     this.#agent = new http.Agent({ keepAlive: true, maxFreeSockets: 16 })
   }
 
@@ -56,6 +68,7 @@ export class Wire {
     const request = http.request({
       socketPath: this.socket,
       agent: this.#agent,
+      ...NO_TLS,
       method: route.method,
       path: bodyless ? path + query(rest) : path,
       headers: {
@@ -66,6 +79,12 @@ export class Wire {
       },
     })
     request.setNoDelay(true)
+    const onStarted = this.#onStarted
+    if (onStarted !== undefined) {
+      request.once('response', ({ headers: { [STARTED_HEADER]: name } }) => {
+        if (typeof name === 'string') onStarted(name)
+      })
+    }
     return { request, rest }
   }
 

@@ -6,7 +6,7 @@ import { inputOf, type Command } from '../command.ts'
 export const command: Command = async ({ args, terminal, interrupts, pyro }) => {
   const { environment, image, replace } = inputOf<'environment.import'>(args)
   const path = args.host['PATH|-'] ?? '-'
-  const source = path === '-' ? (process.stdin as AsyncIterable<Uint8Array>) : path
+  const source = path === '-' ? (terminal.input() as AsyncIterable<Uint8Array>) : path
   const result = await pyro.environments.import(environment, source, {
     image,
     replace,

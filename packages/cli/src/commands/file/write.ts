@@ -21,13 +21,13 @@ export const command: Command = async (context) => {
 }
 
 /** From `--text`, a file of this host, or standard input. */
-const content = async ({ args }: CommandContext): Promise<{ textBase64: string } | object> => {
+const content = async ({ args, terminal }: CommandContext): Promise<{ textBase64: string } | object> => {
   const file = args.flags['file']
   if (args.input['text'] !== undefined) {
     if (file !== undefined) throw usageError('--text and --file exclude each other', 'choose one')
     return {}
   }
-  const bytes = typeof file === 'string' ? readHostFile(file) : await readStdin()
+  const bytes = typeof file === 'string' ? readHostFile(file) : await readAll(terminal.input())
   if (bytes.byteLength > LIMITS.fileWriteBytes) throw tooLarge()
   return { textBase64: bytes.toString('base64') }
 }
@@ -45,10 +45,10 @@ const readHostFile = (path: string): Buffer => {
   }
 }
 
-const readStdin = async (): Promise<Buffer> => {
+const readAll = async (input: NodeJS.ReadStream): Promise<Buffer> => {
   const chunks: Buffer[] = []
   let size = 0
-  for await (const chunk of process.stdin as AsyncIterable<Buffer>) {
+  for await (const chunk of input as AsyncIterable<Buffer>) {
     size += chunk.length
     if (size > LIMITS.fileWriteBytes) throw tooLarge()
     chunks.push(chunk)

@@ -33,6 +33,7 @@ export const execInWorkspace = async (
 /** In a turn: the start that another operation needs; its answer is not the caller's. */
 export const startForUse = async (workspace: Workspace, call: Call): Promise<void> => {
   await startWorkspace(workspace, { signal: call.signal, requestId: null })
+  call.onStarted?.(workspace.row.name)
 }
 
 /** What the agent is told: a text is for `sh -lc`, a list is argv. */
