@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"pyro.dev/agent/internal/boot"
+	"pyro.dev/agent/internal/inspect"
 	"pyro.dev/agent/internal/monitor"
 	"pyro.dev/agent/internal/populate"
 	"pyro.dev/agent/internal/unpack"
@@ -18,6 +19,7 @@ import (
 // roles maps the first argument to the Main of its package: arguments after the role in, exit code out.
 var roles = map[string]func(args []string) int{
 	"init":     boot.Main,
+	"inspect":  inspect.Main,
 	"monitor":  monitor.Main,
 	"populate": populate.Main,
 	"unpack":   unpack.Main,

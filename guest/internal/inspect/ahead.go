@@ -1,0 +1,174 @@
+package inspect
+
+import (
+	"golang.org/x/sys/unix"
+
+	"pyro.dev/agent/internal/gitpatch"
+	"pyro.dev/agent/internal/tree"
+)
+
+// isBarren tells whether the patch fails to make a new folder as it is: nothing in it that a patch carries, or an owner,
+// a mode or attributes that are not those of what git makes.
+func (w *walker) isBarren(f, below *folder, c *change) (bool, error) {
+	if c.unpatchable || below.barren {
+		below.barren = true
+		return true, nil
+	}
+	dir, err := f.to.Enter(below.name)
+	if err != nil {
+		return false, w.failed("open", below.name, err)
+	}
+	carries, err := w.carriesAnything(below, dir)
+	if err == nil && carries && c.to.isPlain() {
+		var attributes []tree.Xattr
+		if attributes, err = tree.Xattrs(dir.Fd()); err == nil && len(attributes) == 0 {
+			return false, leaveBoth(dir, below, nil)
+		}
+	}
+	below.barren = !carries && w.lookAhead < lookAheadLimit
+	return true, leaveBoth(dir, below, err)
+}
+
+// isEmptied tells whether the patch removes a folder, with the last file in it, that is still there.
+func (w *walker) isEmptied(f, below *folder) (bool, error) {
+	dir, err := f.to.Enter(below.name)
+	if err != nil {
+		return false, w.failed("open", below.name, err)
+	}
+	names, err := dir.Names()
+	if err = leaveBoth(dir, below, err); err != nil || len(names) > 0 {
+		return false, err
+	}
+	if dir, err = f.from.Enter(below.name); err != nil {
+		return false, w.failed("open", below.name, err)
+	}
+	emptied, err := w.carriesAnything(below, dir)
+	return emptied, leaveBoth(dir, below, err)
+}
+
+// isRemoved tells whether the patch removes a folder wholly, and how many bytes its sections take at most.
+func (w *walker) isRemoved(f, below *folder, c *change) (removed bool, bytes int64, err error) {
+	if c.unpatchable {
+		return false, 0, nil
+	}
+	dir, err := f.from.Enter(below.name)
+	if err != nil {
+		return false, 0, w.failed("open", below.name, err)
+	}
+	removed, bytes, err = w.removes(below, dir)
+	return removed, bytes, leaveBoth(dir, below, err)
+}
+
+// leaveBoth ends a look ahead: below is entered once more when it is its turn.
+func leaveBoth(dir *tree.Dir, below *folder, err error) error {
+	if left := dir.Leave(); err == nil {
+		err = left
+	}
+	if left := below.forgetRules(); err == nil {
+		err = left
+	}
+	return err
+}
+
+// carriesAnything looks for one file or symlink that a patch can hold.
+func (w *walker) carriesAnything(f *folder, dir *tree.Dir) (bool, error) {
+	names, err := w.namesAhead(f, dir)
+	if err != nil {
+		return false, err
+	}
+	var folders []tree.Name
+	for _, one := range names {
+		m, carried, err := w.isCarried(f, dir, one)
+		if err != nil || carried {
+			return carried, err
+		}
+		if m != nil && m.isFolder() && !gitpatch.Refused(one.Name, false) {
+			folders = append(folders, one)
+		}
+	}
+	for _, one := range folders {
+		carries := false
+		err := w.ahead(f, dir, one.Name, func(below *folder, child *tree.Dir) (err error) {
+			carries, err = w.carriesAnything(below, child)
+			return err
+		})
+		if err != nil || carries {
+			return carries, err
+		}
+	}
+	return false, nil
+}
+
+// removes is true when everything below is in files and symlinks that a patch removes, and no folder is empty.
+func (w *walker) removes(f *folder, dir *tree.Dir) (removed bool, bytes int64, err error) {
+	names, err := w.namesAhead(f, dir)
+	if err != nil || len(names) == 0 {
+		return false, 0, err
+	}
+	for _, one := range names {
+		m, carried, err := w.isCarried(f, dir, one)
+		if err != nil || m == nil {
+			return false, 0, err
+		}
+		if carried {
+			bytes += removalBound(f.base+len(one.Name), m.size)
+			continue
+		}
+		if !m.isFolder() || gitpatch.Refused(one.Name, false) {
+			return false, 0, nil
+		}
+		err = w.ahead(f, dir, one.Name, func(below *folder, child *tree.Dir) error {
+			more := int64(0)
+			removed, more, err = w.removes(below, child)
+			bytes += more
+			return err
+		})
+		if err != nil || !removed {
+			return false, 0, err
+		}
+	}
+	return true, bytes, nil
+}
+
+// namesAhead lists a folder before its turn; nothing once too much was looked at.
+func (w *walker) namesAhead(f *folder, dir *tree.Dir) ([]tree.Name, error) {
+	if f.above != nil {
+		f.base = f.above.base + len(f.name) + 1
+	}
+	if w.lookAhead >= lookAheadLimit || f.base > gitPathLimitBytes {
+		return nil, nil
+	}
+	names, err := dir.Names()
+	w.lookAhead += len(names) + 1
+	return names, err
+}
+
+// ahead enters a folder before its turn.
+func (w *walker) ahead(f *folder, dir *tree.Dir, name string, look func(*folder, *tree.Dir) error) error {
+	child, err := dir.Enter(name)
+	if err != nil {
+		return w.failed("open", name, err)
+	}
+	below := &folder{above: f, name: name}
+	return leaveBoth(child, below, look(below, child))
+}
+
+// isCarried tells of one name whether a patch can hold it, for certain: large files may turn out to be binary.
+func (w *walker) isCarried(f *folder, dir *tree.Dir, one tree.Name) (*meta, bool, error) {
+	m, err := w.stat(dir, one.Name)
+	if err != nil || m == nil || m.isFolder() {
+		return m, false, err
+	}
+	carried := m.gitMode() != 0 && m.size <= w.binaryLimit && !gitpatch.Refused(one.Name, m.kind() == unix.S_IFLNK) &&
+		f.base+len(one.Name) <= gitPathLimitBytes
+	if !carried || w.listIgnored {
+		return m, carried, nil
+	}
+	// What lies in an ignored folder is counted as if it were listed, so that both give the same number.
+	inIgnored, err := w.isFolderIgnored(f)
+	if err != nil || inIgnored {
+		return m, inIgnored, err
+	}
+	ignored, err := w.isIgnored(f, one.Name, false)
+	return m, !ignored, err
+}

@@ -1,0 +1,232 @@
+package inspect
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"pyro.dev/agent/internal/message"
+	"pyro.dev/agent/internal/tree"
+)
+
+const (
+	// workers look into files while the walk goes on.
+	workers = 2
+	// queueLength bounds the changes under way, and with them the open descriptors.
+	queueLength = 128
+	// contentLimitBytes bounds the content that all workers hold; a larger file is looked at alone.
+	contentLimitBytes = 64 << 20
+)
+
+// diff compares two frozen volumes and sends what differs.
+func diff(t task, out io.Writer) (DiffSummary, error) {
+	in := t.Input
+	wanted, err := selectPaths(in.Paths)
+	if err != nil {
+		return DiffSummary{}, err
+	}
+	w := walker{listIgnored: in.Ignored, binaryLimit: in.BinaryLimitBytes, settled: t.SettledBefore}
+	root := &folder{wanted: wanted}
+	if err := w.openRoot(root, in); err != nil {
+		return DiffSummary{}, err
+	}
+	defer root.leave()
+	if err := checkPaths(in.Paths, root.from, root.to); err != nil {
+		return DiffSummary{}, err
+	}
+	e := emitter{out: out, patch: in.Patch, limit: in.PatchLimitBytes}
+	p := newPipeline(&e)
+	w.send, w.count = p.send, p.count
+	newExaminer := func() *examiner {
+		return &examiner{patch: in.Patch, patchLimit: in.PatchLimitBytes, binaryLimit: in.BinaryLimitBytes}
+	}
+	p.start(newExaminer)
+	err = w.rootItself(root)
+	if err == nil {
+		err = w.walk(root)
+	}
+	if err = p.finish(err); err != nil {
+		return DiffSummary{}, err
+	}
+	return e.finish()
+}
+
+// openRoot opens the folder to compare on each side; one of them may lack it.
+func (w *walker) openRoot(root *folder, in Input) error {
+	var err error
+	isFolder := true
+	for _, one := range []struct {
+		mount string
+		dir   **tree.Dir
+		meta  **meta
+	}{{fromMount, &root.from, &root.fromMeta}, {toMount, &root.to, &root.toMeta}} {
+		if *one.dir, err = openInside(one.mount, in.Root); err == unix.ENOTDIR {
+			isFolder = false
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("open %s: %w", in.Root, err)
+		}
+		if *one.dir != nil {
+			m, _, err := statAt((*one.dir).Fd(), "")
+			if err != nil {
+				return err
+			}
+			*one.meta = &m
+		}
+	}
+	switch {
+	case root.from == nil && root.to == nil && !isFolder:
+		return message.Errorf(message.KindInvalid, "%s is not a folder", in.Root)
+	case root.from == nil && root.to == nil:
+		return message.Errorf(message.KindNotFound, "there is no folder %s on either side of the comparison", in.Root)
+	}
+	if root.fromMeta != nil {
+		w.fromDevice = root.fromMeta.device
+	}
+	if root.toMeta != nil {
+		w.toDevice = root.toMeta.device
+	}
+	root.rulesKnown = true
+	if root.ignoreDir, err = openInside(ignoreMount, in.Root); err != nil && err != unix.ENOTDIR {
+		return err
+	}
+	if root.ignoreDir == nil {
+		return nil
+	}
+	root.rules, err = readRules(nil, "", root.ignoreDir.Fd())
+	return err
+}
+
+// openInside gives nil where there is nothing, ENOTDIR where there is something else.
+func openInside(mount, name string) (*tree.Dir, error) {
+	parts, found, err := resolve("/"+mount, name, true)
+	if err != nil || !found {
+		return nil, err
+	}
+	fd, err := openParts("/"+mount, parts)
+	if err == unix.ENOENT {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return tree.FromFd(fd)
+}
+
+// rootItself compares the two roots as folders; their entry is ".".
+func (w *walker) rootItself(root *folder) error {
+	if root.wanted != nil || root.fromMeta == nil || root.toMeta == nil || w.isSettled(root.fromMeta, root.toMeta) {
+		return nil
+	}
+	w.path = append(w.path[:0], '.')
+	return w.submit(root, &change{name: ".", from: root.fromMeta, to: root.toMeta, unpatchable: true, listed: true})
+}
+
+// pipeline takes changes in order, has them examined at once and sends them in order.
+type pipeline struct {
+	emitter *emitter
+	cx      context.Context
+	cancel  context.CancelCauseFunc
+	ordered chan *change
+	jobs    chan *change
+	content budget
+	running sync.WaitGroup
+	// counted is what no change was made for; the emitter reads it at the end.
+	counted int64
+}
+
+func newPipeline(e *emitter) *pipeline {
+	p := &pipeline{emitter: e, ordered: make(chan *change, queueLength), jobs: make(chan *change, queueLength)}
+	p.cx, p.cancel = context.WithCancelCause(context.Background())
+	p.content.free = contentLimitBytes
+	p.content.freed = sync.NewCond(&p.content.mutex)
+	return p
+}
+
+func (p *pipeline) start(newExaminer func() *examiner) {
+	p.running.Add(workers + 1)
+	for range workers {
+		go p.work(newExaminer())
+	}
+	go p.emit()
+}
+
+func (p *pipeline) work(x *examiner) {
+	defer p.running.Done()
+	for c := range p.jobs {
+		if p.cx.Err() == nil {
+			if err := x.examine(c); err != nil {
+				p.cancel(err)
+			}
+		}
+		c.close()
+		close(c.examined)
+	}
+}
+
+func (p *pipeline) emit() {
+	defer p.running.Done()
+	for c := range p.ordered {
+		<-c.examined
+		if p.cx.Err() == nil {
+			if err := p.emitter.emit(c); err != nil {
+				p.cancel(err)
+			}
+		}
+		p.content.give(c.weight)
+	}
+}
+
+// send blocks while too much is under way.
+func (p *pipeline) send(c *change) error {
+	c.weight = min(c.weight, contentLimitBytes)
+	p.content.take(c.weight)
+	c.examined = make(chan struct{})
+	p.ordered <- c
+	p.jobs <- c
+	return context.Cause(p.cx)
+}
+
+func (p *pipeline) count(ignored int64) { p.counted += ignored }
+
+// finish waits for what is under way; err is why the walk ended.
+func (p *pipeline) finish(err error) error {
+	if err != nil {
+		p.cancel(err)
+	}
+	close(p.jobs)
+	close(p.ordered)
+	p.running.Wait()
+	p.emitter.summary.Changed += p.counted
+	p.emitter.summary.Ignored += p.counted
+	err = context.Cause(p.cx)
+	p.cancel(nil)
+	return err
+}
+
+// budget is a weighted semaphore with one taker.
+type budget struct {
+	mutex sync.Mutex
+	freed *sync.Cond
+	free  int64
+}
+
+func (b *budget) take(n int64) {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	for b.free < n {
+		b.freed.Wait()
+	}
+	b.free -= n
+}
+
+func (b *budget) give(n int64) {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	b.free += n
+	b.freed.Signal()
+}

@@ -1,0 +1,133 @@
+package inspect
+
+import (
+	"encoding/json"
+	"io"
+
+	"pyro.dev/agent/internal/frames"
+)
+
+const (
+	// entriesLimit and entriesBytes bound one event.
+	entriesLimit = 1000
+	entriesBytes = 512 << 10
+	// patchFrameBytes is collected before the patch is sent on.
+	patchFrameBytes = 256 << 10
+)
+
+// DiffSummary is diffSummary of packages/protocol/src/guest/offline.ts.
+type DiffSummary struct {
+	Changed        int64 `json:"changed"`
+	Ignored        int64 `json:"ignored"`
+	PatchBytes     int64 `json:"patchBytes"`
+	PatchTruncated bool  `json:"patchTruncated"`
+}
+
+// emitter sends changes in order. The patch is cut between two sections: once one does not fit, only those follow for
+// which room was kept.
+type emitter struct {
+	out     io.Writer
+	patch   bool
+	limit   int64
+	summary DiffSummary
+
+	reserved int64
+	entries  int
+	event    []byte
+	sections []byte
+}
+
+const (
+	eventStart = `{"type":"entries","entries":[`
+	eventEnd   = `]}`
+)
+
+func (e *emitter) emit(c *change) error {
+	if !c.changed {
+		return nil
+	}
+	e.summary.Changed++
+	if c.ignored {
+		e.summary.Ignored++
+	}
+	if !c.listed {
+		return nil
+	}
+	c.included = c.hasSection && (c.needs == nil || c.needs.included)
+	if c.included && e.patch {
+		c.included = e.fits(c)
+		e.summary.PatchTruncated = e.summary.PatchTruncated || !c.included
+	}
+	if c.included {
+		e.summary.PatchBytes += int64(len(c.section))
+		e.sections = append(e.sections, c.section...)
+		if len(e.sections) >= patchFrameBytes {
+			if err := e.sendPatch(); err != nil {
+				return err
+			}
+		}
+	}
+	c.section = nil
+	c.entry.InPatch = c.included && c.carried
+	return e.add(&c.entry)
+}
+
+// fits also moves the reservations.
+func (e *emitter) fits(c *change) bool {
+	if c.within != nil && c.within.included {
+		e.reserved -= c.bound
+		return true
+	}
+	free := e.limit - e.summary.PatchBytes - e.reserved
+	if c.tooLarge || e.summary.PatchTruncated || int64(len(c.section))+c.reserve > free {
+		return false
+	}
+	e.reserved += c.reserve
+	return true
+}
+
+func (e *emitter) add(entry *Entry) error {
+	text, err := json.Marshal(entry)
+	if err != nil {
+		return err
+	}
+	if e.entries > 0 && (e.entries == entriesLimit || len(e.event)+len(text) > entriesBytes) {
+		if err := e.sendEntries(); err != nil {
+			return err
+		}
+	}
+	if e.entries == 0 {
+		e.event = append(e.event[:0], eventStart...)
+	} else {
+		e.event = append(e.event, ',')
+	}
+	e.event = append(e.event, text...)
+	e.entries++
+	return nil
+}
+
+func (e *emitter) sendEntries() error {
+	if e.entries == 0 {
+		return nil
+	}
+	e.entries = 0
+	e.event = append(e.event, eventEnd...)
+	return frames.Write(e.out, frames.Event, e.event)
+}
+
+func (e *emitter) sendPatch() error {
+	if len(e.sections) == 0 {
+		return nil
+	}
+	err := frames.Write(e.out, frames.Data, e.sections)
+	e.sections = e.sections[:0]
+	return err
+}
+
+func (e *emitter) finish() (DiffSummary, error) {
+	err := e.sendEntries()
+	if err == nil {
+		err = e.sendPatch()
+	}
+	return e.summary, err
+}

@@ -1,0 +1,271 @@
+package inspect
+
+import (
+	"archive/tar"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"pyro.dev/agent/internal/frames"
+	"pyro.dev/agent/internal/message"
+	"pyro.dev/agent/internal/tree"
+)
+
+// ExportSummary is exportSummary of packages/protocol/src/guest/offline.ts.
+type ExportSummary struct {
+	Type     string `json:"type"`
+	Files    int64  `json:"files"`
+	Bytes    int64  `json:"bytes"`
+	GitHooks bool   `json:"gitHooks"`
+	Skipped  int64  `json:"skipped"`
+}
+
+const (
+	// dataFrameBytes is the payload of a full data frame.
+	dataFrameBytes = 1 << 20
+	tarBlockBytes  = 512
+	// rootName is what the root of a volume is called.
+	rootName = "root"
+)
+
+// export streams one file or folder of a volume as a tar.
+func export(in Input, out io.Writer) (ExportSummary, error) {
+	parts, found, err := resolve("/"+volumeMount, in.Path, false)
+	if err != nil {
+		return ExportSummary{}, err
+	}
+	if !found {
+		return ExportSummary{}, notThere(in.Path)
+	}
+	x := exporter{out: newFrameStream(out), links: map[uint64]string{}}
+	if len(parts) == 0 {
+		fd, err := openParts("/"+volumeMount, nil)
+		if err != nil {
+			return ExportSummary{}, err
+		}
+		dir, err := tree.FromFd(fd)
+		if err != nil {
+			return ExportSummary{}, err
+		}
+		defer dir.Leave()
+		return x.whole(in.Path, dir, "", rootName)
+	}
+	last := len(parts) - 1
+	fd, err := openParts("/"+volumeMount, parts[:last])
+	if err != nil {
+		return ExportSummary{}, fmt.Errorf("open the folder of %s: %w", in.Path, err)
+	}
+	parent, err := tree.FromFd(fd)
+	if err != nil {
+		return ExportSummary{}, err
+	}
+	defer parent.Leave()
+	x.inGit = slices.Contains(parts[:last], ".git")
+	x.summary.GitHooks = x.inGit && slices.Contains(parts[1:], "hooks")
+	return x.whole(in.Path, parent, parts[last], parts[last])
+}
+
+func notThere(path string) error {
+	return message.Errorf(message.KindNotFound, "there is no %s in this state of the workspace", path)
+}
+
+type exporter struct {
+	out     *frameStream
+	summary ExportSummary
+	// links holds the first name of every file with several.
+	links map[uint64]string
+	inGit bool
+}
+
+// whole writes name of folder, called as, and the end of the tar.
+func (x *exporter) whole(path string, folder *tree.Dir, name, as string) (ExportSummary, error) {
+	m, found, err := statAt(folder.Fd(), name)
+	if err != nil {
+		return ExportSummary{}, err
+	}
+	if !found {
+		return ExportSummary{}, notThere(path)
+	}
+	x.summary.Type = m.typeName()
+	if m.gitMode() == 0 && !m.isFolder() {
+		return ExportSummary{}, message.Errorf(message.KindNotAFile, "%s is a %s, neither a file, a folder nor a symlink", path, x.summary.Type)
+	}
+	if err := x.entry(folder, name, as, &m); err != nil {
+		return ExportSummary{}, err
+	}
+	if _, err := x.out.Write(make([]byte, 2*tarBlockBytes)); err != nil {
+		return ExportSummary{}, err
+	}
+	return x.summary, x.out.Flush()
+}
+
+func (x *exporter) entry(folder *tree.Dir, name, path string, m *meta) error {
+	if len(path) > pathLimitBytes {
+		return message.Errorf(message.KindLimit, "a path is longer than %d bytes; export a smaller part", pathLimitBytes)
+	}
+	header := tar.Header{
+		Name: path, Mode: int64(m.permissions()), Uid: int(m.uid), Gid: int(m.gid),
+		ModTime: time.Unix(0, m.modified), Format: tar.FormatPAX,
+	}
+	switch {
+	case m.isFolder():
+		header.Typeflag, header.Name = tar.TypeDir, path+"/"
+		if err := x.header(&header); err != nil {
+			return err
+		}
+		return x.folder(folder, name, path)
+	case m.isSymlink():
+		target, err := tree.ReadLink(folder.Fd(), name)
+		if err != nil {
+			return fmt.Errorf("read the link %q: %w", path, err)
+		}
+		header.Typeflag, header.Linkname = tar.TypeSymlink, target
+		x.summary.Files++
+		return x.header(&header)
+	case !m.isFile():
+		x.summary.Skipped++
+		return nil
+	}
+	x.summary.Files++
+	if m.links > 1 {
+		if first, known := x.links[m.inode]; known {
+			header.Typeflag, header.Linkname = tar.TypeLink, first
+			return x.header(&header)
+		}
+		if len(x.links) < linkedFilesLimit {
+			x.links[m.inode] = path
+		}
+	}
+	header.Typeflag, header.Size = tar.TypeReg, m.size
+	if err := x.header(&header); err != nil {
+		return err
+	}
+	x.summary.Bytes += m.size
+	return x.content(folder, name, path, m.size)
+}
+
+func (x *exporter) header(header *tar.Header) error {
+	if err := tar.NewWriter(x.out).WriteHeader(header); err != nil {
+		return fmt.Errorf("describe %q: %w", header.Name, err)
+	}
+	return nil
+}
+
+func (x *exporter) folder(parent *tree.Dir, name, path string) error {
+	dir := parent
+	if name != "" {
+		var err error
+		if dir, err = parent.Enter(name); err != nil {
+			return fmt.Errorf("open %q: %w", path, err)
+		}
+	}
+	err := x.below(dir, path, name)
+	if dir != parent {
+		if left := dir.Leave(); err == nil {
+			err = left
+		}
+	}
+	return err
+}
+
+func (x *exporter) below(dir *tree.Dir, path, name string) error {
+	isGit := name == ".git"
+	names, err := dir.Names()
+	if err != nil {
+		return fmt.Errorf("list %q: %w", path, err)
+	}
+	for _, one := range names {
+		m, found, err := statAt(dir.Fd(), one.Name)
+		if err != nil || !found {
+			return fmt.Errorf("stat %q: %w", path+"/"+one.Name, err)
+		}
+		x.summary.GitHooks = x.summary.GitHooks || isGit && one.Name == "hooks"
+		if err := x.entry(dir, one.Name, path+"/"+one.Name, &m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (x *exporter) content(folder *tree.Dir, name, path string, size int64) error {
+	fd, err := unix.Openat(folder.Fd(), name, openFile, 0)
+	if err != nil {
+		return fmt.Errorf("open %q: %w", path, err)
+	}
+	defer unix.Close(fd)
+	if err := x.out.copyFrom(fd, size); err != nil {
+		return fmt.Errorf("send %q: %w", path, err)
+	}
+	_, err = x.out.Write(make([]byte, -size&(tarBlockBytes-1)))
+	return err
+}
+
+// frameStream cuts what is written into large data frames.
+type frameStream struct {
+	to io.Writer
+	// buffer holds the header of the frame, then fill bytes of its payload.
+	buffer []byte
+	fill   int
+}
+
+func newFrameStream(to io.Writer) *frameStream {
+	return &frameStream{to: to, buffer: make([]byte, frames.HeaderBytes+dataFrameBytes)}
+}
+
+func (s *frameStream) free() []byte { return s.buffer[frames.HeaderBytes+s.fill:] }
+
+func (s *frameStream) Write(p []byte) (int, error) {
+	written := len(p)
+	for len(p) > 0 {
+		n := copy(s.free(), p)
+		s.fill += n
+		p = p[n:]
+		if err := s.flushFull(); err != nil {
+			return written - len(p), err
+		}
+	}
+	return written, nil
+}
+
+// copyFrom reads straight into the frame.
+func (s *frameStream) copyFrom(fd int, size int64) error {
+	for at := int64(0); at < size; {
+		free := s.free()
+		n, err := unix.Pread(fd, free[:min(int64(len(free)), size-at)], at)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return err
+		case n == 0:
+			return io.ErrUnexpectedEOF
+		}
+		s.fill += n
+		at += int64(n)
+		if err := s.flushFull(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *frameStream) flushFull() error {
+	if len(s.free()) > 0 {
+		return nil
+	}
+	return s.Flush()
+}
+
+// Flush sends what is there.
+func (s *frameStream) Flush() error {
+	if s.fill == 0 {
+		return nil
+	}
+	frames.PutHeader(s.buffer, frames.Data, s.fill)
+	_, err := s.to.Write(s.buffer[:frames.HeaderBytes+s.fill])
+	s.fill = 0
+	return err
+}

@@ -1,0 +1,137 @@
+package inspect
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"pyro.dev/agent/internal/ignore"
+)
+
+// isIgnored tells whether the baseline's .gitignore files ignore a name in f. They are read when something differs, not
+// before: most folders never are looked at.
+func (w *walker) isIgnored(f *folder, name string, isFolder bool) (bool, error) {
+	ignored, err := w.isFolderIgnored(f)
+	if ignored || err != nil {
+		return ignored, err
+	}
+	rules, err := w.rulesOf(f)
+	if rules == nil || err != nil {
+		return false, err
+	}
+	return rules.Match(f.pathOf(name), isFolder), nil
+}
+
+// isFolderIgnored is true for what is in an ignored folder, too.
+func (w *walker) isFolderIgnored(f *folder) (bool, error) {
+	if f.above == nil {
+		return false, nil
+	}
+	if f.ignored == nil {
+		ignored, err := w.isIgnored(f.above, f.name, true)
+		if err != nil {
+			return false, err
+		}
+		f.ignored = &ignored
+	}
+	return *f.ignored, nil
+}
+
+// pathOf is relative to the root.
+func (f *folder) pathOf(name string) string {
+	if f == nil || f.above == nil {
+		return name
+	}
+	return f.above.pathOf(f.name) + "/" + name
+}
+
+func (w *walker) rulesOf(f *folder) (*ignore.Rules, error) {
+	if f.rulesKnown || f.above == nil {
+		return f.rules, nil
+	}
+	above, err := w.rulesOf(f.above)
+	if err != nil {
+		return nil, err
+	}
+	f.rules, f.rulesKnown = above, true
+	if f.above.ignoreDir == nil {
+		return above, nil
+	}
+	dir, err := f.above.ignoreDir.Enter(f.name)
+	if isMissing(err) {
+		return above, nil
+	}
+	if err != nil {
+		return nil, w.failed("open", f.name, err)
+	}
+	f.ignoreDir = dir
+	f.rules, err = readRules(above, f.above.pathOf(f.name), dir.Fd())
+	return f.rules, err
+}
+
+// forgetRules ends what rulesOf opened.
+func (f *folder) forgetRules() error {
+	if f.ignoreDir == nil {
+		return nil
+	}
+	err := f.ignoreDir.Leave()
+	f.ignoreDir, f.rules, f.rulesKnown = nil, nil, false
+	return err
+}
+
+// readRules adds .git/info/exclude and .gitignore of one folder.
+func readRules(above *ignore.Rules, base string, folder int) (*ignore.Rules, error) {
+	rules := above
+	for _, parts := range [][]string{{".git", "info", "exclude"}, {".gitignore"}} {
+		text, err := readSmall(folder, parts)
+		if isMissing(err) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read %q: %w", parts[len(parts)-1], err)
+		}
+		rules = ignore.Parse(rules, base, text)
+	}
+	return rules, nil
+}
+
+func readSmall(folder int, parts []string) ([]byte, error) {
+	fd := folder
+	for at, part := range parts {
+		flags := openFolder
+		if at == len(parts)-1 {
+			flags = openFile
+		}
+		next, err := unix.Openat(fd, part, flags, 0)
+		if fd != folder {
+			unix.Close(fd)
+		}
+		if err != nil {
+			return nil, err
+		}
+		fd = next
+	}
+	file := os.NewFile(uintptr(fd), parts[len(parts)-1])
+	defer file.Close()
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil {
+		return nil, err
+	}
+	if stat.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, unix.ENOENT
+	}
+	return io.ReadAll(io.LimitReader(file, ignore.FileLimitBytes))
+}
+
+// isMissing also takes what is there but no such file or folder.
+func isMissing(err error) bool {
+	for _, one := range []error{unix.ENOENT, unix.ENOTDIR, unix.ELOOP, unix.ENXIO} {
+		if errors.Is(err, one) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,106 @@
+// Package inspect looks at frozen volumes for the engine: it compares two of them and streams files out of one. It runs
+// in a bare sandbox of its own, sees nothing but these volumes, all read-only, and takes whatever is in them for hostile:
+// no symlink is followed by the kernel, nothing but regular files and folders is opened, and memory does not grow with
+// the tree.
+package inspect
+
+import (
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"pyro.dev/agent/internal/isolate"
+	"pyro.dev/agent/internal/message"
+)
+
+// Input is inspectInput of packages/protocol/src/guest/offline.ts: the fields of both operations.
+type Input struct {
+	Op      string          `json:"op"`
+	Mapping isolate.Mapping `json:"mapping"`
+
+	From             string   `json:"from,omitempty"`
+	To               string   `json:"to,omitempty"`
+	IgnoreFrom       string   `json:"ignoreFrom,omitempty"`
+	Root             string   `json:"root,omitempty"`
+	Paths            []string `json:"paths,omitempty"`
+	Ignored          bool     `json:"ignored,omitempty"`
+	Patch            bool     `json:"patch,omitempty"`
+	PatchLimitBytes  int64    `json:"patchLimitBytes,omitempty"`
+	BinaryLimitBytes int64    `json:"binaryLimitBytes,omitempty"`
+
+	Volume string `json:"volume,omitempty"`
+	Path   string `json:"path,omitempty"`
+}
+
+// task is what the host half hands to the inside.
+type task struct {
+	Input Input `json:"input"`
+	// SettledBefore is when the older of both volumes was frozen, in nanoseconds; 0 when inode numbers and change times
+	// of the two have nothing to do with each other.
+	SettledBefore int64 `json:"settledBefore"`
+}
+
+// The folders of the small root.
+const (
+	fromMount   = "from"
+	toMount     = "to"
+	ignoreMount = "ignore"
+	volumeMount = "volume"
+)
+
+// Main is the role "inspect".
+func Main(args []string) int {
+	if len(args) == 1 && args[0] == isolate.InsideArgument {
+		return inside()
+	}
+	if len(args) != 0 {
+		fmt.Fprintln(os.Stderr, "inspect: takes no arguments")
+		return 2
+	}
+	var input Input
+	if err := isolate.ReadInput(&input); err != nil {
+		return isolate.Fail(err)
+	}
+	t := task{Input: input}
+	var mounts []isolate.Mount
+	switch input.Op {
+	case "diff":
+		mounts = []isolate.Mount{
+			{Host: input.From, Target: fromMount, ReadOnly: true},
+			{Host: input.To, Target: toMount, ReadOnly: true},
+			{Host: input.IgnoreFrom, Target: ignoreMount, ReadOnly: true},
+		}
+		t.SettledBefore = settledBefore(input.From, input.To)
+	case "export":
+		mounts = []isolate.Mount{{Host: input.Volume, Target: volumeMount, ReadOnly: true}}
+	default:
+		return isolate.Fail(message.Errorf(message.KindInvalid, "there is no operation %q", input.Op))
+	}
+	return isolate.Host(isolate.Spec{
+		Role:    "inspect",
+		Mapping: input.Mapping,
+		Mounts:  mounts,
+		// Whatever a user inside closed to others is part of the state.
+		Capabilities: []uintptr{unix.CAP_DAC_READ_SEARCH},
+		Input:        t,
+	})
+}
+
+func inside() int {
+	var t task
+	if err := isolate.Enter(&t); err != nil {
+		return isolate.Fail(err)
+	}
+	var result any
+	var err error
+	if t.Input.Op == "diff" {
+		result, err = diff(t, os.Stdout)
+	} else {
+		result, err = export(t.Input, os.Stdout)
+	}
+	if err != nil {
+		return isolate.Fail(err)
+	}
+	return isolate.Succeed(result)
+}
