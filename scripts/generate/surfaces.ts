@@ -38,7 +38,7 @@ export const errors = (): Promise<GeneratedFile> =>
     'spec/errors.md',
     [
       '# Errors',
-      'Every failure that leaves Pyro, on any surface, carries one of these codes, a message that names the thing and says whether anything was changed, and usually a hint. "again?": the same call may succeed later without a change. Commands that end with the exit code of a user\'s own command (`exec`, `run`, `command wait`) use 125 for all of them.',
+      'Every failure that leaves Pyro, on any surface, carries one of these codes, a message that names the thing and says whether anything was changed, and a hint that says what to do next. "again?": the same call may succeed later without a change. Commands that end with the exit code of a user\'s own command (`exec`, `run`, `command wait`) use 125 for all of them.',
       errorTable(),
     ].join('\n\n'),
     'markdown',

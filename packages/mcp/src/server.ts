@@ -143,14 +143,12 @@ const errorResult = (error: PyroError, profile: McpProfile): CallToolResult => {
 
 /** Hints name the command line; here the tools of the same operations are at hand. */
 const mcpHint = (hint: string): string => {
+  let text = hint
   for (const { cli, mcp } of Object.values(OPERATIONS)) {
-    if (!('words' in cli) || !('tool' in mcp)) continue
-    const words = `pyro ${cli.words.join(' ')}`
-    if (hint.includes(words) && mcp.profiles.some((profile) => profile === 'core')) {
-      return hint.replaceAll(words, mcp.tool)
-    }
+    if (!('words' in cli) || !('tool' in mcp) || !mcp.profiles.some((profile) => profile === 'core')) continue
+    text = text.replaceAll(`pyro ${cli.words.join(' ')}`, mcp.tool)
   }
-  return hint
+  return text
 }
 
 const describe = (error: unknown): string => (error instanceof Error ? error.message : String(error))

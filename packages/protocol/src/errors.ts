@@ -25,79 +25,163 @@ export interface ErrorKind {
   readonly retryable: boolean
   /** When it happens, for the error table in the docs. */
   readonly summary: string
+  /** What to do next, where the error itself does not know it better. Null where there is nothing to do. */
+  readonly hint: string | null
 }
 
-const kind = (status: number, exit: number, retryable: boolean, summary: string): ErrorKind => ({
-  status,
-  exit,
-  retryable,
-  summary,
-})
+const kind = (
+  status: number,
+  exit: number,
+  retryable: boolean,
+  [summary, hint]: readonly [summary: string, hint: string | null],
+): ErrorKind => ({ status, exit, retryable, summary, hint })
 
 export const ERRORS = {
-  'workspace.not-found': kind(404, EXIT.notFound, false, 'no workspace has this id or name'),
-  'workspace.name-taken': kind(409, EXIT.conflict, false, 'another workspace has this name'),
-  'workspace.busy': kind(
-    409,
-    EXIT.conflict,
-    true,
+  'workspace.not-found': kind(404, EXIT.notFound, false, ['no workspace has this id or name', 'pyro workspace list']),
+  'workspace.name-taken': kind(409, EXIT.conflict, false, [
+    'another workspace has this name',
+    'take another name, or --if-absent returns the workspace that has it',
+  ]),
+  'workspace.busy': kind(409, EXIT.conflict, true, [
     'another operation held the workspace for longer than the call waits',
-  ),
-  'workspace.wrong-phase': kind(409, EXIT.conflict, false, 'the workspace is in a phase that does not allow this'),
-  'workspace.lost': kind(500, EXIT.other, false, 'the disk of the workspace is gone; it can only be deleted'),
-  'workspace.start-failed': kind(500, EXIT.other, true, 'the sandbox did not come up; the workspace is as before'),
-  'sandbox.unreachable': kind(503, EXIT.unreachable, true, 'the sandbox does not answer or died during the call'),
-  'snapshot.not-found': kind(404, EXIT.notFound, false, 'the workspace has no snapshot of this name'),
-  'snapshot.exists': kind(409, EXIT.conflict, false, 'the workspace has a snapshot of this name already'),
-  'snapshot.reserved': kind(409, EXIT.conflict, false, 'baseline and current are reserved names'),
-  'environment.not-found': kind(404, EXIT.notFound, false, 'neither the catalog nor this host knows the environment'),
-  'environment.in-use': kind(409, EXIT.conflict, false, 'a workspace still stands on this environment'),
-  'environment.pull-failed': kind(502, EXIT.other, true, 'making the environment available failed'),
-  'environment.invalid': kind(422, EXIT.usage, false, 'the imported root filesystem or image cannot be used'),
-  'command.not-found': kind(404, EXIT.notFound, false, 'no command has this id since the last reset'),
-  'command.interrupted': kind(409, EXIT.conflict, false, 'the command ended because its sandbox did'),
-  'command.failed': kind(422, EXIT.other, false, 'with `check`, the command did not end with 0'),
-  'path.not-found': kind(404, EXIT.notFound, false, 'the path does not exist'),
-  'path.exists': kind(409, EXIT.conflict, false, 'the path exists already'),
-  'path.outside-root': kind(400, EXIT.usage, false, 'the path leaves the root it must stay below'),
-  'path.not-a-file': kind(
-    400,
-    EXIT.usage,
-    false,
+    'try again; pyro workspace status WS says what it does',
+  ]),
+  'workspace.wrong-phase': kind(409, EXIT.conflict, false, [
+    'the workspace is in a phase that does not allow this',
+    'pyro workspace status WS',
+  ]),
+  'workspace.lost': kind(500, EXIT.other, false, [
+    'the disk of the workspace is gone; it can only be deleted',
+    'pyro workspace delete WS',
+  ]),
+  'workspace.start-failed': kind(500, EXIT.other, true, [
+    'the sandbox did not come up; the workspace is as before',
+    'pyro daemon logs; pyro doctor says what is missing',
+  ]),
+  'sandbox.unreachable': kind(503, EXIT.unreachable, true, [
+    'the sandbox does not answer or died during the call',
+    'pyro workspace status WS; pyro workspace reset WS brings a new sandbox',
+  ]),
+  'snapshot.not-found': kind(404, EXIT.notFound, false, [
+    'the workspace has no snapshot of this name',
+    'pyro workspace snapshot list WS',
+  ]),
+  'snapshot.exists': kind(409, EXIT.conflict, false, [
+    'the workspace has a snapshot of this name already',
+    'use --replace, or another name',
+  ]),
+  'snapshot.reserved': kind(409, EXIT.conflict, false, [
+    'baseline and current are reserved names',
+    'take another name',
+  ]),
+  'environment.not-found': kind(404, EXIT.notFound, false, [
+    'neither the catalog nor this host knows the environment',
+    'pyro env list',
+  ]),
+  'environment.in-use': kind(409, EXIT.conflict, false, [
+    'a workspace still stands on this environment',
+    'pyro env inspect ENV names the workspaces',
+  ]),
+  'environment.pull-failed': kind(502, EXIT.other, true, [
+    'making the environment available failed',
+    'run it again; pyro doctor says what is missing',
+  ]),
+  'environment.invalid': kind(422, EXIT.usage, false, [
+    'the imported root filesystem or image cannot be used',
+    'import a root filesystem tar, or an OCI image layout of this platform',
+  ]),
+  'command.not-found': kind(404, EXIT.notFound, false, [
+    'no command has this id since the last reset',
+    'pyro workspace command list WS',
+  ]),
+  'command.interrupted': kind(409, EXIT.conflict, false, [
+    'the command ended because its sandbox did',
+    'pyro workspace status WS',
+  ]),
+  'command.failed': kind(422, EXIT.other, false, [
+    'with `check`, the command did not end with 0',
+    'pyro workspace logs WS --command CMD',
+  ]),
+  'path.not-found': kind(404, EXIT.notFound, false, ['the path does not exist', 'look at the folder above it']),
+  'path.exists': kind(409, EXIT.conflict, false, ['the path exists already', 'use --force, or another path']),
+  'path.outside-root': kind(400, EXIT.usage, false, [
+    'the path leaves the root it must stay below',
+    'use --root / for a path anywhere in the machine',
+  ]),
+  'path.not-a-file': kind(400, EXIT.usage, false, [
     'the path is not a regular file, or not a directory where one is needed',
-  ),
-  'path.unreadable': kind(403, EXIT.other, false, 'the path cannot be read'),
-  'path.unwritable': kind(403, EXIT.other, false, 'the path on the host cannot be written'),
-  'path.text-mismatch': kind(
-    409,
-    EXIT.conflict,
-    false,
+    'name a file of the right kind',
+  ]),
+  'path.unreadable': kind(403, EXIT.other, false, ['the path cannot be read', 'look at its permissions']),
+  'path.unwritable': kind(403, EXIT.other, false, [
+    'the path on the host cannot be written',
+    'look at the permissions of its folder',
+  ]),
+  'path.text-mismatch': kind(409, EXIT.conflict, false, [
     'the text to replace does not occur exactly as often as required',
-  ),
-  'archive.unsafe-entry': kind(
-    400,
-    EXIT.usage,
-    false,
+    'pyro workspace file read WS PATH shows what is there',
+  ]),
+  'archive.unsafe-entry': kind(400, EXIT.usage, false, [
     'the archive holds an entry that is refused; nothing was written',
-  ),
-  'archive.too-large': kind(413, EXIT.limit, false, 'the archive is beyond a limit; nothing was written'),
-  'archive.truncated': kind(400, EXIT.usage, false, 'the archive ends early or is damaged; nothing was written'),
-  'input.invalid': kind(400, EXIT.usage, false, 'a parameter is missing, unknown or malformed'),
-  'limit.exceeded': kind(429, EXIT.limit, true, 'a limit of Pyro or of the host is reached'),
-  'disk.full': kind(507, EXIT.limit, false, 'no space left, in the workspace or on the host'),
-  'driver.unavailable': kind(501, EXIT.unsupported, false, 'the driver does not work on this host'),
-  'isolation.unavailable': kind(501, EXIT.unsupported, false, 'no driver of the asked isolation works on this host'),
-  'host.needs-root': kind(403, EXIT.unsupported, false, 'this needs root on the host'),
-  'host.missing-tool': kind(501, EXIT.unsupported, false, 'a program or kernel feature is missing on the host'),
-  'host-path.not-allowed': kind(403, EXIT.usage, false, 'the path on the host is outside what this server may touch'),
-  'engine.unreachable': kind(503, EXIT.unreachable, true, 'the engine does not answer'),
-  'engine.not-installed': kind(501, EXIT.unsupported, false, 'the engine program cannot be found'),
-  'engine.version-mismatch': kind(409, EXIT.conflict, false, 'client and engine are of different versions'),
-  'state.too-new': kind(500, EXIT.conflict, false, 'the state folder was written by a newer version'),
-  'request.cancelled': kind(499, EXIT.other, false, 'the caller cancelled'),
-  'request.timed-out': kind(504, EXIT.timedOut, true, 'the wait ended before the operation did'),
-  'leaks.found': kind(409, EXIT.conflict, false, 'doctor --leaks found something without an owner'),
-  internal: kind(500, EXIT.other, false, 'a defect in Pyro; the engine stays up'),
+    'make the archive without this entry',
+  ]),
+  'archive.too-large': kind(413, EXIT.limit, false, [
+    'the archive is beyond a limit; nothing was written',
+    'leave files out; --seed-git takes no ignored ones',
+  ]),
+  'archive.truncated': kind(400, EXIT.usage, false, [
+    'the archive ends early or is damaged; nothing was written',
+    'make the archive again',
+  ]),
+  'input.invalid': kind(400, EXIT.usage, false, [
+    'a parameter is missing, unknown or malformed',
+    '--help lists what a command takes, docs/public-contract.md every field',
+  ]),
+  'limit.exceeded': kind(429, EXIT.limit, true, [
+    'a limit of Pyro or of the host is reached',
+    'remove what is not needed any more; docs/public-contract.md lists the limits',
+  ]),
+  'disk.full': kind(507, EXIT.limit, false, [
+    'no space left, in the workspace or on the host',
+    'remove files or snapshots; pyro env prune frees what no workspace needs',
+  ]),
+  'driver.unavailable': kind(501, EXIT.unsupported, false, ['the driver does not work on this host', 'pyro doctor']),
+  'isolation.unavailable': kind(501, EXIT.unsupported, false, [
+    'no driver of the asked isolation works on this host',
+    'pyro doctor',
+  ]),
+  'host.needs-root': kind(403, EXIT.unsupported, false, ['this needs root on the host', 'run it with sudo']),
+  'host.missing-tool': kind(501, EXIT.unsupported, false, [
+    'a program or kernel feature is missing on the host',
+    'pyro doctor names the package',
+  ]),
+  'host-path.not-allowed': kind(403, EXIT.usage, false, [
+    'the path on the host is outside what this server may touch',
+    '--project-path, --allow-read and --allow-write of pyro mcp serve say what may be touched',
+  ]),
+  'engine.unreachable': kind(503, EXIT.unreachable, true, ['the engine does not answer', 'pyro daemon logs']),
+  'engine.not-installed': kind(501, EXIT.unsupported, false, [
+    'the engine program cannot be found',
+    'npm install @pyro/engine',
+  ]),
+  'engine.version-mismatch': kind(409, EXIT.conflict, false, [
+    'client and engine are of different versions',
+    'pyro daemon restart',
+  ]),
+  'state.too-new': kind(500, EXIT.conflict, false, [
+    'the state folder was written by a newer version',
+    'use the version of Pyro that wrote it',
+  ]),
+  'request.cancelled': kind(499, EXIT.other, false, ['the caller cancelled', null]),
+  'request.timed-out': kind(504, EXIT.timedOut, true, [
+    'the wait ended before the operation did',
+    'wait again, or longer',
+  ]),
+  'leaks.found': kind(409, EXIT.conflict, false, [
+    'doctor --leaks found something without an owner',
+    'pyro doctor --leaks --fix',
+  ]),
+  internal: kind(500, EXIT.other, false, ['a defect in Pyro; the engine stays up', 'pyro daemon logs']),
 } as const satisfies Record<string, ErrorKind>
 
 export type ErrorCode = keyof typeof ERRORS
@@ -113,7 +197,7 @@ export interface ErrorBody {
 }
 
 export interface PyroErrorOptions {
-  /** What to do next: names the command. */
+  /** What to do next: names the command. Default: the hint of the code. */
   readonly hint?: string | undefined
   /** Machine-readable detail, JSON only. */
   readonly data?: Record<string, unknown> | undefined
@@ -130,7 +214,7 @@ export class PyroError extends Error {
   constructor(code: ErrorCode, message: string, options: PyroErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause })
     this.code = code
-    this.hint = options.hint ?? null
+    this.hint = options.hint ?? ERRORS[code].hint
     this.data = options.data ?? null
   }
 

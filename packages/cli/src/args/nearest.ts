@@ -1,5 +1,10 @@
-/** The most similar candidate, when it is similar enough to be a slip of the fingers. */
+/** Letters from which on a beginning says enough. */
+const BEGINNING = 3
+
+/** The most similar candidate, when it is similar enough to be a slip of the fingers, or the only one that begins so. */
 export const nearest = (word: string, candidates: readonly string[]): string | null => {
+  const begun = word.length < BEGINNING ? [] : candidates.filter((candidate) => candidate.startsWith(word))
+  if (begun.length === 1) return begun[0] ?? null
   let best: string | null = null
   let bestDistance = Math.max(1, Math.floor(word.length / 3)) + 1
   for (const candidate of candidates) {

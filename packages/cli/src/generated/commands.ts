@@ -70,6 +70,15 @@ export const COMMANDS: readonly CommandEntry[] = [
         summary: 'the least that is promised; auto never means container',
       },
       {
+        flag: 'network',
+        field: 'network',
+        type: 'string',
+        value: 'N',
+        default: 'off',
+        choices: ['off'],
+        summary: 'off: no route out',
+      },
+      {
         flag: 'env',
         short: 'e',
         field: 'env',
@@ -605,6 +614,15 @@ export const COMMANDS: readonly CommandEntry[] = [
         default: 'auto',
         choices: ['auto', 'microvm', 'gvisor', 'container'],
         summary: 'the least that is promised; auto never means container',
+      },
+      {
+        flag: 'network',
+        field: 'network',
+        type: 'string',
+        value: 'N',
+        default: 'off',
+        choices: ['off'],
+        summary: 'off: no route out',
       },
       {
         flag: 'env',

@@ -4,10 +4,13 @@ import { escapeControls } from './escape.ts'
 const GAP = '  '
 /** A longer cell is cut; the document of `--json` has all of it. */
 const CELL_LIMIT = 60
+/** The last column pads nothing, so a long cell of it disturbs no other. */
+const LAST_CELL_LIMIT = 120
 
 /** Columns as wide as their widest cell on a terminal; text from inside a sandbox is made safe. The last column is not padded. */
 export const table = (head: readonly string[], rows: readonly (readonly string[])[]): string => {
-  const cells = [head, ...rows.map((row) => row.map(cell))]
+  const limitOf = (column: number): number => (column === head.length - 1 ? LAST_CELL_LIMIT : CELL_LIMIT)
+  const cells = [head, ...rows.map((row) => row.map((text, column) => cell(text, limitOf(column))))]
   const widths = head.map((_, column) => Math.max(...cells.map((row) => stringWidth(row[column] ?? ''))))
   return cells
     .map((row) =>
@@ -26,9 +29,9 @@ export const fields = (rows: readonly (readonly [string, string | null])[]): str
   return present.map(([name, value]) => `${`${name}:`.padEnd(width)} ${escapeControls(value)}`).join('\n')
 }
 
-const cell = (text: string): string => {
+const cell = (text: string, limit: number): string => {
   const safe = escapeControls(text)
-  return safe.length > CELL_LIMIT ? `${safe.slice(0, CELL_LIMIT - 1)}…` : safe
+  return safe.length > limit ? `${safe.slice(0, limit - 1)}…` : safe
 }
 
 const pad = (text: string, width: number): string => text + ' '.repeat(Math.max(0, width - stringWidth(text)))

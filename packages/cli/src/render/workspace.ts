@@ -87,7 +87,9 @@ const resetsOf = ({ resetCount, lastResetAt, lastResetSnapshot }: WorkspaceRecor
 export const commandText = (command: CommandInput): string =>
   typeof command === 'string'
     ? command
-    : command.map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word}'`)).join(' ')
+    : command
+        .map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", String.raw`'\''`)}'`))
+        .join(' ')
 
 const pairs = (record: Readonly<Record<string, string>>): string =>
   Object.entries(record)

@@ -1,4 +1,4 @@
-import { PyroError, type Operation } from '@pyro/protocol'
+import { isAbsent, PyroError, type Operation } from '@pyro/protocol'
 import type { Route } from './router.ts'
 
 /** Issues that are named in one message. */
@@ -54,6 +54,7 @@ const parseInput = (operation: Operation, value: unknown): unknown => {
   })
   const text = issues.map(({ field, reason }) => (field === '' ? reason : `${field}: ${reason}`)).join('; ')
   throw new PyroError('input.invalid', `${operation.id}: ${text}; nothing was changed`, {
+    hint: isAbsent(operation.cli) ? undefined : `pyro ${operation.cli.words.join(' ')} --help`,
     data: { field: issues[0]?.field ?? '', issues },
   })
 }

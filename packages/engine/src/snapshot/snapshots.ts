@@ -1,6 +1,7 @@
 import { BASELINE, CURRENT, PyroError } from '@pyro/protocol'
 import type { AgentClient } from '../agent/agent-client.ts'
 import type { DiskStore, Volume, VolumeId } from '../disk/disk-store.ts'
+import { nearest } from '../lib/nearest.ts'
 import type { SnapshotRow } from '../store/snapshots.ts'
 
 /** What the guest may take to write out what it holds back. */
@@ -56,9 +57,10 @@ export const admitSnapshot = (
 export const findSnapshot = (owner: SnapshotOwner, wanted: string): SnapshotRow => {
   const found = owner.snapshots.find(({ name }) => name === wanted)
   if (found !== undefined) return found
-  const names = owner.snapshots.map(({ name }) => name).join(', ')
+  const names = owner.snapshots.map(({ name }) => name)
+  const similar = nearest(wanted, names)
   throw new PyroError('snapshot.not-found', `"${owner.name}" has no snapshot "${wanted}"; nothing was changed`, {
-    hint: `it has ${names}`,
+    hint: similar === null ? `it has ${names.join(', ')}` : `did you mean ${similar}? it has ${names.join(', ')}`,
     data: { name: wanted },
   })
 }

@@ -14,6 +14,10 @@ export const BASELINE = 'baseline'
 export const CURRENT = 'current'
 
 export const name = z.string().regex(NAME_PATTERN, 'must match ' + NAME_PATTERN.source)
+/** Name of a workspace: a word that means a disk in every other place would mislead. */
+export const workspaceName = name.refine((text) => text !== BASELINE && text !== CURRENT, {
+  error: `${BASELINE} and ${CURRENT} are reserved`,
+})
 /** Id or unique name of a workspace. */
 export const workspaceRef = z.string().min(1).max(64).describe('id or name of the workspace')
 export const commandId = z.string().regex(COMMAND_ID_PATTERN, 'must look like cmd-xxxxxxxxxxxx')

@@ -92,11 +92,17 @@ const startFailure = (end: NonNullable<Ended['value']>, log: string): PyroError 
   const body = typedError(log)
   if (body !== null) return PyroError.fromBody(body)
   const how = end.error?.message ?? (end.signal === null ? `exit code ${end.code}` : `signal ${end.signal}`)
-  return new PyroError('engine.unreachable', `the engine ended while starting (${how}): ${tail(log).join(' | ')}`, {
+  return new PyroError('engine.unreachable', `the engine ended while starting (${how}): ${lastWords(log)}`, {
     hint: 'pyro daemon logs',
     data: { log: tail(log) },
     cause: end.error ?? undefined,
   })
+}
+
+/** The line that names the error; below it an uncaught one has its stack. */
+const lastWords = (log: string): string => {
+  const lines = log.trimEnd().split('\n')
+  return lines.findLast((line) => /^\w*Error\b/.test(line)) ?? lines.at(-1) ?? ''
 }
 
 const tail = (log: string): string[] => log.trimEnd().split('\n').slice(-LOG_TAIL_LINES)

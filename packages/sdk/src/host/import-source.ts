@@ -1,4 +1,5 @@
-import { realpathSync } from 'node:fs'
+import { existsSync, realpathSync } from 'node:fs'
+import { join } from 'node:path'
 import { PyroError } from '@pyro/protocol/client'
 import type { ImportSource } from '../handles/environments.ts'
 import type { Upload } from '../transport/upload.ts'
@@ -6,6 +7,9 @@ import { bytePath } from './path-bytes.ts'
 import { checkReadable, kindOf, readChunks, statOf } from './seed.ts'
 import { packTar } from './tar/pack.ts'
 import { listTree } from './tree.ts'
+
+/** Every image layout has it. */
+const LAYOUT_FILE = 'oci-layout'
 
 /** A root filesystem tar or an image layout; a layout folder is sent as a tar. */
 export const openImport = (source: ImportSource): { readonly upload: Upload; readonly shown: string } => {
@@ -23,6 +27,12 @@ export const openImport = (source: ImportSource): { readonly upload: Upload; rea
         data: { path: source },
       },
     )
+  }
+  if (!existsSync(join(source, LAYOUT_FILE))) {
+    throw new PyroError('environment.invalid', `the folder ${source} is no OCI image layout; nothing was changed`, {
+      hint: 'import a root filesystem as a tar: tar -C FOLDER -c . | pyro env import NAME -',
+      data: { path: source },
+    })
   }
   const entries = listTree(bytePath(realpathSync(source)), () => undefined)
   return { upload: { data: () => packTar(entries) }, shown: source }

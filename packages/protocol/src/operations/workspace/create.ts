@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { envVars, labels, progress } from '../../model/common.ts'
 import { createdWorkspace, driverName, isolation } from '../../model/workspace.ts'
-import { environmentName, name } from '../../model/names.ts'
+import { environmentName, workspaceName } from '../../model/names.ts'
 import { defineOperation, type CliOption } from '../../operation.ts'
 
 /** What the client packed; the archive itself travels in data frames. */
@@ -17,7 +17,7 @@ export const seedInput = z.strictObject({
 
 export const createFields = {
   environment: environmentName.default('debian:12'),
-  name: name.optional(),
+  name: workspaceName.optional(),
   labels: labels.default({}),
   /** Present when the request carries a seed archive (tar; plain, gzip or zstd). */
   seed: seedInput.optional(),
@@ -26,6 +26,8 @@ export const createFields = {
   diskMib: z.int().min(64).max(67_108_864).default(16384),
   driver: driverName.or(z.literal('auto')).or(z.literal('fake')).default('auto'),
   isolation: isolation.or(z.literal('auto')).default('auto'),
+  /** No route out at all. */
+  network: z.enum(['off']).default('off'),
   env: envVars.default({}),
   /** Deleted when this much time has passed since create. */
   ttlMs: z.int().positive().optional(),
@@ -71,6 +73,15 @@ export const createOptions = [
     default: 'auto',
     choices: ['auto', 'microvm', 'gvisor', 'container'],
     summary: 'the least that is promised; auto never means container',
+  },
+  {
+    flag: 'network',
+    field: 'network',
+    type: 'string',
+    value: 'N',
+    default: 'off',
+    choices: ['off'],
+    summary: 'off: no route out',
   },
   {
     flag: 'env',

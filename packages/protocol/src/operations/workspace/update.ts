@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { labels } from '../../model/common.ts'
 import { workspaceRecord } from '../../model/workspace.ts'
-import { name, workspaceRef } from '../../model/names.ts'
+import { workspaceName, workspaceRef } from '../../model/names.ts'
 import { defineOperation } from '../../operation.ts'
 
 export const workspaceUpdate = defineOperation({
@@ -11,7 +11,7 @@ export const workspaceUpdate = defineOperation({
   mutates: true,
   input: z.strictObject({
     workspace: workspaceRef,
-    name: name.optional(),
+    name: workspaceName.optional(),
     labels: labels.default({}),
     clearLabels: z.array(z.string()).default([]),
     /** From now; null: it never expires. */
