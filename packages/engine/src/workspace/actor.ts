@@ -13,7 +13,8 @@ export interface TurnOptions {
 
 interface Turn {
   readonly options: TurnOptions
-  readonly run: () => Promise<void>
+  /** Never rejects; gives what tells the caller, to be called when the actor is free again. */
+  readonly run: () => Promise<() => void>
   readonly refuse: (error: unknown) => void
 }
 
@@ -55,9 +56,10 @@ export class Actor {
         run: async () => {
           leave()
           try {
-            resolve(await work())
+            const result = await work()
+            return () => resolve(result)
           } catch (error) {
-            reject(error)
+            return () => reject(error)
           }
         },
         refuse: (error) => {
@@ -94,8 +96,9 @@ export class Actor {
   async #loop(): Promise<void> {
     for (let turn = this.#queue.shift(); turn !== undefined; turn = this.#queue.shift()) {
       this.#current = turn.options
-      await turn.run()
+      const settle = await turn.run()
       this.#current = null
+      settle()
     }
   }
 
