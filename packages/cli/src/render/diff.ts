@@ -5,6 +5,8 @@ import { counted, formatBytes } from './format.ts'
 /** As wide as git's: the graph takes what the names leave. */
 const STAT_WIDTH = 80
 const NAME_WIDTH = 50
+/** Paths that a warning names; the document of `--json` has all of them. */
+const NAMED_PATHS = 5
 const LETTERS = { added: 'A', modified: 'M', deleted: 'D', typeChanged: 'T' } as const
 
 export const diffNames = ({ entries }: DiffResult): string[] =>
@@ -58,20 +60,19 @@ const graph = (
 /** What a person has to know beside the patch. */
 export const notInPatch = (diff: DiffResult): string[] => {
   const warnings: string[] = []
-  const left = diff.entries.filter((entry) => !entry.inPatch)
-  if (left.length > 0) {
-    const shown = left.slice(0, 5).map(({ path }) => escapeControls(path))
-    const more = left.length > shown.length ? ` and ${left.length - shown.length} more` : ''
-    warnings.push(`not in the patch (git cannot carry it): ${shown.join(', ')}${more}`)
-  }
-  if (diff.gitSensitive.length > 0) {
-    const shown = diff.gitSensitive.map(escapeControls).join(', ')
-    warnings.push(`warning: changed where git would run it: ${shown}`)
-  }
+  const left = diff.entries.filter((entry) => !entry.inPatch).map(({ path }) => path)
+  if (left.length > 0) warnings.push(`not in the patch (git cannot carry it): ${someOf(left)}`)
+  if (diff.gitSensitive.length > 0)
+    warnings.push(`warning: changed where git would run it: ${someOf(diff.gitSensitive)}`)
   if (diff.patchTruncated)
     warnings.push(`warning: the patch was cut at ${formatBytes(diff.patchBytes)}; --path narrows it`)
   if (diff.note !== null) warnings.push(escapeControls(diff.note))
   return warnings
+}
+
+const someOf = (paths: readonly string[]): string => {
+  const shown = paths.slice(0, NAMED_PATHS).map(escapeControls).join(', ')
+  return paths.length > NAMED_PATHS ? `${shown} and ${paths.length - NAMED_PATHS} more` : shown
 }
 
 export const diffSummary = ({ clean, totals, from, to }: DiffResult): string => {

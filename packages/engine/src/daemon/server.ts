@@ -14,6 +14,7 @@ import { errorFields } from '../lib/log.ts'
 import type { Engine } from './engine.ts'
 import { EngineLeaving, type HandlerCall, type Handler } from './handler.ts'
 import { HANDLERS } from './handlers.ts'
+import { withNames } from './hint.ts'
 import { queryFields, validInput } from './input.ts'
 import { HttpReply } from './reply.ts'
 import { RequestBody } from './request-body.ts'
@@ -80,6 +81,7 @@ export class EngineServer {
     response.setHeader(VERSION_HEADER, this.#engine.version)
     let reply = new HttpReply(response, { stream: false, accept: undefined })
     let body: RequestBody | null = null
+    let input: unknown = null
     try {
       const url = new URL(request.url ?? '/', 'http://pyro')
       const route = findRoute(request.method ?? '', url.pathname)
@@ -88,11 +90,11 @@ export class EngineServer {
       body = await RequestBody.open(request, this.#bodyLimit(id))
       reply = new HttpReply(response, { stream: operation.kind === 'stream', accept: request.headers.accept })
       const fields = hasQuery(operation) ? { ...queryFields(url.searchParams), ...body.fields } : body.fields
-      const input = validInput(route, fields)
+      input = validInput(route, fields)
       reply.result(await this.#call(id, operation, { request, input, body, reply, gone: gone.signal }))
     } catch (error) {
       if (error instanceof EngineLeaving) response.destroy()
-      else reply.error(this.#publicError(error, request))
+      else reply.error(withNames(this.#publicError(error, request), input))
     } finally {
       if (body === null) request.resume()
       else body.discard()

@@ -1,4 +1,5 @@
 import { writeFileSync } from 'node:fs'
+import { dirname, resolve } from 'node:path'
 import { diffWorkspace } from '@pyro/sdk'
 import { PyroError } from '@pyro/protocol/client'
 import type { ResultOf } from '@pyro/protocol'
@@ -46,6 +47,17 @@ const writeOutput = (path: string, patch: Uint8Array): void => {
     writeFileSync(path, patch)
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
-    throw new PyroError('path.unwritable', `${path} cannot be written (${code})`, { data: { path }, cause: error })
+    if (code === 'ENOENT') {
+      const folder = dirname(resolve(path))
+      throw new PyroError('path.not-found', `the folder ${folder} does not exist; nothing was written`, {
+        hint: `mkdir -p ${folder}`,
+        data: { path },
+        cause: error,
+      })
+    }
+    throw new PyroError('path.unwritable', `${path} cannot be written (${code}); nothing was written`, {
+      data: { path },
+      cause: error,
+    })
   }
 }
