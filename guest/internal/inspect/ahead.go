@@ -10,7 +10,8 @@ import (
 // isBarren tells whether the patch fails to make a new folder as it is: nothing in it that a patch carries, or an owner,
 // a mode or attributes that are not those of what git makes.
 func (w *walker) isBarren(f, below *folder, c *change) (bool, error) {
-	if c.unpatchable || below.barren {
+	// What is ignored is counted as if it were listed; to the folder above it was nothing.
+	if c.unpatchable || below.barren && !c.ignored {
 		below.barren = true
 		return true, nil
 	}
@@ -19,13 +20,13 @@ func (w *walker) isBarren(f, below *folder, c *change) (bool, error) {
 		return false, w.failed("open", below.name, err)
 	}
 	carries, err := w.carriesAnything(below, dir)
+	below.barren = err == nil && !carries && w.lookAhead < lookAheadLimit
 	if err == nil && carries && c.to.isPlain() {
 		var attributes []tree.Xattr
 		if attributes, err = tree.Xattrs(dir.Fd()); err == nil && len(attributes) == 0 {
 			return false, leaveBoth(dir, below, nil)
 		}
 	}
-	below.barren = !carries && w.lookAhead < lookAheadLimit
 	return true, leaveBoth(dir, below, err)
 }
 

@@ -22,7 +22,7 @@ const (
 )
 
 // diff compares two frozen volumes and sends what differs.
-func diff(t task, out io.Writer) (DiffSummary, error) {
+func diff(t task, at volumes, out io.Writer) (DiffSummary, error) {
 	in := t.Input
 	wanted, err := selectPaths(in.Paths)
 	if err != nil {
@@ -30,7 +30,7 @@ func diff(t task, out io.Writer) (DiffSummary, error) {
 	}
 	w := walker{listIgnored: in.Ignored, binaryLimit: in.BinaryLimitBytes, settled: t.SettledBefore}
 	root := &folder{wanted: wanted}
-	if err := w.openRoot(root, in); err != nil {
+	if err := w.openRoot(root, in.Root, at); err != nil {
 		return DiffSummary{}, err
 	}
 	defer root.leave()
@@ -55,20 +55,26 @@ func diff(t task, out io.Writer) (DiffSummary, error) {
 }
 
 // openRoot opens the folder to compare on each side; one of them may lack it.
-func (w *walker) openRoot(root *folder, in Input) error {
+func (w *walker) openRoot(root *folder, name string, at volumes) error {
 	var err error
 	isFolder := true
 	for _, one := range []struct {
-		mount string
-		dir   **tree.Dir
-		meta  **meta
-	}{{fromMount, &root.from, &root.fromMeta}, {toMount, &root.to, &root.toMeta}} {
-		if *one.dir, err = openInside(one.mount, in.Root); err == unix.ENOTDIR {
+		volume string
+		dir    **tree.Dir
+		meta   **meta
+		device *uint64
+	}{{at.from, &root.from, &root.fromMeta, &w.fromDevice}, {at.to, &root.to, &root.toMeta, &w.toDevice}} {
+		volume, _, err := statAt(unix.AT_FDCWD, one.volume)
+		if err != nil {
+			return err
+		}
+		*one.device = volume.device
+		if *one.dir, err = openInside(one.volume, name); err == unix.ENOTDIR {
 			isFolder = false
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("open %s: %w", in.Root, err)
+			return fmt.Errorf("open %s: %w", name, err)
 		}
 		if *one.dir != nil {
 			m, _, err := statAt((*one.dir).Fd(), "")
@@ -80,18 +86,12 @@ func (w *walker) openRoot(root *folder, in Input) error {
 	}
 	switch {
 	case root.from == nil && root.to == nil && !isFolder:
-		return message.Errorf(message.KindInvalid, "%s is not a folder", in.Root)
+		return message.Errorf(message.KindInvalid, "%s is not a folder", name)
 	case root.from == nil && root.to == nil:
-		return message.Errorf(message.KindNotFound, "there is no folder %s on either side of the comparison", in.Root)
-	}
-	if root.fromMeta != nil {
-		w.fromDevice = root.fromMeta.device
-	}
-	if root.toMeta != nil {
-		w.toDevice = root.toMeta.device
+		return message.Errorf(message.KindNotFound, "there is no folder %s on either side of the comparison", name)
 	}
 	root.rulesKnown = true
-	if root.ignoreDir, err = openInside(ignoreMount, in.Root); err != nil && err != unix.ENOTDIR {
+	if root.ignoreDir, err = openInside(at.ignoreFrom, name); err != nil && err != unix.ENOTDIR {
 		return err
 	}
 	if root.ignoreDir == nil {
@@ -102,12 +102,12 @@ func (w *walker) openRoot(root *folder, in Input) error {
 }
 
 // openInside gives nil where there is nothing, ENOTDIR where there is something else.
-func openInside(mount, name string) (*tree.Dir, error) {
-	parts, found, err := resolve("/"+mount, name, true)
+func openInside(volume, name string) (*tree.Dir, error) {
+	parts, found, err := resolve(volume, name, true)
 	if err != nil || !found {
 		return nil, err
 	}
-	fd, err := openParts("/"+mount, parts)
+	fd, err := openParts(volume, parts)
 	if err == unix.ENOENT {
 		return nil, nil
 	}
@@ -119,7 +119,8 @@ func openInside(mount, name string) (*tree.Dir, error) {
 
 // rootItself compares the two roots as folders; their entry is ".".
 func (w *walker) rootItself(root *folder) error {
-	if root.wanted != nil || root.fromMeta == nil || root.toMeta == nil || w.isSettled(root.fromMeta, root.toMeta) {
+	both := root.fromMeta != nil && root.toMeta != nil
+	if root.wanted != nil || both && w.isSettled(root.fromMeta, root.toMeta) {
 		return nil
 	}
 	w.path = append(w.path[:0], '.')

@@ -59,8 +59,7 @@ func (x *examiner) examine(c *change) error {
 	case c.to == nil:
 		c.carried = true
 	case c.from != nil && c.from.kind() == c.to.kind():
-		c.carried = sameAttributes && c.from.uid == c.to.uid && c.from.gid == c.to.gid && carriesMode(c.from, c.to) &&
-			!c.relinked && !c.emptied
+		c.carried = isKept(c.from, c.to) && len(from.attributes) == 0 && len(to.attributes) == 0 && !c.relinked && !c.emptied
 	default:
 		c.carried = c.to.isPlain() && len(to.attributes) == 0 && !c.barren
 	}

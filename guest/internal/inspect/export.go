@@ -32,17 +32,17 @@ const (
 )
 
 // export streams one file or folder of a volume as a tar.
-func export(in Input, out io.Writer) (ExportSummary, error) {
-	parts, found, err := resolve("/"+volumeMount, in.Path, false)
+func export(path, volume string, out io.Writer) (ExportSummary, error) {
+	parts, found, err := resolve(volume, path, false)
 	if err != nil {
 		return ExportSummary{}, err
 	}
 	if !found {
-		return ExportSummary{}, notThere(in.Path)
+		return ExportSummary{}, notThere(path)
 	}
 	x := exporter{out: newFrameStream(out), links: map[uint64]string{}}
 	if len(parts) == 0 {
-		fd, err := openParts("/"+volumeMount, nil)
+		fd, err := openParts(volume, nil)
 		if err != nil {
 			return ExportSummary{}, err
 		}
@@ -51,12 +51,12 @@ func export(in Input, out io.Writer) (ExportSummary, error) {
 			return ExportSummary{}, err
 		}
 		defer dir.Leave()
-		return x.whole(in.Path, dir, "", rootName)
+		return x.whole(path, dir, "", rootName)
 	}
 	last := len(parts) - 1
-	fd, err := openParts("/"+volumeMount, parts[:last])
+	fd, err := openParts(volume, parts[:last])
 	if err != nil {
-		return ExportSummary{}, fmt.Errorf("open the folder of %s: %w", in.Path, err)
+		return ExportSummary{}, fmt.Errorf("open the folder of %s: %w", path, err)
 	}
 	parent, err := tree.FromFd(fd)
 	if err != nil {
@@ -65,7 +65,7 @@ func export(in Input, out io.Writer) (ExportSummary, error) {
 	defer parent.Leave()
 	x.inGit = slices.Contains(parts[:last], ".git")
 	x.summary.GitHooks = x.inGit && slices.Contains(parts[1:], "hooks")
-	return x.whole(in.Path, parent, parts[last], parts[last])
+	return x.whole(path, parent, parts[last], parts[last])
 }
 
 func notThere(path string) error {

@@ -41,13 +41,10 @@ type task struct {
 	SettledBefore int64 `json:"settledBefore"`
 }
 
-// The folders of the small root.
-const (
-	fromMount   = "from"
-	toMount     = "to"
-	ignoreMount = "ignore"
-	volumeMount = "volume"
-)
+// volumes is where they lie: inside in the small root.
+type volumes struct{ from, to, ignoreFrom, export string }
+
+var mounted = volumes{from: "/from", to: "/to", ignoreFrom: "/ignore", export: "/volume"}
 
 // Main is the role "inspect".
 func Main(args []string) int {
@@ -67,13 +64,13 @@ func Main(args []string) int {
 	switch input.Op {
 	case "diff":
 		mounts = []isolate.Mount{
-			{Host: input.From, Target: fromMount, ReadOnly: true},
-			{Host: input.To, Target: toMount, ReadOnly: true},
-			{Host: input.IgnoreFrom, Target: ignoreMount, ReadOnly: true},
+			{Host: input.From, Target: mounted.from[1:], ReadOnly: true},
+			{Host: input.To, Target: mounted.to[1:], ReadOnly: true},
+			{Host: input.IgnoreFrom, Target: mounted.ignoreFrom[1:], ReadOnly: true},
 		}
 		t.SettledBefore = settledBefore(input.From, input.To)
 	case "export":
-		mounts = []isolate.Mount{{Host: input.Volume, Target: volumeMount, ReadOnly: true}}
+		mounts = []isolate.Mount{{Host: input.Volume, Target: mounted.export[1:], ReadOnly: true}}
 	default:
 		return isolate.Fail(message.Errorf(message.KindInvalid, "there is no operation %q", input.Op))
 	}
@@ -95,9 +92,9 @@ func inside() int {
 	var result any
 	var err error
 	if t.Input.Op == "diff" {
-		result, err = diff(t, os.Stdout)
+		result, err = diff(t, mounted, os.Stdout)
 	} else {
-		result, err = export(t.Input, os.Stdout)
+		result, err = export(t.Input.Path, mounted.export, os.Stdout)
 	}
 	if err != nil {
 		return isolate.Fail(err)

@@ -81,22 +81,20 @@ func (m *meta) isPlain() bool {
 	return m.isFolder() && m.permissions() == 0o755
 }
 
-// carriesMode tells whether git can say how the permissions changed: not at all, or executable for all who may read.
-func carriesMode(from, to *meta) bool {
-	before, after := from.permissions(), to.permissions()
-	if before == after {
-		return true
+// isKept tells whether a file that git writes anew looks as it should: it belongs to who applies the patch and has one of
+// two modes. Whether the group may write is left to the umask there, as long as that did not change.
+func isKept(from, to *meta) bool {
+	plain := *to
+	if to.isFile() && from.mode&0o020 != 0 {
+		plain.mode &^= 0o020
 	}
-	sameRest := before&^0o111 == after&^0o111
-	return sameRest && from.gitMode() != to.gitMode() && (after&0o111 == 0 || after&0o111 == after&0o444>>2)
+	return plain.isPlain()
 }
-
-const typeNameFile = "file"
 
 func (m *meta) typeName() string {
 	switch m.kind() {
 	case unix.S_IFREG:
-		return typeNameFile
+		return "file"
 	case unix.S_IFDIR:
 		return "directory"
 	case unix.S_IFLNK:

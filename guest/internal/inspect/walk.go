@@ -277,7 +277,7 @@ func (w *walker) visit(f *folder, one item) (*folder, error) {
 	}
 	c := &change{name: one.name, from: from, to: to, relinked: relinked}
 	c.unpatchable = f.unpatchable || gitpatch.Refused(one.name, from != nil && from.isSymlink() || to != nil && to.isSymlink()) ||
-		len(w.path) > gitPathLimitBytes
+		len(w.path) > gitPathLimitBytes || isInTheWay(from, to)
 	c.needs, c.within = f.needs, f.within
 	if c.ignored, err = w.isIgnored(f, one.name, to != nil && to.isFolder() || to == nil && from.isFolder()); err != nil {
 		return nil, err
@@ -291,6 +291,11 @@ func (w *walker) visit(f *folder, one item) (*folder, error) {
 		}
 	}
 	return below, w.submit(f, c)
+}
+
+// isInTheWay is true where something that no patch removes has to go first.
+func isInTheWay(from, to *meta) bool {
+	return from != nil && to != nil && from.gitMode() == 0 && !from.isFolder() && from.kind() != to.kind()
 }
 
 func (w *walker) stat(dir *tree.Dir, name string) (*meta, error) {
@@ -353,7 +358,7 @@ func (w *walker) folderChange(f, below *folder, c *change) (listed bool, err err
 		}
 		return !below.removed, err
 	case c.from.kind() == c.to.kind():
-		if c.from.modified != c.to.modified && !c.unpatchable {
+		if !c.unpatchable {
 			c.emptied, err = w.isEmptied(f, below)
 		}
 		return true, err
@@ -361,9 +366,7 @@ func (w *walker) folderChange(f, below *folder, c *change) (listed bool, err err
 		if c.barren, err = w.isBarren(f, below, c); err != nil {
 			return true, err
 		}
-		if c.from.gitMode() == 0 {
-			below.unpatchable = true
-		} else {
+		if c.from.gitMode() != 0 {
 			below.needs = c
 		}
 		return true, nil
