@@ -103,11 +103,9 @@ export class HttpReply implements Reply<unknown> {
     if (payload.byteLength < JOIN_BELOW_BYTES) {
       return this.#sent(this.#response.write(Buffer.concat([frameHeader(type, payload.byteLength), payload])))
     }
-    this.#response.cork()
+    // Never corked: a corked message calls itself full by its own count, which the socket may not share, and then drains never.
     this.#response.write(frameHeader(type, payload.byteLength))
-    const free = this.#response.write(payload)
-    this.#response.uncork()
-    return this.#sent(free)
+    return this.#sent(this.#response.write(payload))
   }
 
   #begin(): void {

@@ -56,11 +56,9 @@ export class FrameSender {
 
   #write(type: FrameType, payload: Uint8Array): boolean {
     if (this.#stopped || this.#request.destroyed) return true
-    this.#request.cork()
-    this.#request.write(frameHeader(type, payload.byteLength))
-    const free = payload.byteLength === 0 ? !this.#request.writableNeedDrain : this.#request.write(payload)
-    this.#request.uncork()
-    return free
+    // Never corked: a corked message calls itself full by its own count, which the socket may not share, and then drains never.
+    const free = this.#request.write(frameHeader(type, payload.byteLength))
+    return payload.byteLength === 0 ? free : this.#request.write(payload)
   }
 
   /** Settles when there is room again, or when the attempt is over: its reader reports why. */
