@@ -10,6 +10,7 @@ export class OutputReader implements CommandOutput {
   readonly #call: Call
   readonly #frames: AsyncIterator<Frame, void>
   readonly #exit = Promise.withResolvers<CommandExit>()
+  #reading = false
   #detached = false
 
   constructor(call: Call, frames: AsyncIterator<Frame, void>, cursor: number) {
@@ -19,7 +20,10 @@ export class OutputReader implements CommandOutput {
     this.exit = this.#exit.promise
     // Readers that only want the output never look at it.
     this.exit.then(null, noOneWaits)
-    call.stream.once('close', () => this.#exit.reject(call.explain(null)))
+    // A stream closes when its last chunk was taken; whoever reads may have frames of it still to come.
+    call.stream.once('close', () => {
+      if (!this.#reading) this.#exit.reject(call.explain(null))
+    })
   }
 
   /** Takes the answer to `start` or `attach` up to its first event. */
@@ -38,6 +42,7 @@ export class OutputReader implements CommandOutput {
 
   async *[Symbol.asyncIterator](): AsyncGenerator<OutputChunk, void, undefined> {
     let cursor = this.cursor
+    this.#reading = true
     try {
       for (;;) {
         const { done, value: frame } = await this.#frames.next()
