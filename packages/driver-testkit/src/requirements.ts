@@ -31,6 +31,9 @@ export const REQUIREMENTS = {
     text: 'nothing of the host is visible or writable from inside beyond what SECURITY.md says',
     exempt: { fake: NO_ISOLATION },
   },
+  'leaks.none-in-use': {
+    text: 'an audit finds no leak at a workspace in ordinary use, nor after the engine was killed under it',
+  },
 } as const satisfies Record<string, Requirement>
 
 export type RequirementId = keyof typeof REQUIREMENTS

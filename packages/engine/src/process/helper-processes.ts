@@ -2,10 +2,13 @@ import { realpath } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 import { defaultHome } from '../lib/config.ts'
 import { errnoOf } from './identity.ts'
-import { inBatches, readEnvironment, readProcessTable, type HostProcess } from './process-table.ts'
+import { readArgv, readEnvironment, readProcessTable, type HostProcess } from './process-table.ts'
 
 /** Roles of the agent binary that end with the engine that started them. */
 const ROLES: ReadonlySet<string> = new Set(['volumes', 'populate', 'unpack', 'inspect'])
+
+/** As the kernel calls the first process of a helper; a build is one of `unshare`. */
+const PROGRAMS = /^(pyro-agent|unshare$|mmdebstrap$)/
 
 /** Environment of the helpers of this engine: by it a later one tells whose they are. */
 export const helperMark = (): Record<string, string> => ({
@@ -20,18 +23,20 @@ export const helperMark = (): Record<string, string> => ({
 export const findStrayHelpers = async (home: string): Promise<HostProcess[]> => {
   const table = await readProcessTable()
   const parents = new Map(table.map(({ pid, parentPid }) => [pid, parentPid]))
-  const candidates = table.filter(({ pid, uid }) => uid === 0 && !isBelow(pid, process.pid, parents))
-  const marked = await inBatches(candidates, async (one) => ((await belongsTo(one, home)) ? one : null))
-  const stray = marked.filter((one) => one !== null)
+  const stray: HostProcess[] = []
+  for (const candidate of table) {
+    if (candidate.uid !== 0 || !PROGRAMS.test(candidate.command) || isBelow(candidate.pid, process.pid, parents))
+      continue
+    if (await belongsTo(candidate.pid, home)) stray.push(candidate)
+  }
   const pids = new Set(stray.map(({ pid }) => pid))
   return stray.filter(({ parentPid }) => !pids.has(parentPid))
 }
 
-const belongsTo = async ({ pid, argv }: HostProcess, home: string): Promise<boolean> => {
-  if (argv.length === 0) return false
+const belongsTo = async (pid: number, home: string): Promise<boolean> => {
   const environment = await readEnvironment(pid)
   if (environment.get('PYRO_BUILD')?.startsWith(join(home, '/')) === true) return true
-  const [program = '', role = ''] = argv
+  const [program = '', role = ''] = await readArgv(pid)
   const named = environment.get('PYRO_HOME')
   return (
     basename(program).startsWith('pyro-agent') &&

@@ -1,63 +1,73 @@
-import { readdir, readFile, readlink } from 'node:fs/promises'
-import { errnoOf, parseStat, type ProcessStat } from './identity.ts'
+import { readFileSync, readlinkSync } from 'node:fs'
+import { readdir, readFile } from 'node:fs/promises'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { errnoOf, processStat, type ProcessStat } from './identity.ts'
 import { parseMountinfo, type MountLine } from './mountinfo.ts'
 
-/** Files of /proc read at one time. */
-const READ_AT_ONCE = 64
+/** Processes that are looked at before others get their turn. */
+const AT_ONCE = 64
+/** Parent of all kernel threads. */
+const KTHREADD = 2
 
-/** A process of this host as it was at one moment. Kernel threads and zombies have no argv. */
+/** A process of this host as it was at one moment. */
 export interface HostProcess extends ProcessStat {
   /** Real user id as the host sees it: root of a sandbox is not 0 here. */
   readonly uid: number
-  readonly argv: readonly string[]
 }
 
+/** Without kernel threads and zombies. What the kernel answers from its own tables is read at once: it never waits. */
 export const readProcessTable = async (): Promise<HostProcess[]> => {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number)
-  return (await inBatches(pids, readProcess)).filter((found) => found !== null)
-}
-
-/** At most a few at one time, so that a host with thousands of processes does not cost thousands of open files. */
-export const inBatches = async <In, Out>(all: readonly In[], work: (one: In) => Promise<Out>): Promise<Out[]> => {
-  const results: Out[] = []
-  for (let at = 0; at < all.length; at += READ_AT_ONCE)
-    results.push(...(await Promise.all(all.slice(at, at + READ_AT_ONCE).map(work))))
-  return results
+  const table: HostProcess[] = []
+  for (const [index, pid] of pids.entries()) {
+    if (index % AT_ONCE === AT_ONCE - 1) await nextTurn()
+    const stat = processStat(pid)
+    if (stat === null || stat.state === 'Z' || pid === KTHREADD || stat.parentPid === KTHREADD) continue
+    const uid = /^Uid:\s+(\d+)/m.exec(readKernelFile(pid, 'status'))?.[1]
+    if (uid !== undefined) table.push({ ...stat, uid: Number(uid) })
+  }
+  return table
 }
 
 /** The lines of /proc/PID/cgroup; empty when the process is gone. */
-export const readCgroups = (pid: number): Promise<string> => readOf(pid, 'cgroup')
+export const readCgroups = (pid: number): string => readKernelFile(pid, 'cgroup')
 
-/** Empty when the process is gone or none of ours to read. */
-export const readEnvironment = async (pid: number): Promise<ReadonlyMap<string, string>> => {
-  const pairs = (await readOf(pid, 'environ')).split('\0').flatMap((pair): [string, string][] => {
-    const at = pair.indexOf('=')
-    return at > 0 ? [[pair.slice(0, at), pair.slice(at + 1)]] : []
-  })
-  return new Map(pairs)
-}
-
-export const readMountsOf = async (pid: number): Promise<MountLine[]> => parseMountinfo(await readOf(pid, 'mountinfo'))
+export const readMountsOf = (pid: number): MountLine[] => parseMountinfo(readKernelFile(pid, 'mountinfo'))
 
 /** Name of the mount namespace; null when the process is gone. */
-export const mountNamespaceOf = async (pid: number): Promise<string | null> => {
+export const mountNamespaceOf = (pid: number): string | null => {
   try {
-    return await readlink(`/proc/${pid}/ns/mnt`)
+    return readlinkSync(`/proc/${pid}/ns/mnt`)
   } catch (error) {
     if (isUnreadable(error)) return null
     throw error
   }
 }
 
-const readProcess = async (pid: number): Promise<HostProcess | null> => {
-  const [stat, status, argv] = await Promise.all(['stat', 'status', 'cmdline'].map((file) => readOf(pid, file)))
-  const parsed = parseStat(stat ?? '')
-  const uid = /^Uid:\s+(\d+)/m.exec(status ?? '')?.[1]
-  if (parsed === null || uid === undefined) return null
-  return { ...parsed, uid: Number(uid), argv: (argv ?? '').split('\0').slice(0, -1) }
+/** Empty when the process is gone. */
+export const readArgv = async (pid: number): Promise<string[]> =>
+  (await readMemoryFile(pid, 'cmdline')).split('\0').slice(0, -1)
+
+/** Empty when the process is gone. */
+export const readEnvironment = async (pid: number): Promise<ReadonlyMap<string, string>> => {
+  const pairs = (await readMemoryFile(pid, 'environ')).split('\0').flatMap((pair): [string, string][] => {
+    const at = pair.indexOf('=')
+    return at > 0 ? [[pair.slice(0, at), pair.slice(at + 1)]] : []
+  })
+  return new Map(pairs)
 }
 
-const readOf = async (pid: number, file: string): Promise<string> => {
+const readKernelFile = (pid: number, file: string): string => {
+  try {
+    return readFileSync(`/proc/${pid}/${file}`, 'utf8')
+  } catch (error) {
+    if (isUnreadable(error)) return ''
+    throw error
+  }
+}
+
+/** Read from the memory of the process, which can make the reader wait. */
+const readMemoryFile = async (pid: number, file: string): Promise<string> => {
   try {
     return await readFile(`/proc/${pid}/${file}`, 'utf8')
   } catch (error) {

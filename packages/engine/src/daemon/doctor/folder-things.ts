@@ -73,7 +73,7 @@ export const logThings = async ({ services }: Engine): Promise<Thing[]> => {
       const file = join(path, `${command}.log`)
       things.push({
         leak: leakOf('folder', file, 'log of no command'),
-        claim: { of: 'command', id: command },
+        claim: { of: 'command', id: command, workspaceId: name },
         release: isKept ? null : () => rm(file, { force: true }),
       })
     }

@@ -11,8 +11,8 @@ import { recordThings } from './record-things.ts'
 import { sandboxThings } from './sandbox-things.ts'
 import { keyOf, type Thing } from './thing.ts'
 
-/** What is on its way out may go meanwhile; a volumes helper whose engine was killed takes up to 5 s. */
-const PAUSES_MS = [300, 1_500, 4_500]
+/** Between looks: what is on its way out goes meanwhile. */
+const PAUSES_MS = [200, 800]
 const LOOK_DEADLINE_MS = 20_000
 
 const LOOKS: Readonly<Record<string, (engine: Engine) => Promise<readonly Thing[]>>> = {

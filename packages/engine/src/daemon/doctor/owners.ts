@@ -86,8 +86,9 @@ export class Owners {
         return this.#ids.sandbox.has(claim.id) || (claim.id.startsWith(PROBE_PREFIX) && this.#isProbing)
       case 'volume':
         return this.#ids.volume.has(claim.id) || this.#isLookedAt(claim.id)
-      case 'workspace':
       case 'command':
+        return this.#ids.command.has(claim.id) || !this.#ids.workspace.has(claim.workspaceId)
+      case 'workspace':
       case 'folder':
         return this.#ids[claim.of].has(claim.id)
     }

@@ -3,7 +3,9 @@ import type { DiskReleaser } from '../../disk/disk-audit.ts'
 
 /** Who would have to exist for a thing to have an owner. */
 export type Claim =
-  | { readonly of: 'sandbox' | 'volume' | 'workspace' | 'command' | 'folder'; readonly id: string }
+  | { readonly of: 'sandbox' | 'volume' | 'workspace' | 'folder'; readonly id: string }
+  /** Of a workspace that exists; else the folder of all its logs speaks for them. */
+  | { readonly of: 'command'; readonly id: string; readonly workspaceId: string }
   /** Anything that flushes a volume. */
   | { readonly of: 'flush' }
   | { readonly of: 'nobody' }

@@ -5,6 +5,7 @@ import type { EngineConfig } from '../../lib/config.ts'
 import { errnoOf, processId } from '../../process/identity.ts'
 import type { CgroupHost } from '../../process/cgroup-host.ts'
 import { readMounts } from '../../process/mountinfo.ts'
+import { readArgv } from '../../process/process-table.ts'
 import { listSandboxCgroups } from './sandbox-cgroup.ts'
 import { sandboxesFolder, sandboxPaths } from './sandbox-paths.ts'
 import { findSandboxProcesses } from './sandbox-processes.ts'
@@ -33,12 +34,13 @@ async function auditFolders(runtimeDir: string, folder: string): Promise<DriverO
 }
 
 async function auditProcesses(runtimeDir: string): Promise<DriverObject[]> {
-  return (await findSandboxProcesses(runtimeDir)).map(({ pid, startTime, argv, sandboxId }) => ({
-    kind: 'process',
-    id: processId({ pid, startTime }),
-    sandboxId,
-    detail: argv.slice(0, 3).join(' '),
-  }))
+  const processes = await findSandboxProcesses(runtimeDir)
+  return Promise.all(
+    processes.map(async ({ pid, startTime, sandboxId, command }) => {
+      const [program = command, ...args] = (await readArgv(pid)).slice(0, 3)
+      return { kind: 'process', id: processId({ pid, startTime }), sandboxId, detail: [program, ...args].join(' ') }
+    }),
+  )
 }
 
 async function auditCgroups(host: CgroupHost, homeName: string): Promise<DriverObject[]> {

@@ -3,8 +3,8 @@ import { PyroError } from '@pyro/protocol'
 import { sleep } from '../../lib/wait.ts'
 import { signalProcess } from '../../process/identity.ts'
 import {
-  inBatches,
   mountNamespaceOf,
+  readArgv,
   readCgroups,
   readMountsOf,
   readProcessTable,
@@ -26,29 +26,37 @@ export interface SandboxProcess extends HostProcess {
  * that only the mounts of one sandbox show, else (monitors, calls of a runtime) arguments of a process of the host's root: what
  * runs inside writes its own arguments, and is never believed.
  */
-export async function findSandboxProcesses(runtimeDir: string): Promise<SandboxProcess[]> {
-  const own = await mountNamespaceOf(process.pid)
-  const inNamespace = new Map<string, Promise<string | null>>()
-  const found = await inBatches(await readProcessTable(), async (candidate): Promise<SandboxProcess | null> => {
-    if (candidate.argv.length === 0) return null
-    const inside = sandboxOfCgroup(await readCgroups(candidate.pid), runtimeDir) ?? (await byMounts(candidate.pid))
-    if (inside !== null) return { ...candidate, sandboxId: inside, certain: true }
-    const named = candidate.uid === 0 ? sandboxOfArguments(candidate.argv, runtimeDir) : null
-    return named === null ? null : { ...candidate, sandboxId: named, certain: false }
-  })
-  const processes = found.filter((one) => one !== null)
-  const sandboxes = new Map(processes.map(({ pid, sandboxId }) => [pid, sandboxId]))
-  return processes.filter(({ parentPid, sandboxId }) => sandboxes.get(parentPid) !== sandboxId)
+export function findSandboxProcesses(runtimeDir: string): Promise<SandboxProcess[]> {
+  const underWay = scans.get(runtimeDir)
+  if (underWay !== undefined) return underWay
+  const scan = scanProcesses(runtimeDir).finally(() => scans.delete(runtimeDir))
+  scans.set(runtimeDir, scan)
+  return scan
+}
 
-  async function byMounts(pid: number): Promise<string | null> {
-    const namespace = await mountNamespaceOf(pid)
-    if (namespace === null || namespace === own) return null
-    let sandbox = inNamespace.get(namespace)
-    if (sandbox === undefined) {
-      sandbox = readMountsOf(pid).then((mounts) => sandboxOfMounts(mounts, runtimeDir))
-      inNamespace.set(namespace, sandbox)
+/** Drivers of one home ask at the same time, and all see the same. */
+const scans = new Map<string, Promise<SandboxProcess[]>>()
+
+async function scanProcesses(runtimeDir: string): Promise<SandboxProcess[]> {
+  const byNamespace = new Map<string | null, string | null>([[mountNamespaceOf(process.pid), null]])
+  const found: SandboxProcess[] = []
+  for (const candidate of await readProcessTable()) {
+    const inside = sandboxOfCgroup(readCgroups(candidate.pid), runtimeDir) ?? sandboxOfNamespace(candidate.pid)
+    if (inside !== null) {
+      found.push({ ...candidate, sandboxId: inside, certain: true })
+      continue
     }
-    return sandbox
+    const named = candidate.uid === 0 ? sandboxOfArguments(await readArgv(candidate.pid), runtimeDir) : null
+    if (named !== null) found.push({ ...candidate, sandboxId: named, certain: false })
+  }
+  const sandboxes = new Map(found.map(({ pid, sandboxId }) => [pid, sandboxId]))
+  return found.filter(({ parentPid, sandboxId }) => sandboxes.get(parentPid) !== sandboxId)
+
+  function sandboxOfNamespace(pid: number): string | null {
+    const namespace = mountNamespaceOf(pid)
+    if (namespace === null) return null
+    if (!byNamespace.has(namespace)) byNamespace.set(namespace, sandboxOfMounts(readMountsOf(pid), runtimeDir))
+    return byNamespace.get(namespace) ?? null
   }
 }
 
