@@ -27,6 +27,24 @@ export const REQUIREMENTS = {
     text: 'a command that uses up the memory is reported as such and the workspace can be used, or left, afterwards',
     exempt: { fake: NO_LIMITS },
   },
+  'killed.create': {
+    text: 'an engine killed at any step of create leaves no trace but the workspace that its caller then gets',
+  },
+  'killed.start': {
+    text: 'an engine killed at any step of start leaves the disk as it was and the caller gets a running workspace',
+  },
+  'killed.stop': {
+    text: 'an engine killed at any step of stop leaves the disk as it was and the caller gets a stopped workspace',
+  },
+  'killed.snapshot': {
+    text: 'an engine killed at any step of snapshot create loses no snapshot and the caller gets its own',
+  },
+  'killed.reset': {
+    text: 'an engine killed at any step of reset loses no snapshot and the caller gets the workspace that it asked for',
+  },
+  'killed.delete': {
+    text: 'an engine killed at any step of delete leaves nothing of the workspace and the caller is told what went',
+  },
   'isolation.host-invisible': {
     text: 'nothing of the host is visible or writable from inside beyond what SECURITY.md says',
     exempt: { fake: NO_ISOLATION },

@@ -2,7 +2,6 @@ import { readFileSync } from 'node:fs'
 import type { Failure } from '@pyro/protocol'
 import type { Sandbox, SandboxRecord } from '../driver/driver.ts'
 import { errorFields } from '../lib/log.ts'
-import type { CommandRow } from '../store/commands.ts'
 import { recoverIntent } from './recovery.ts'
 import { REBOOTED } from './sandbox-failure.ts'
 import { sandboxIdOf } from './sandbox-life.ts'
@@ -32,7 +31,10 @@ export const adoptAll = async (services: Services, workspaces: Workspaces): Prom
   const orphans = store.intents.all().filter(({ subject }) => !known.has(subject))
   services.releaser.scheduleAll()
   await Promise.all([
-    ...loaded.map((workspace) => adoptOne(services, workspaces, workspace, rebooted)),
+    ...loaded.map((workspace) => {
+      workspace.adoption = adoptOne(services, workspaces, workspace, rebooted)
+      return workspace.adoption
+    }),
     ...orphans.map((intent) => recoverOrphan(services, intent)),
   ])
 }
@@ -66,6 +68,8 @@ const adoptOne = async (
     workspace.log.error(errorFields(error), 'adoption failed')
     const message = error instanceof Error ? error.message : String(error)
     workspace.change({ phase: 'failed', failure: { code: 'internal', message, hint: 'pyro workspace start WS' } })
+  } finally {
+    workspace.adoption = null
   }
 }
 
@@ -106,28 +110,36 @@ const settleStopped = async (workspace: Workspace): Promise<void> => {
   if (row.phase !== 'stopped' && row.phase !== 'failed') {
     workspace.change({ phase: 'failed', failure: { ...vanished, message: `an operation was lost while ${row.phase}` } })
   }
-  await interruptLost(workspace, 'the sandbox died')
+  await workspace.commands.recordAllLost('the sandbox died')
 }
 
 const markDead = async (workspace: Workspace, failure: Failure): Promise<void> => {
   workspace.change({ phase: 'stopped', failure: { ...failure, hint: `pyro workspace start ${workspace.row.name}` } })
-  await interruptLost(workspace, failure.message)
+  await workspace.commands.recordAllLost(failure.message)
 }
-
-const interruptLost = async (workspace: Workspace, by: string): Promise<void> => {
-  for (const row of runningRows(workspace)) await workspace.commands.recordLost(row, by)
-}
-
-const runningRows = (workspace: Workspace): CommandRow[] =>
-  workspace.services.store.commands.running().filter(({ workspaceId }) => workspaceId === workspace.id)
 
 /** Commands that both sides know go on; those that only one side knows end. */
 const resumeCommands = async (services: Services, workspace: Workspace, sandbox: Sandbox): Promise<void> => {
-  const rows = runningRows(workspace)
-  for (const row of rows) await workspace.commands.resume(row, sandbox)
+  const rows = workspace.commands.unended()
+  const known = rows.length === 0 ? null : await knownCommands(workspace, sandbox)
+  for (const row of rows) {
+    // Written down, but the engine died before the agent heard of it: its caller asks again.
+    if (known?.has(row.id) === false) services.store.commands.delete(row.id)
+    else await workspace.commands.resume(row, sandbox)
+  }
   void endStrangers(services, workspace, sandbox)
   if (workspace.row.ephemeral !== null && workspace.row.expiresAt === null) {
     workspace.change({ expiresAt: Date.now() + EPHEMERAL_KEPT_MS })
+  }
+}
+
+/** Null when the agent does not say: then each command is looked for by itself. */
+const knownCommands = async (workspace: Workspace, sandbox: Sandbox): Promise<ReadonlySet<string> | null> => {
+  try {
+    return new Set((await sandbox.agent.commands({ timeoutMs: LIST_TIMEOUT_MS })).map(({ id }) => id))
+  } catch (error) {
+    workspace.log.warn(errorFields(error), 'the commands of a sandbox are not known')
+    return null
   }
 }
 

@@ -1,7 +1,7 @@
 import { undoSteps } from '../lib/steps.ts'
 import type { IntentRow } from '../store/intents.ts'
 import { CREATE_STEPS, type CreatePlan } from './operations/create.ts'
-import { DELETE_STEPS, type DeletePlan } from './operations/delete.ts'
+import { DELETE_STEPS, recordDeleted, type DeletePlan } from './operations/delete.ts'
 import { RESET_STEPS, type ResetPlan } from './operations/reset.ts'
 import { SNAPSHOT_STEPS, type SnapshotPlan } from './operations/snapshot.ts'
 import { START_STEPS, type StartPlan } from './operations/start.ts'
@@ -32,9 +32,9 @@ export const recoverIntent = async (
       return 'gone'
     }
     case START_STEPS.operation: {
-      const context = { services, live: null, sandbox: null }
-      await undoSteps({ list: START_STEPS, plan: intent.plan as StartPlan, context, log }, step)
-      store.intents.end(id, () => workspace?.change({ phase: 'stopped' }))
+      const plan = intent.plan as StartPlan
+      await undoSteps({ list: START_STEPS, plan, context: { services, live: null, sandbox: null }, log }, step)
+      store.intents.end(id, () => workspace?.change({ phase: plan.phaseBefore }))
       return 'kept'
     }
     case SNAPSHOT_STEPS.operation: {
@@ -55,13 +55,14 @@ export const recoverIntent = async (
     case STOP_STEPS.operation: {
       const plan = intent.plan as StopPlan
       for (const { do: work } of STOP_STEPS.steps) await work(plan, { services, workspace, sandbox: null })
+      await workspace?.commands.recordAllLost('stop')
       store.intents.end(id, () => workspace?.change({ phase: 'stopped', failure: null }))
       return 'kept'
     }
     case DELETE_STEPS.operation: {
       const plan = intent.plan as DeletePlan
       for (const { do: work } of DELETE_STEPS.steps) await work(plan, { services, workspace, sandbox: null })
-      store.intents.end(id, () => store.workspaces.delete(intent.subject))
+      store.intents.end(id, () => recordDeleted(store, plan, intent.requestId))
       return 'gone'
     }
     default:

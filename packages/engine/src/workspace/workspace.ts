@@ -4,7 +4,7 @@ import type { Driver, Sandbox, SandboxExit } from '../driver/driver.ts'
 import type { Log } from '../lib/log.ts'
 import { errorFields } from '../lib/log.ts'
 import type { WorkspaceRow } from '../store/workspaces.ts'
-import { withDeadline } from '../lib/wait.ts'
+import { abortable, withDeadline } from '../lib/wait.ts'
 import { Actor } from './actor.ts'
 import { CommandBook } from './commands/command-book.ts'
 import { decide, wrongPhase, type Ask } from './phases.ts'
@@ -32,6 +32,8 @@ export class Workspace {
   #diskBytesAt = 0
   /** Diffs and exports under way: they make momentary volumes. */
   looks = 0
+  /** Taking over what a former engine left; null when that is done. Never rejects. */
+  adoption: Promise<void> | null = null
 
   constructor(services: Services, row: WorkspaceRow) {
     this.services = services
@@ -106,8 +108,21 @@ export class Workspace {
     return this.actor.turn({ what, waitMs: null }, work)
   }
 
+  /** Settles when it is known what a former engine left: until then rows speak of sandboxes and commands that may be gone. */
+  async adopted(what: string, signal: AbortSignal): Promise<void> {
+    if (this.adoption === null) return
+    const { phaseWaitMs } = this.services.config.limits
+    const late = (): PyroError =>
+      new PyroError('workspace.busy', `"${this.#row.name}" is being taken over for over ${phaseWaitMs} ms`, {
+        hint: `pyro workspace status ${this.#row.name}`,
+        data: { what },
+      })
+    await withDeadline(abortable(this.adoption, signal), phaseWaitMs, late)
+  }
+
   /** Settles when no passing phase is in the way of somebody who only looks. */
   async settled(ask: Ask, what: string, signal: AbortSignal): Promise<void> {
+    await this.adopted(what, signal)
     if (decide(ask, this.#row.phase) === 'wait') await this.turn(ask, what, signal, () => Promise.resolve())
   }
 

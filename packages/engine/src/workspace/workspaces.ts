@@ -68,6 +68,8 @@ export class Workspaces {
     ephemeral: string | null = null,
   ): Promise<ResultOf<'workspace.create'>> {
     const startedAt = performance.now()
+    // What a former engine has half made still has its name.
+    if (input.name !== undefined) await this.#byName.get(input.name)?.adopted('create', call.signal)
     const existing = await this.#existing(input, call, startedAt)
     if (existing !== null) {
       seed?.destroy()
@@ -99,7 +101,9 @@ export class Workspaces {
 
   /** Errors are per item, so that one stuck workspace does not keep the others. */
   async delete(input: ParsedInputOf<'workspace.delete'>, call: Call): Promise<ResultOf<'workspace.delete'>> {
-    const result: ResultOf<'workspace.delete'> = { deleted: [], errors: [] }
+    const named = input.workspaces.length === 0 ? this.all() : input.workspaces.flatMap((ref) => this.find(ref) ?? [])
+    await Promise.allSettled(named.map((workspace) => workspace.adopted('delete', call.signal)))
+    const result: ResultOf<'workspace.delete'> = { deleted: this.#deletedBefore(call), errors: [] }
     const targets = this.#deleteTargets(input, result)
     await Promise.all(
       targets.map(async (workspace) => {
@@ -194,6 +198,12 @@ export class Workspaces {
     return { ...record, created: false, durationMs: Math.round(performance.now() - startedAt) }
   }
 
+  /** What this very request has deleted before its engine was killed. */
+  #deletedBefore({ requestId }: Call): ResultOf<'workspace.delete'>['deleted'] {
+    if (requestId === null) return []
+    return this.#services.store.requests.parts(requestId) as ResultOf<'workspace.delete'>['deleted']
+  }
+
   #deleteTargets(input: ParsedInputOf<'workspace.delete'>, result: ResultOf<'workspace.delete'>): Workspace[] {
     const labelled = Object.keys(input.labels).length > 0
     if (input.workspaces.length === 0) {
@@ -212,7 +222,9 @@ export class Workspaces {
       )
     }
     const found: Workspace[] = []
+    const gone = new Set(result.deleted.flatMap(({ workspaceId, name }) => [workspaceId, name]))
     for (const ref of new Set(input.workspaces)) {
+      if (gone.has(ref)) continue
       try {
         found.push(this.get(ref))
       } catch (error) {

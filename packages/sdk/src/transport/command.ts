@@ -1,4 +1,4 @@
-import { FRAME, PyroError } from '@pyro/protocol/client'
+import { FRAME, isPyroError, PyroError } from '@pyro/protocol/client'
 import type { CommandResult, InputOf, ResultOf } from '@pyro/protocol'
 import { cancelled, newRequestId, type Client } from './client.ts'
 import { EngineGone } from './exchange.ts'
@@ -78,11 +78,29 @@ class CommandStream<Operation extends 'workspace.exec' | 'run'> {
     this.#following = true
     const input = { workspace: workspaceId, commandId, follow: true, cursor: this.#cursor }
     const head = { operation: 'workspace.logs', input, requestId: newRequestId() } as const
-    const result = (await attemptStream(this.#client.wire, { head, sink: this.#sink(), signal })) as CommandResult
+    const result = await this.#ended(attemptStream(this.#client.wire, { head, sink: this.#sink(), signal }))
     if (this.#call.signal?.aborted === true) throw cancelled(this.#head.operation)
     if (result.state === 'interrupted') throw interrupted(result)
     if (this.#head.operation === 'workspace.exec') return result
     return { ...result, kept: await this.#endRun(workspaceId) }
+  }
+
+  /** A reset or delete that the lost engine committed took the command along. */
+  async #ended(answer: Promise<unknown>): Promise<CommandResult> {
+    try {
+      return (await answer) as CommandResult
+    } catch (error) {
+      if (!isPyroError(error)) throw error
+      const isCleared = error.code === 'command.not-found' && typeof error.data?.['clearedAt'] === 'string'
+      if (isCleared) throw interrupted(this.#gone('reset'), error)
+      if (error.code === 'workspace.not-found') throw interrupted(this.#gone('delete'), error)
+      throw error
+    }
+  }
+
+  #gone(by: string): Interrupted {
+    const { workspaceId = '', commandId = '' } = this.#started ?? {}
+    return { workspaceId, commandId, interruptedBy: by }
   }
 
   /** The engine that would have deleted the workspace of a `run` is gone, so the client does. */
@@ -157,11 +175,17 @@ class CommandStream<Operation extends 'workspace.exec' | 'run'> {
   }
 }
 
-const interrupted = (result: CommandResult): PyroError =>
+type Interrupted = Pick<CommandResult, 'workspaceId' | 'commandId' | 'interruptedBy'>
+
+const interrupted = (result: Interrupted, cause?: unknown): PyroError =>
   new PyroError(
     'command.interrupted',
     `${result.commandId} ended with its sandbox (${result.interruptedBy ?? 'the sandbox died'})`,
-    { hint: `pyro workspace status ${result.workspaceId}`, data: { command: result } },
+    {
+      hint: `pyro workspace status ${result.workspaceId}`,
+      data: { interruptedBy: result.interruptedBy, command: result },
+      cause,
+    },
   )
 
 /** Runs `workspace.exec` or `run` to its end, across engine restarts. */

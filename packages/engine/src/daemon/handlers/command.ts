@@ -5,6 +5,8 @@ import { OutputReader, type ReadableCommand } from '../../workspace/commands/out
 import { CommandLog } from '../../workspace/commands/command-log.ts'
 import type { RunningCommand } from '../../workspace/commands/running-command.ts'
 import { execInWorkspace, type ExecFields } from '../../workspace/operations/exec.ts'
+import type { CommandRow } from '../../store/commands.ts'
+import type { Store } from '../../store/store.ts'
 import type { Workspace } from '../../workspace/workspace.ts'
 import { converse, forward } from '../command-stream.ts'
 import type { Engine } from '../engine.ts'
@@ -16,9 +18,9 @@ const KILL_EXTRA_MS = 5_000
 export const commandHandlers = {
   'workspace.exec': async (call) => {
     const { engine, input } = call
-    const workspace = engine.workspaces.get(input.workspace)
+    const workspace = await adopted(call, 'exec')
     const earlier = earlierCommand(engine, workspace, call.requestId)
-    if (earlier !== null) return earlier
+    if (earlier !== null) return input.detach ? workspace.commands.result(earlier) : replay(call, workspace, earlier)
     const running = await startOnce(engine, workspace, input, call)
     if (input.detach) return workspace.commands.result(workspace.commands.row(running.row.id))
     return converse({ ...call, workspace, running, stdin: input.stdin })
@@ -36,15 +38,19 @@ export const commandHandlers = {
     })
   },
 
-  'workspace.command.wait': async ({ engine, input, gone }) => {
-    const { commands } = engine.workspaces.get(input.workspace)
+  'workspace.command.wait': async (call) => {
+    const { input, gone } = call
+    const remembered = await rememberedEnd(call, 'command wait')
+    if (remembered !== null) return remembered
+    const { commands } = await adopted(call, 'command wait')
     const result = await endWithin(commands.ended(input.commandId), input.commandId, input.timeoutMs, gone)
     if (result.state === 'interrupted') throw interruptedError(result)
     return result
   },
 
-  'workspace.command.kill': async ({ engine, input, gone }) => {
-    const workspace = engine.workspaces.get(input.workspace)
+  'workspace.command.kill': async (call) => {
+    const { engine, input, gone } = call
+    const workspace = await adopted(call, 'command kill')
     const { commands } = workspace
     const row = commands.row(input.commandId)
     if (row.state !== 'running' || workspace.sandbox === null) return commands.result(row)
@@ -55,8 +61,11 @@ export const commandHandlers = {
     return endWithin(ended, row.id, (graceMs ?? 0) + KILL_EXTRA_MS, gone)
   },
 
-  'workspace.logs': async ({ engine, input, reply, gone }) => {
-    const workspace = engine.workspaces.get(input.workspace)
+  'workspace.logs': async (call) => {
+    const { input, reply, gone } = call
+    const remembered = await rememberedEnd(call, 'logs')
+    if (remembered !== null) return remembered
+    const workspace = await adopted(call, 'logs')
     const { commands } = workspace
     const commandId = input.commandId ?? commands.last()?.id
     if (commandId === undefined) {
@@ -83,6 +92,30 @@ export const commandHandlers = {
   },
 } satisfies Partial<Handlers>
 
+interface Asking extends Pick<HandlerCall<'workspace.logs'>, 'engine' | 'signal'> {
+  readonly input: { readonly workspace: string }
+}
+
+/** The workspace, when it is known which of its commands run: a client of the engine before may be the first to ask. */
+const adopted = async ({ engine, input, signal }: Asking, what: string): Promise<Workspace> => {
+  await engine.workspaces.get(input.workspace).adopted(what, signal)
+  return engine.workspaces.get(input.workspace)
+}
+
+/** The end of a command whose workspace is about to be deleted by its own `run`. */
+export const rememberEnd = (store: Store, result: CommandResult): void =>
+  store.requests.put(result.commandId, 'run', { result })
+
+const rememberedEnd = async (
+  { engine, input, signal }: Asking & { readonly input: { readonly commandId?: string | undefined } },
+  what: string,
+): Promise<CommandResult | null> => {
+  await engine.workspaces.find(input.workspace)?.adopted(what, signal)
+  if (input.commandId === undefined || engine.workspaces.find(input.workspace) !== null) return null
+  const known = engine.services.store.requests.get(input.commandId)
+  return known !== null && 'result' in known.outcome ? (known.outcome.result as CommandResult) : null
+}
+
 /** Starts the command of this request, or joins its first start: a repeated call finds its command again. */
 export const startOnce = async (
   engine: Engine,
@@ -108,12 +141,23 @@ const findRunning = (engine: Engine, workspace: Workspace, requestId: string): R
   return row === null ? null : workspace.commands.find(row.id)
 }
 
-/** The end of this request's command, when it has ended before the call was repeated. */
-const earlierCommand = (engine: Engine, workspace: Workspace, requestId: string | null): CommandResult | null => {
+/** This request's command, when it has ended before the call was repeated. */
+export const earlierCommand = (engine: Engine, workspace: Workspace, requestId: string | null): CommandRow | null => {
   if (requestId === null) return null
   const row = engine.services.store.commands.byRequest(requestId)
-  if (row === null || workspace.commands.find(row.id) !== null) return null
-  const result = workspace.commands.result(workspace.commands.row(row.id))
+  return row === null || workspace.commands.find(row.id) !== null ? null : workspace.commands.row(row.id)
+}
+
+/** What a command that has ended would have answered: its caller did not even hear that it had started. */
+export const replay = async (
+  { reply, gone }: Pick<HandlerCall<'workspace.exec' | 'run'>, 'reply' | 'gone'>,
+  workspace: Workspace,
+  row: CommandRow,
+): Promise<CommandResult> => {
+  void reply.event({ type: 'started', workspaceId: workspace.id, commandId: row.id })
+  const written = finished(workspace.commands.logPath(row.id), row)
+  await readOut(new OutputReader(written, { cursor: 0, holding: false }), reply, gone)
+  const result = workspace.commands.result(row)
   if (result.state === 'interrupted') throw interruptedError(result)
   return result
 }

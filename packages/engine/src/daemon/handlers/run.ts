@@ -5,7 +5,7 @@ import type { Workspace } from '../../workspace/workspace.ts'
 import { converse } from '../command-stream.ts'
 import { EngineLeaving, type HandlerCall } from '../handler.ts'
 import { progressTo } from '../handler.ts'
-import { startOnce } from './command.ts'
+import { earlierCommand, rememberEnd, replay, startOnce } from './command.ts'
 
 /** How long the workspace of a `run` stays whose client went away: the result can be fetched meanwhile. */
 const VANISHED_KEPT_MS = 10 * 60_000
@@ -16,14 +16,21 @@ export const run = async (call: HandlerCall<'run'>): Promise<ResultOf<'run'>> =>
   const workspace = await ownWorkspace(call)
   let result: CommandResult
   try {
-    const running = await startOnce(engine, workspace, input, call)
-    result = await converse({ ...call, workspace, running, stdin: input.stdin })
+    const earlier = earlierCommand(engine, workspace, call.requestId)
+    if (earlier === null) {
+      const running = await startOnce(engine, workspace, input, call)
+      result = await converse({ ...call, workspace, running, stdin: input.stdin })
+    } else result = await replay(call, workspace, earlier)
   } catch (error) {
     if (!(error instanceof EngineLeaving)) await end(call, workspace)
     throw error
   }
   if (gone.aborted) leaveForLater(call, workspace)
-  else await end(call, workspace)
+  else {
+    // An engine that dies while it deletes takes the history along: the caller asks the next one for its command.
+    if (!input.keep) rememberEnd(engine.services.store, result)
+    await end(call, workspace)
+  }
   return { ...result, kept: input.keep }
 }
 
@@ -33,8 +40,9 @@ const ownWorkspace = async (call: HandlerCall<'run'>): Promise<Workspace> => {
   const made = requestId === null ? null : engine.services.store.requests.get(requestId)
   if (made !== null && made.operation === 'workspace.create' && 'result' in made.outcome) {
     const { workspaceId } = made.outcome.result as ResultOf<'workspace.create'>
-    const workspace = engine.workspaces.find(workspaceId)
-    if (workspace !== null) return workspace
+    const workspace = engine.workspaces.get(workspaceId)
+    await workspace.adopted('run', call.signal)
+    return workspace
   }
   const seed = input.seed === undefined ? null : upload.data
   const ephemeral = input.keep ? null : (requestId ?? 'run')

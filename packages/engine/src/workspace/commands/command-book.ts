@@ -111,8 +111,20 @@ export class CommandBook {
     void this.#follow(running, sandbox, running.consume(null), before).then(ended.resolve, ended.reject)
   }
 
-  /** A command of a former engine whose sandbox is gone; what it printed is in its log. */
-  async recordLost(row: CommandRow, by: string): Promise<void> {
+  /** Rows that a former engine left as running. */
+  unended(): CommandRow[] {
+    const { store, host } = this.#options
+    return store.commands
+      .running()
+      .filter(({ workspaceId, id }) => workspaceId === host.workspaceId && !this.#live.has(id))
+  }
+
+  /** Commands of a former engine whose sandbox is gone; what they printed is in their logs. */
+  async recordAllLost(by: string): Promise<void> {
+    for (const row of this.unended()) await this.#recordLost(row, by)
+  }
+
+  async #recordLost(row: CommandRow, by: string): Promise<void> {
     const { limits, store } = this.#options
     const log = new CommandLog(this.logPath(row.id), limits.commandLogBytes)
     const headTail = { headBytes: limits.inlineHeadBytes, tailBytes: limits.inlineTailBytes }

@@ -1,12 +1,16 @@
 import type { Sandbox } from '../../driver/driver.ts'
 import { runSteps, type StepList } from '../../lib/steps.ts'
 import { removeLogFolder } from '../../store/command-logs.ts'
+import type { Store } from '../../store/store.ts'
 import { endSandbox } from '../sandbox-life.ts'
 import { volumeId, type Call, type Services } from '../services.ts'
 import { commandLogFolder, type Workspace } from '../workspace.ts'
 
 export interface DeletePlan {
   readonly workspaceId: string
+  readonly name: string
+  /** Named ones, which go with it. */
+  readonly snapshots: number
   readonly driver: string
   readonly sandboxIds: readonly string[]
   /** The present disk last: as long as it is there, its sandbox may be. */
@@ -58,6 +62,15 @@ export const DELETE_STEPS: StepList<DeletePlan, DeleteContext> = {
   ],
 }
 
+/** The end of a delete, in a transaction: a repeated call learns what the first one deleted. */
+export const recordDeleted = (store: Store, plan: DeletePlan, requestId: string | null): void => {
+  const { workspaceId, name, snapshots } = plan
+  store.workspaces.delete(workspaceId)
+  if (requestId !== null) {
+    store.requests.putPart(requestId, workspaceId, DELETE_STEPS.operation, { workspaceId, name, snapshots })
+  }
+}
+
 /** In a turn. When it fails the workspace is `failed` and can be deleted again. Returns how many snapshots went with it. */
 export const deleteWorkspace = async (workspace: Workspace, call: Call): Promise<number> => {
   const { services } = workspace
@@ -68,6 +81,8 @@ export const deleteWorkspace = async (workspace: Workspace, call: Call): Promise
   workspace.stopLooks()
   const plan: DeletePlan = {
     workspaceId: row.id,
+    name: row.name,
+    snapshots: snapshots.filter(({ kind }) => kind === 'named').length,
     driver: row.driver,
     sandboxIds: store.sandboxes
       .all()
@@ -86,7 +101,7 @@ export const deleteWorkspace = async (workspace: Workspace, call: Call): Promise
     fault: services.fault,
     log: workspace.log,
     begin: () => workspace.change({ phase: 'deleting' }),
-    commit: () => store.workspaces.delete(row.id),
+    commit: () => recordDeleted(store, plan, call.requestId),
     undone: (error) => {
       const message = error instanceof Error ? error.message : String(error)
       workspace.change({
@@ -100,5 +115,5 @@ export const deleteWorkspace = async (workspace: Workspace, call: Call): Promise
     },
   })
   workspace.retire()
-  return snapshots.filter(({ kind }) => kind === 'named').length
+  return plan.snapshots
 }
