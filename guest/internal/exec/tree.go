@@ -18,7 +18,13 @@ const (
 	// freezeLimit bounds the walk that stops a tree before it is killed, killLimit the time it then has to disappear.
 	freezeLimit = 10 * time.Second
 	killLimit   = 10 * time.Second
-	killPause   = 10 * time.Millisecond
+	// killPause doubles from walk to walk up to longestPause.
+	killPause    = time.Millisecond
+	longestPause = 10 * time.Millisecond
+	// A tree is gone when emptyWalks in a row found nobody. A process may give birth while it is walked past and die before
+	// it is looked at, or be within execve, where it shows no environment: while a walk sees such things, up to unsureWalks.
+	emptyWalks  = 2
+	unsureWalks = 6
 	// signalRounds is how often a tree is looked at again for processes made meanwhile when it is not frozen.
 	signalRounds = 3
 )
@@ -35,6 +41,8 @@ type tree struct {
 	environ   []byte
 	// foreign are processes, by pid and start time, that were seen not to carry the marker.
 	foreign map[int]string
+	// unsure is true when the last walk met processes of which it could not tell.
+	unsure bool
 }
 
 func newTree(id string, main int, mainLives func() bool) *tree {
@@ -52,12 +60,15 @@ func (t *tree) members() ([]int, error) {
 	}
 	self := unix.Getpid()
 	all := make(map[int]proc.Stat, len(pids))
+	t.unsure = false
 	for _, pid := range pids {
 		if pid == self {
 			continue
 		}
 		if stat, err := proc.ReadStat(pid); err == nil {
 			all[pid] = stat
+		} else {
+			t.unsure = true
 		}
 	}
 	mainLives := t.mainLives()
@@ -100,22 +111,18 @@ func (t *tree) addMarked(all map[int]proc.Stat, in map[int]bool) bool {
 		if in[pid] || stat.Dead() || t.foreign[pid] == stat.StartTime {
 			continue
 		}
-		if t.carriesMarker(pid) {
+		var err error
+		t.environ, err = environOf(pid, t.environ)
+		switch {
+		case err != nil || len(t.environ) == 0:
+			t.unsure = true
+		case bytes.HasPrefix(t.environ, t.marker[1:]) || bytes.Contains(t.environ, t.marker):
 			in[pid], grew = true, true
-		} else {
+		default:
 			t.foreign[pid] = stat.StartTime
 		}
 	}
 	return grew
-}
-
-func (t *tree) carriesMarker(pid int) bool {
-	var err error
-	t.environ, err = environOf(pid, t.environ)
-	if err != nil {
-		return false
-	}
-	return bytes.HasPrefix(t.environ, t.marker[1:]) || bytes.Contains(t.environ, t.marker)
 }
 
 // environOf reads the environment also of processes of other users, for which root without CAP_SYS_PTRACE must look like
@@ -189,14 +196,25 @@ func (t *tree) kill(send func(pid int, number syscall.Signal)) (gone bool, err e
 			break
 		}
 	}
+	// The main process first: gVisor hangs up on a process group that has a stopped member whenever one of it ends, and how
+	// the command ended should not depend on that.
+	if stopped[t.main] {
+		send(t.main, unix.SIGKILL)
+	}
 	for pid := range stopped {
 		send(pid, unix.SIGKILL)
 	}
 	deadline = time.Now().Add(killLimit)
+	empty, pause := 0, killPause
 	for {
 		members, err := t.members()
-		if err != nil || len(members) == 0 {
-			return err == nil, err
+		if err != nil {
+			return false, err
+		}
+		if len(members) > 0 {
+			empty = 0
+		} else if empty++; empty >= unsureWalks || empty >= emptyWalks && !t.unsure {
+			return true, nil
 		}
 		if time.Now().After(deadline) {
 			return false, nil
@@ -204,6 +222,7 @@ func (t *tree) kill(send func(pid int, number syscall.Signal)) (gone bool, err e
 		for _, pid := range members {
 			send(pid, unix.SIGKILL)
 		}
-		time.Sleep(killPause)
+		time.Sleep(pause)
+		pause = min(2*pause, longestPause)
 	}
 }
