@@ -128,18 +128,24 @@ func run(cx context.Context, input Input, stdin *os.File) (*Result, error) {
 	return result, err
 }
 
-// makeFolders makes what every sandbox mounts on or works in.
+// makeFolders makes what every sandbox mounts on or works in. Below /run, which a tmpfs hides, are the mount points of agent
+// and channel: gVisor's file server makes missing ones on the disk, where a comparison with the baseline finds them.
 func makeFolders(root int) error {
 	for _, folder := range []struct {
 		name string
 		mode uint32
-	}{{"proc", 0o555}, {"sys", 0o555}, {"dev", 0o755}, {"run", 0o755}, {"tmp", 0o1777}, {"workspace", 0o755}} {
+	}{
+		{"proc", 0o555}, {"sys", 0o555}, {"dev", 0o755}, {"run", 0o755}, {"run/pyro", 0o755}, {"run/pyro/channel", 0o755},
+		{"tmp", 0o1777}, {"workspace", 0o755},
+	} {
 		err := unix.Mkdirat(root, folder.name, folder.mode)
 		if err != nil && err != unix.EEXIST {
 			return fmt.Errorf("make /%s: %w", folder.name, err)
 		}
-		const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
-		fd, err := unix.Openat(root, folder.name, flags, 0)
+		// A symlink anywhere in the path is none of these folders.
+		fd, err := unix.Openat2(root, folder.name, &unix.OpenHow{
+			Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS,
+		})
 		if err != nil {
 			return message.Errorf(message.KindInvalid, "/%s of the archive is not a folder", folder.name)
 		}
@@ -151,7 +157,12 @@ func makeFolders(root int) error {
 			return fmt.Errorf("set the mode of /%s: %w", folder.name, err)
 		}
 	}
-	return nil
+	const agent = "run/pyro/agent"
+	fd, err := unix.Openat(root, agent, unix.O_WRONLY|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o755)
+	if err != nil {
+		return message.Errorf(message.KindInvalid, "/%s of the archive is not a file", agent)
+	}
+	return unix.Close(fd)
 }
 
 // seekable gives the tar as a plain file. What is compressed or comes through a pipe, and may be an image whose parts
