@@ -161,43 +161,29 @@ func TestACommandThatNobodyReadsWaitsAndLosesNothing(t *testing.T) {
 	}
 }
 
-func TestOutputInSingleBytesIsBoundedToo(t *testing.T) {
-	command := start(t, newTestRegistry(t), "cmd", script("exec 3>&1; while :; do printf x; printf y >&2; done"))
-	eventually(t, "some output came", func() bool {
-		end, _, _ := command.ring.progress()
-		return end > 5000
-	})
-	command.ring.mu.Lock()
-	bytes, cost := int(command.ring.end), command.ring.unsentCost
-	command.ring.mu.Unlock()
-	if cost < bytes*2 {
-		t.Errorf("%d bytes in small pieces cost %d", bytes, cost)
-	}
-}
-
 func TestABackgroundChildThatKeepsThePipeDoesNotKeepTheCommand(t *testing.T) {
 	folder := t.TempDir()
 	registry := newTestRegistry(t)
-	began := time.Now()
 	got := attach(t, start(t, registry, "cmd", script(fmt.Sprintf(
-		`(sleep 0.6; echo late; echo late >&2; echo alive >%[1]s/after) & echo $! >%[1]s/pid; echo now`, folder))), 0)
-	took := time.Since(began)
+		`cd %s; (until [ -e go ]; do sleep 0.02; done; echo late; echo late >&2; echo >after) & echo now`, folder))), 0)
 	wantCode(t, got, 0)
-	if got.stdout != "now\n" || took > 550*time.Millisecond {
-		t.Errorf("got %q after %s", got.stdout, took)
+	if got.stdout != "now\n" {
+		t.Errorf("got %q", got.stdout)
 	}
 	if err := registry.Release("cmd"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(folder+"/go", nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the child wrote without SIGPIPE", func() bool { return exists(folder + "/after") })
 }
 
 func TestABackgroundChildThatGoesOnWritingDoesNotKeepTheCommand(t *testing.T) {
-	began := time.Now()
 	got := run(t, script(`(while :; do echo more; sleep 0.02; done) & echo now`))
 	wantCode(t, got, 0)
-	if took := time.Since(began); took > lateLimit+2*time.Second || !strings.HasPrefix(got.stdout, "now\n") && !strings.HasPrefix(got.stdout, "more\n") {
-		t.Errorf("got %.40q after %s", got.stdout, took)
+	if !strings.Contains(got.stdout, "now\n") {
+		t.Errorf("got %.40q", got.stdout)
 	}
 }
 

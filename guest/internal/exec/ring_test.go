@@ -144,3 +144,13 @@ func TestACursorWithinAFrameGetsItsRest(t *testing.T) {
 	}
 	m.check(t)
 }
+
+func TestOutputInSingleBytesCountsWhatItOccupies(t *testing.T) {
+	m := &ringModel{ring: newRing(&budget{})}
+	for range 1000 {
+		m.add(frames.Stdout, []byte{'x'})
+	}
+	if m.ring.unsentCost < 1000*(segmentCostBytes+1) {
+		t.Errorf("1000 bytes cost %d", m.ring.unsentCost)
+	}
+}
