@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { chown, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { chown, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isPyroError } from '@pyro/protocol'
 import { z } from 'zod'
@@ -7,6 +7,7 @@ import type { Driver, Probe, SandboxSpec } from '../../driver/driver.ts'
 import type { VolumeId } from '../../disk/disk-store.ts'
 import type { EngineConfig } from '../../lib/config.ts'
 import { errnoOf } from '../../process/identity.ts'
+import { sandboxesFolder } from './sandbox-paths.ts'
 import type { Technology } from './technology.ts'
 
 const START_DEADLINE_MS = 15_000
@@ -61,7 +62,27 @@ async function readVerdict(file: string): Promise<z.infer<typeof verdict> | null
   }
 }
 
+/** What an engine left that was killed while it tried this driver. There is one try at a time: the names are of former ones. */
+async function releaseFormer(driver: Driver, runtimeDir: string): Promise<void> {
+  const prefix = `probe-${driver.id}-`
+  const former = async (folder: string): Promise<string[]> =>
+    (await namesIn(folder)).filter((name) => name.startsWith(prefix))
+  for (const sandboxId of await former(sandboxesFolder(runtimeDir)))
+    await driver.reclaim({ driver: driver.id, spec: { sandboxId }, details: {} })
+  for (const tree of await former(runtimeDir)) await rm(join(runtimeDir, tree), { recursive: true, force: true })
+}
+
+async function namesIn(folder: string): Promise<string[]> {
+  try {
+    return await readdir(folder)
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return []
+    throw error
+  }
+}
+
 async function tryStart(driver: Driver, version: string, config: EngineConfig): Promise<Probe> {
+  await releaseFormer(driver, config.runtimeDir)
   const name = `probe-${driver.id}-${randomBytes(4).toString('hex')}`
   const tree = join(config.runtimeDir, name)
   await mkdir(config.runtimeDir, { recursive: true, mode: 0o711 })
