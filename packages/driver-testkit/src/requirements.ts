@@ -1,3 +1,5 @@
+import { EVERYDAY } from './everyday-requirements.ts'
+
 /** Drivers that the suites run on. `fake` has no isolation and no limits; it runs wherever Linux does. */
 export const DRIVERS = ['runc', 'runsc', 'fake'] as const
 export type TestedDriver = (typeof DRIVERS)[number]
@@ -17,12 +19,7 @@ const NO_LIMITS = 'made for tests: has no limits'
  * `docs/parity.md` is made from this list.
  */
 export const REQUIREMENTS = {
-  'reset.snapshot-exact': {
-    text: 'a reset to a snapshot restores exactly what an independent lister saw when it was taken',
-  },
-  'reset.baseline-new-machine': {
-    text: 'a reset to the baseline gives a new sandbox with the same identity, an empty history and an empty diff',
-  },
+  ...EVERYDAY,
   'limit.memory': {
     text: 'a command that uses up the memory is reported as such and the workspace can be used, or left, afterwards',
     exempt: { fake: NO_LIMITS },
