@@ -28,7 +28,16 @@ func diff(t task, at volumes, out io.Writer) (DiffSummary, error) {
 	if err != nil {
 		return DiffSummary{}, err
 	}
-	w := walker{listIgnored: in.Ignored, binaryLimit: in.BinaryLimitBytes, settled: t.SettledBefore}
+	w := walker{
+		listIgnored: in.Ignored, binaryLimit: in.BinaryLimitBytes, settled: t.SettledBefore,
+		resolves: func(path string) (bool, error) {
+			_, _, err := resolve(at.from, in.Root+"/"+path, true)
+			if err == errUnresolvable {
+				return false, nil
+			}
+			return err == nil, err
+		},
+	}
 	root := &folder{wanted: wanted}
 	if err := w.openRoot(root, in.Root, at); err != nil {
 		return DiffSummary{}, err
@@ -104,7 +113,10 @@ func (w *walker) openRoot(root *folder, name string, at volumes) error {
 // openInside gives nil where there is nothing, ENOTDIR where there is something else.
 func openInside(volume, name string) (*tree.Dir, error) {
 	parts, found, err := resolve(volume, name, true)
-	if err != nil || !found {
+	if err == errUnresolvable || err == nil && !found {
+		return nil, nil
+	}
+	if err != nil {
 		return nil, err
 	}
 	fd, err := openParts(volume, parts)

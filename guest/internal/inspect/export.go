@@ -34,11 +34,11 @@ const (
 // export streams one file or folder of a volume as a tar.
 func export(path, volume string, out io.Writer) (ExportSummary, error) {
 	parts, found, err := resolve(volume, path, false)
+	if err == errUnresolvable || err == nil && !found {
+		return ExportSummary{}, notThere(path)
+	}
 	if err != nil {
 		return ExportSummary{}, err
-	}
-	if !found {
-		return ExportSummary{}, notThere(path)
 	}
 	x := exporter{out: newFrameStream(out), links: map[uint64]string{}}
 	if len(parts) == 0 {

@@ -1,13 +1,13 @@
 package inspect
 
 import (
+	"errors"
 	"path"
 	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
-	"pyro.dev/agent/internal/message"
 	"pyro.dev/agent/internal/tree"
 )
 
@@ -16,6 +16,9 @@ const (
 	symlinkLimit = 40
 	openFolder   = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 )
+
+// errUnresolvable is met where too many symlinks lead on, or a part is longer than any name.
+var errUnresolvable = errors.New("too many symlinks, or too long a name")
 
 // resolve gives the parts of an absolute path with every symlink followed, the last part's only if followLast. The kernel
 // follows none on these mounts; here each target is read and starts over at the root of the volume, whatever it says.
@@ -30,7 +33,7 @@ func resolve(volume, name string, followLast bool) (parts []string, found bool, 
 			continue
 		}
 		folder, err := openParts(volume, parts)
-		if err == unix.ENOENT || err == unix.ENOTDIR {
+		if isMissing(err) {
 			return nil, false, nil
 		}
 		if err != nil {
@@ -43,16 +46,18 @@ func resolve(volume, name string, followLast bool) (parts []string, found bool, 
 		}
 		unix.Close(folder)
 		switch {
-		case err != nil && err != unix.ENAMETOOLONG:
+		case err == unix.ENAMETOOLONG:
+			return nil, false, errUnresolvable
+		case err != nil:
 			return nil, false, err
-		case err != nil, !there && len(pending) > 0:
+		case !there && len(pending) > 0:
 			return nil, false, nil
 		case target == "":
 			parts = append(parts, part)
 			continue
 		}
 		if links++; links > symlinkLimit {
-			return nil, false, message.Errorf(message.KindNotFound, "%s leads through too many symlinks", name)
+			return nil, false, errUnresolvable
 		}
 		if path.IsAbs(target) {
 			parts = nil

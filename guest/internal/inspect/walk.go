@@ -35,7 +35,9 @@ type walker struct {
 	links     linkGroups
 	heldNames int
 	lookAhead int
-	send      func(*change) error
+	// resolves tells of a symlink of the older side whether it leads anywhere, if only to nothing.
+	resolves func(path string) (bool, error)
+	send     func(*change) error
 	// count takes what is only counted and needs no examination.
 	count func(ignored int64)
 }
@@ -365,6 +367,16 @@ func (w *walker) folderChange(f, below *folder, c *change) (listed bool, err err
 	case c.to.isFolder():
 		if c.barren, err = w.isBarren(f, below, c); err != nil {
 			return true, err
+		}
+		if c.from.isSymlink() {
+			// Git looks through the link, which it is about to remove, and gives up when that goes round in circles.
+			resolves, err := w.resolves(string(w.path))
+			if err != nil {
+				return true, err
+			}
+			if !resolves {
+				c.barren, below.unpatchable = true, true
+			}
 		}
 		if c.from.gitMode() != 0 {
 			below.needs = c
