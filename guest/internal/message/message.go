@@ -278,7 +278,7 @@ func Decode(from io.Reader, limit int64, into any) error {
 	err := decoder.Decode(into)
 	if err == nil {
 		_, err = decoder.Token()
-		if errors.Is(err, io.EOF) {
+		if errors.Is(err, io.EOF) && limited.N > 0 {
 			return nil
 		}
 		if err == nil {
