@@ -42,6 +42,18 @@ export const REQUIREMENTS = {
   'killed.delete': {
     text: 'an engine killed at any step of delete leaves nothing of the workspace and the caller is told what went',
   },
+  'killed.exec': {
+    text: 'a command goes on when engines are killed under it; its caller gets every byte and the exit code',
+  },
+  'killed.exec-once': {
+    text: 'a command whose engine is killed at any moment of its start runs exactly once',
+  },
+  'killed.exec-interrupted': {
+    text: 'a command that a reset, stop or delete ended is reported so, also when the engine was killed in between',
+  },
+  'killed.run': {
+    text: 'a run whose engine is killed before, after or while it works ends as any other and leaves nothing',
+  },
   'isolation.host-invisible': {
     text: 'nothing of the host is visible or writable from inside beyond what SECURITY.md says',
     exempt: { fake: NO_ISOLATION },

@@ -94,7 +94,7 @@ const startFailure = (end: NonNullable<Ended['value']>, log: string): PyroError 
   const how = end.error?.message ?? (end.signal === null ? `exit code ${end.code}` : `signal ${end.signal}`)
   return new PyroError('engine.unreachable', `the engine ended while starting (${how}): ${lastWords(log)}`, {
     hint: 'pyro daemon logs',
-    data: { log: tail(log) },
+    data: { log: tail(log), signal: end.signal },
     cause: end.error ?? undefined,
   })
 }

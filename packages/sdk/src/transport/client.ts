@@ -166,8 +166,17 @@ export class Client {
         if (tooLong || losses.count > RECONNECT_ATTEMPTS) throw unreachable(this.socket, error)
         // The first loss usually means that no engine was started yet: no pause then.
         if (losses.count > 1) await sleep(RECONNECT_PAUSE_MS * losses.count)
-        if (this.#mayStart) await this.ensureEngine(signal)
+        if (this.#mayStart) await this.#startAgain(signal)
       }
+    }
+  }
+
+  /** An engine that is killed while it starts is one more loss. */
+  async #startAgain(signal: AbortSignal | undefined): Promise<void> {
+    try {
+      await this.ensureEngine(signal)
+    } catch (error) {
+      if (!(error instanceof PyroError) || typeof error.data?.['signal'] !== 'string') throw error
     }
   }
 

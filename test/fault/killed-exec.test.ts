@@ -1,0 +1,133 @@
+import type { TestedDriver } from '@pyro/driver-testkit'
+import type { Workspace } from '@pyro/sdk'
+import { afterAll, beforeAll, describe, expect } from 'vitest'
+import { onEveryDriver } from '../support/every-driver.ts'
+import { ENVIRONMENT, World } from '../support/world.ts'
+import { expectInOrder } from './account.ts'
+import { armFault, during, type Fault } from './injection.ts'
+import { SMALL } from './killed-engine.ts'
+import { Random } from './random.ts'
+
+let world: World
+beforeAll(async () => {
+  world = await World.open()
+})
+afterAll(() => world[Symbol.asyncDispose]())
+
+const LINES = 300
+/** About three seconds of numbered lines on both streams. */
+const COUNT = `i=0; while [ $i -lt ${LINES} ]; do i=$((i+1)); echo out $i; echo err $i >&2; [ $((i % 10)) = 0 ] && sleep 0.08; done; exit 7`
+const numbered = (name: string): string =>
+  Array.from({ length: LINES }, (_, index) => `${name} ${index + 1}\n`).join('')
+
+const open = (driver: TestedDriver): Promise<Workspace> =>
+  world.pyro.workspaces.create({ environment: ENVIRONMENT, driver, ...SMALL })
+
+const pause = (durationMs: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, durationMs))
+
+/** Kills whatever engine there is, again and again, until `work` has ended. At least once. */
+const whileKilling = async <T>(random: Random, work: Promise<T>): Promise<T> => {
+  let over = false
+  const watched = work.finally(() => (over = true))
+  watched.catch(() => undefined)
+  for (let kills = 0; kills < 4 && !over; kills++) {
+    await pause(200 + random.below(500))
+    await world.killEngine()
+  }
+  return watched
+}
+
+describe('a command whose engine is killed', () => {
+  onEveryDriver('killed.exec', async (driver) => {
+    const random = new Random('kills during exec')
+    await using ws = await open(driver)
+    const received = { stdout: '', stderr: '' }
+    const result = await whileKilling(
+      random,
+      ws.exec(COUNT, {
+        onStdout: (text) => void (received.stdout += text),
+        onStderr: (text) => void (received.stderr += text),
+      }),
+    )
+    expect(result).toMatchObject({ exitCode: 7, state: 'exited', truncated: false })
+    expect(received).toEqual({ stdout: numbered('out'), stderr: numbered('err') })
+    expect(result.stdout).toBe(numbered('out'))
+    const cli = await whileKilling(random, world.cli(['workspace', 'exec', ws.id, '--', COUNT]))
+    expect(cli).toEqual({ code: 7, stdout: numbered('out'), stderr: numbered('err') })
+    const waited = await ws.exec('sleep 1.5; exit 9', { detach: true })
+    expect(await whileKilling(random, waited.wait())).toMatchObject({ exitCode: 9 })
+    const fed = await whileKilling(random, ws.exec('sleep 1.5; cat', { stdin: 'all of it\n' }))
+    expect(fed).toMatchObject({ stdout: 'all of it\n', exitCode: 0 })
+    await expectInOrder(world)
+  })
+
+  onEveryDriver('killed.exec-once', async (driver) => {
+    const random = new Random('kills at the start of exec')
+    await using ws = await open(driver)
+    const runs = 12
+    for (let run = 1; run <= runs; run++) {
+      const delayMs = random.below(25)
+      await during(`killed after ${delayMs} ms`, async () => {
+        const pid = await world.enginePid()
+        const call = ws.exec(`echo ${run} >> /workspace/runs; echo ran ${run}`)
+        call.catch(() => undefined)
+        await pause(delayMs)
+        if (pid !== null) process.kill(pid, 'SIGKILL')
+        expect(await call).toMatchObject({ exitCode: 0, stdout: `ran ${run}\n` })
+      })
+    }
+    const { stdout } = await ws.exec('cat /workspace/runs')
+    expect(stdout.trim().split('\n')).toEqual(Array.from({ length: runs }, (_, index) => String(index + 1)))
+  })
+
+  onEveryDriver('killed.exec-interrupted', async (driver) => {
+    const cases: readonly { step: string; fault: Fault; by: string; end: (ws: Workspace) => Promise<unknown> }[] = [
+      { step: 'workspace.reset/commit', fault: 'kill-after', by: 'reset', end: (ws) => ws.reset() },
+      { step: 'workspace.stop/stop-sandbox', fault: 'kill', by: 'stop', end: (ws) => ws.stop() },
+      { step: 'workspace.delete/remove-volumes', fault: 'kill', by: 'delete', end: (ws) => ws.delete() },
+    ]
+    await using ws = await open(driver)
+    for (const { step, fault, by, end } of cases) {
+      await during(`${step}:${fault}`, async () => {
+        await ws.start()
+        await armFault(world, step, fault)
+        const started = Promise.withResolvers<void>()
+        const call = ws.exec(['sleep', '600'], { onStarted: () => started.resolve() })
+        call.catch(() => undefined)
+        await started.promise
+        await end(ws)
+        await expect(call).rejects.toMatchObject({ code: 'command.interrupted', data: { interruptedBy: by } })
+      })
+    }
+    await expectInOrder(world)
+  })
+})
+
+describe('run', () => {
+  onEveryDriver('killed.run', async (driver) => {
+    const cases: readonly (readonly [string, Fault])[] = [
+      ['workspace.create/clone', 'kill-after'],
+      ['workspace.create/commit', 'kill-after'],
+      ['workspace.delete/interrupt-commands', 'kill'],
+      ['workspace.delete/commit', 'kill-after'],
+    ]
+    for (const [step, fault] of cases) {
+      await during(`${step}:${fault}`, async () => {
+        await armFault(world, step, fault)
+        const ended = await world.cli([
+          'run',
+          ENVIRONMENT,
+          '--driver',
+          driver,
+          '--memory-mib',
+          '128',
+          '--',
+          'echo out; echo err >&2; exit 3',
+        ])
+        expect(ended).toEqual({ code: 3, stdout: 'out\n', stderr: 'err\n' })
+        expect(await world.pyro.workspaces.list()).toEqual([])
+        await expectInOrder(world)
+      })
+    }
+  })
+})
