@@ -1,11 +1,11 @@
 import { execFile, spawn } from 'node:child_process'
-import { copyFileSync, renameSync } from 'node:fs'
+import { copyFileSync, existsSync, readdirSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import type { Leak } from '@pyro/protocol'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { onEveryDriver } from '../support/every-driver.ts'
+import { availableDrivers, onEveryDriver } from '../support/every-driver.ts'
 import { ENVIRONMENT, isRunning, until, World } from '../support/world.ts'
 import { NOBODY, PLANTS, plantVolume, volatileFolder, withState } from './planted-leaks.ts'
 
@@ -124,6 +124,22 @@ describe('nothing that is in use is taken for a leak', () => {
     expect(await leaks()).toEqual([])
     expect((await ws.exec('true')).exitCode).toBe(0)
     expect(await leaks()).toEqual([])
+  })
+
+  test('an engine that was killed while it tried its drivers leaves nothing behind the next try', async () => {
+    const folder = volatileFolder(world)
+    await world.pyro.doctor()
+    const verdicts = readdirSync(folder).filter((name) => /^probe-\w+\.json$/.test(name))
+    expect(verdicts).toHaveLength(availableDrivers().length)
+    for (const name of verdicts) rmSync(join(folder, name))
+    await world.restartEngine()
+    const trying = world.pyro.doctor()
+    await until(() => readdirSync(join(folder, 'sandboxes')).length > 0, 'the sandbox of a probe')
+    const tried = readdirSync(join(folder, 'sandboxes'))
+    await world.killEngine()
+    await Promise.allSettled([trying])
+    expect(await leaks()).toEqual([])
+    expect(tried.filter((name) => existsSync(join(folder, 'sandboxes', name)))).toEqual([])
   })
 
   test('an audit in the middle of everything finds nothing, and fixes nothing', async () => {
