@@ -2,6 +2,7 @@
 //
 // Linux drops both when they come from inside PID 1's own namespace; gVisor delivers them. There a seccomp filter on the
 // thread that starts commands, which all of them inherit, answers such calls as Linux does: success, and nothing happens.
+// On Linux the runtime's filter does the rest: neither lets a process set limits of another.
 package shield
 
 import (
@@ -9,6 +10,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -51,43 +53,90 @@ func Install() error {
 	return nil
 }
 
-// program allows everything but SIGKILL and SIGSTOP to a thread of PID 1.
+// program allows everything but what would end or cripple PID 1.
 func program(last uint32) []unix.SockFilter {
-	// Where the target and the signal stand among the arguments of each call.
-	calls := []struct{ number, target, signal uint32 }{
-		{unix.SYS_KILL, 0, 1},
-		{unix.SYS_TKILL, 0, 1},
-		{unix.SYS_TGKILL, 1, 2},
-		{unix.SYS_RT_SIGQUEUEINFO, 0, 1},
-		{unix.SYS_RT_TGSIGQUEUEINFO, 1, 2},
+	type rule struct {
+		number uint32
+		block  []unix.SockFilter
 	}
-	const perCall = 8
-	total := uint8(len(calls))
+	rules := []rule{
+		// Where the target and the signal stand among the arguments of each call.
+		{unix.SYS_KILL, noDeath(0, 1, last)},
+		{unix.SYS_TKILL, noDeath(0, 1, last)},
+		{unix.SYS_TGKILL, noDeath(1, 2, last)},
+		{unix.SYS_RT_SIGQUEUEINFO, noDeath(0, 1, last)},
+		{unix.SYS_RT_TGSIGQUEUEINFO, noDeath(1, 2, last)},
+		{unix.SYS_FCNTL, noDeathlyOwner()},
+		{unix.SYS_PRLIMIT64, noForeignLimit()},
+	}
 	code := []unix.SockFilter{
 		load(offsetArchitecture),
 		jumpEqual(architecture, 1, 0),
 		give(unix.SECCOMP_RET_ALLOW),
 		load(offsetNumber),
 	}
-	for i, call := range calls {
-		// To this call's block, behind the remaining comparisons, the first allow and the blocks before.
-		code = append(code, jumpEqual(call.number, total-uint8(i)+uint8(i)*perCall, 0))
+	// To its block: behind the remaining comparisons, the first allow and the blocks before.
+	away := len(rules)
+	for _, rule := range rules {
+		code = append(code, jumpEqual(rule.number, uint8(away), 0))
+		away += len(rule.block) - 1
 	}
 	code = append(code, give(unix.SECCOMP_RET_ALLOW))
-	for _, call := range calls {
-		code = append(code,
-			load(offsetArguments+8*call.signal),
-			jumpEqual(uint32(unix.SIGKILL), 1, 0),
-			jumpEqual(uint32(unix.SIGSTOP), 0, 4),
-			load(offsetArguments+8*call.target),
-			jumpEqual(0, 2, 0),
-			jumpGreater(last, 1, 0),
-			// SECCOMP_RET_ERRNO with 0: the call says that it worked.
-			give(unix.SECCOMP_RET_ERRNO),
-			give(unix.SECCOMP_RET_ALLOW),
-		)
+	for _, rule := range rules {
+		code = append(code, rule.block...)
 	}
 	return code
+}
+
+// ignore is an answer that says that the call worked.
+var ignore = give(unix.SECCOMP_RET_ERRNO)
+
+// noDeath ignores SIGKILL and SIGSTOP to a thread of PID 1, given which arguments name target and signal.
+func noDeath(target, signal, last uint32) []unix.SockFilter {
+	return []unix.SockFilter{
+		load(offsetArguments + 8*signal),
+		jumpEqual(uint32(unix.SIGKILL), 1, 0),
+		jumpEqual(uint32(unix.SIGSTOP), 0, 4),
+		load(offsetArguments + 8*target),
+		jumpEqual(0, 2, 0),
+		jumpGreater(last, 1, 0),
+		ignore,
+		give(unix.SECCOMP_RET_ALLOW),
+	}
+}
+
+// faults are signals that gVisor sends to the owner of a descriptor with the code of a real fault, which ends a Go process.
+var faults = []syscall.Signal{unix.SIGILL, unix.SIGTRAP, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV, unix.SIGSYS}
+
+// noDeathlyOwner ignores that the owner of a descriptor, which may be anybody, shall be sent what PID 1 dies of.
+func noDeathlyOwner() []unix.SockFilter {
+	const setSignal = 10 // F_SETSIG
+	deadly := append([]syscall.Signal{unix.SIGKILL, unix.SIGSTOP}, faults...)
+	block := []unix.SockFilter{
+		load(offsetArguments + 8*1),
+		jumpEqual(setSignal, 1, 0),
+		give(unix.SECCOMP_RET_ALLOW),
+		load(offsetArguments + 8*2),
+	}
+	for i, signal := range deadly {
+		block = append(block, jumpEqual(uint32(signal), uint8(len(deadly)-i), 0))
+	}
+	return append(block, give(unix.SECCOMP_RET_ALLOW), ignore)
+}
+
+// noForeignLimit refuses to set limits of other processes: a limit on processor time kills, one on files cripples.
+func noForeignLimit() []unix.SockFilter {
+	const newLimit = offsetArguments + 8*2
+	return []unix.SockFilter{
+		load(offsetArguments),
+		jumpEqual(0, 4, 0),
+		load(newLimit),
+		jumpEqual(0, 0, 3),
+		load(newLimit + 4),
+		jumpEqual(0, 0, 1),
+		give(unix.SECCOMP_RET_ALLOW),
+		give(unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)),
+	}
 }
 
 func load(offset uint32) unix.SockFilter {

@@ -10,11 +10,13 @@ import (
 // Signals which the Go runtime takes for a fault of its own unless kill(2) sent them. With sigqueue(3) anybody inside
 // the sandbox could end PID 1.
 var faultSignals = []syscall.Signal{
-	unix.SIGILL, unix.SIGTRAP, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV, unix.SIGSTKFLT, unix.SIGSYS,
+	unix.SIGILL, unix.SIGTRAP, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV, unix.SIGSYS,
 }
 
-// Signals for which the Go runtime has no handler. Linux protects PID 1 from their default action, gVisor does not.
-var unhandledSignals = []syscall.Signal{32, 34}
+// Signals that the kernel never raises for a fault of the process. Go takes the first for one all the same and has no
+// handler for the others, from whose default action Linux protects PID 1 and gVisor does not. Whoever makes PID 1 the
+// owner of a descriptor (F_SETOWN, F_SETSIG) can have them sent with a code that looks like the kernel's.
+var neverFaults = []syscall.Signal{unix.SIGSTKFLT, 32, 34}
 
 // kernelSigaction is struct sigaction of the kernel on amd64 and arm64.
 type kernelSigaction struct {
@@ -31,6 +33,10 @@ var runtimeHandler uintptr
 // sent the signal (<= 0) and otherwise jumps to runtimeHandler.
 func faultTrampolineAddress() uintptr
 
+// returnTrampolineAddress is the address of a C signal handler that only returns. Unlike SIG_IGN it does not outlive an
+// exec, so commands begin with the default.
+func returnTrampolineAddress() uintptr
+
 func surviveForgedFaults() {
 	for _, number := range faultSignals {
 		var action kernelSigaction
@@ -45,7 +51,8 @@ func surviveForgedFaults() {
 		}
 		action.handler = faultTrampolineAddress()
 		rtSigaction(number, &action, nil)
-		for _, other := range unhandledSignals {
+		action.handler = returnTrampolineAddress()
+		for _, other := range neverFaults {
 			rtSigaction(other, &action, nil)
 		}
 	}

@@ -15,3 +15,13 @@ TEXT ·faultTrampolineAddress(SB), NOSPLIT, $0-8
 	MOVQ $faultTrampoline<>(SB), AX
 	MOVQ AX, ret+0(FP)
 	RET
+
+// A C signal handler.
+TEXT returnTrampoline<>(SB), NOSPLIT|NOFRAME, $0
+	RET
+
+// func returnTrampolineAddress() uintptr
+TEXT ·returnTrampolineAddress(SB), NOSPLIT, $0-8
+	MOVQ $returnTrampoline<>(SB), AX
+	MOVQ AX, ret+0(FP)
+	RET

@@ -15,3 +15,13 @@ TEXT ·faultTrampolineAddress(SB), NOSPLIT, $0-8
 	MOVD $faultTrampoline<>(SB), R3
 	MOVD R3, ret+0(FP)
 	RET
+
+// A C signal handler.
+TEXT returnTrampoline<>(SB), NOSPLIT|NOFRAME, $0
+	RET
+
+// func returnTrampolineAddress() uintptr
+TEXT ·returnTrampolineAddress(SB), NOSPLIT, $0-8
+	MOVD $returnTrampoline<>(SB), R0
+	MOVD R0, ret+0(FP)
+	RET

@@ -4,6 +4,7 @@
  *
  * - no io_uring, no memfd_secret, no socketcall, no x32: large or unfiltered ways into the kernel that programs do without;
  * - sockets only of the families unix, inet, inet6 and netlink;
+ * - limits are set of the own process only;
  * - `sync` succeeds without doing anything: it would flush every filesystem of the host, other workspaces' too. fsync is real.
  */
 
@@ -21,7 +22,7 @@ const PROCESSES = `
   get_robust_list get_thread_area getcpu getegid getegid32 geteuid geteuid32 getgid getgid32 getgroups getgroups32
   getitimer getpgid getpgrp getpid getppid getpriority getrandom getresgid getresgid32 getresuid getresuid32 getrlimit
   getrusage getsid gettid gettimeofday getuid getuid32 ioprio_get ioprio_set kcmp kill membarrier modify_ldt nanosleep
-  pause pidfd_open pidfd_send_signal prctl prlimit64 process_mrelease process_vm_readv process_vm_writev ptrace
+  pause pidfd_open pidfd_send_signal prctl process_mrelease process_vm_readv process_vm_writev ptrace
   restart_syscall rseq rt_sigaction rt_sigpending rt_sigprocmask rt_sigqueueinfo rt_sigreturn rt_sigsuspend
   rt_sigtimedwait rt_sigtimedwait_time64 rt_tgsigqueueinfo sched_get_priority_max sched_get_priority_min
   sched_getaffinity sched_getattr sched_getparam sched_getscheduler sched_rr_get_interval sched_rr_get_interval_time64
@@ -88,6 +89,9 @@ export const seccompProfile = (architecture: NodeJS.Architecture): object => ({
     // Its flags stand in memory, where no filter looks: C libraries then fall back to clone.
     { names: ['clone3'], action: 'SCMP_ACT_ERRNO', errnoRet: ENOSYS },
     ...Object.values(FAMILIES).map((value) => allow('socket', [{ index: 0, value, op: 'SCMP_CMP_EQ' }])),
+    // Its own limits, or to look at others': setting them would let anybody kill the agent with a limit on its time.
+    allow('prlimit64', [{ index: 0, value: 0, op: 'SCMP_CMP_EQ' }]),
+    allow('prlimit64', [{ index: 2, value: 0, op: 'SCMP_CMP_EQ' }]),
     ...PERSONALITIES.map((value) => allow('personality', [{ index: 0, value, op: 'SCMP_CMP_EQ' }])),
     { names: ['sync'], action: 'SCMP_ACT_ERRNO', errnoRet: 0 },
   ],
