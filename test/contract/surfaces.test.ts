@@ -31,7 +31,6 @@ const CLIENT_SIDE: readonly ErrorCode[] = [
   'path.unreadable',
   'path.unwritable',
   'command.failed',
-  'leaks.found',
 ]
 
 const fieldsOf = (schema: z.ZodType): readonly string[] => {

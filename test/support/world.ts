@@ -9,7 +9,8 @@ import { lookAtHost, type HostSight } from './host-sight.ts'
 
 const run = promisify(execFile)
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
-const CLI = join(ROOT, 'packages', 'cli', 'bin', 'pyro.js')
+/** The `pyro` command of this checkout; a Node runs it. */
+export const CLI = join(ROOT, 'packages', 'cli', 'bin', 'pyro.js')
 const ENGINE = join(ROOT, 'packages', 'engine', 'bin', 'pyro-engine.js')
 /** Built environment archives, kept between runs and homes. */
 export const ENVIRONMENT_CACHE = join(ROOT, 'node_modules', '.cache', 'pyro-environments')
@@ -107,10 +108,13 @@ export class World implements AsyncDisposable {
   }
 
   /** The `pyro` command as a user runs it. Never throws for an exit code. */
-  async cli(args: readonly string[], options: { input?: string | Buffer; cwd?: string } = {}): Promise<CliEnd> {
+  async cli(
+    args: readonly string[],
+    options: { input?: string | Buffer; cwd?: string; env?: Readonly<Record<string, string>> } = {},
+  ): Promise<CliEnd> {
     const child = spawn(process.execPath, [CLI, ...args], {
       cwd: options.cwd ?? this.folder,
-      env: { ...process.env, ...this.env, NO_COLOR: '1' },
+      env: { ...process.env, ...this.env, NO_COLOR: '1', ...options.env },
       stdio: ['pipe', 'pipe', 'pipe'],
       timeout: CLI_DEADLINE_MS,
       killSignal: 'SIGKILL',

@@ -1,5 +1,5 @@
 /** The engine as a program: `main.ts` starts it for `PYRO_HOME`; `--list-steps` prints what can be interrupted where. */
-import { mkdirSync, readFileSync, realpathSync, renameSync, statSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, realpathSync, renameSync, statSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { PyroError } from '@pyro/protocol'
@@ -41,8 +41,14 @@ const versionOf = (): string => {
   return (JSON.parse(text) as { version: string }).version
 }
 
-const agentBinary = (): string =>
-  process.env['PYRO_AGENT'] ?? fileURLToPath(new URL(`../agent/linux-${process.arch}/pyro-agent`, import.meta.url))
+const agentBinary = (): string => {
+  const installed = fileURLToPath(new URL(`../agent/linux-${process.arch}/pyro-agent`, import.meta.url))
+  const path = process.env['PYRO_AGENT'] ?? installed
+  if (existsSync(path)) return path
+  throw new PyroError('host.missing-tool', `the agent ${path} is not there; nothing was changed`, {
+    hint: 'npm run setup builds it in a checkout; a published @pyro/engine brings it',
+  })
+}
 
 const refuseUser = (): void => {
   if (process.getuid?.() === 0) return

@@ -177,10 +177,6 @@ export const ERRORS = {
     'the wait ended before the operation did',
     'wait again, or longer',
   ]),
-  'leaks.found': kind(409, EXIT.conflict, false, [
-    'doctor --leaks found something without an owner',
-    'pyro doctor --leaks --fix',
-  ]),
   internal: kind(500, EXIT.other, false, ['a defect in Pyro; the engine stays up', 'pyro daemon logs']),
 } as const satisfies Record<string, ErrorKind>
 

@@ -59,8 +59,8 @@ export class Call {
     this.#timer = setTimeout(() => {
       this.end(
         new PyroError(
-          'request.timed-out',
-          `${this.session.name}: ${this.path} was not answered within ${timeoutMs} ms`,
+          'sandbox.unreachable',
+          `${this.session.name}: no answer to ${this.path} within ${timeoutMs / 1000} s`,
         ),
       )
     }, timeoutMs)

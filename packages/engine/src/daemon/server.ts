@@ -18,7 +18,7 @@ import { withNames } from './hint.ts'
 import { queryFields, validInput } from './input.ts'
 import { HttpReply } from './reply.ts'
 import { RequestBody } from './request-body.ts'
-import { findRoute } from './router.ts'
+import { findRoute, type Route } from './router.ts'
 
 const REQUEST_ID_BYTES = 64
 /** Clients keep their connections; an idle one costs a file descriptor. */
@@ -84,9 +84,8 @@ export class EngineServer {
     let input: unknown = null
     try {
       const url = new URL(request.url ?? '/', 'http://pyro')
-      const route = findRoute(request.method ?? '', url.pathname)
+      const route = this.#route(request, url)
       const { id, operation } = route
-      this.#refuseOtherVersion(id, request)
       body = await RequestBody.open(request, this.#bodyLimit(id))
       reply = new HttpReply(response, { stream: operation.kind === 'stream', accept: request.headers.accept })
       const fields = hasQuery(operation) ? { ...queryFields(url.searchParams), ...body.fields } : body.fields
@@ -135,9 +134,16 @@ export class EngineServer {
     return id === 'workspace.file.write' ? requestBytes + 6 * fileWriteBytes : requestBytes
   }
 
-  #refuseOtherVersion(id: OperationId, request: IncomingMessage): void {
+  /** A client of another version may know routes that are not here: what it has to hear is the version. */
+  #route(request: IncomingMessage, url: URL): Route {
     const client = request.headers[VERSION_HEADER]
-    if (client === undefined || client === this.#engine.version || ANY_VERSION.has(id)) return
+    const isOther = client !== undefined && client !== this.#engine.version
+    try {
+      const route = findRoute(request.method ?? '', url.pathname)
+      if (!isOther || ANY_VERSION.has(route.id)) return route
+    } catch (error) {
+      if (!isOther) throw error
+    }
     throw new PyroError(
       'engine.version-mismatch',
       `the engine is version ${this.#engine.version}, the client ${String(client)}; nothing was changed`,

@@ -61,6 +61,9 @@ export class FolderWatch implements Disposable {
   }
 }
 
+/** What a runtime prints has lines; a message is one. */
+const onOneLine = (text: string): string => text.trim().replaceAll(/\s*\n\s*/g, ' | ')
+
 /** Waits for the monitor's word that the sandbox runs. A failed start rejects with `workspace.start-failed`. */
 export async function waitForStatus(
   paths: SandboxPaths,
@@ -74,7 +77,7 @@ export async function waitForStatus(
       if (status.state === 'running') seen.resolve(status)
       else
         seen.reject(
-          new PyroError('workspace.start-failed', `the sandbox did not start: ${status.stage}: ${status.message}`),
+          new PyroError('workspace.start-failed', `${status.stage}: ${onOneLine(status.message)}`),
         )
     }, seen.reject)
   }
