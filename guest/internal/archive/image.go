@@ -65,7 +65,7 @@ func (x *Extractor) Layer(cx context.Context, from io.Reader) error {
 			return err
 		}
 		folder, name := splitPath(path)
-		if strings.HasPrefix(name, whiteoutPrefix) {
+		if strings.HasPrefix(name, whiteoutPrefix) || strings.HasPrefix(path, whiteoutMeta) {
 			if err := x.Count(header); err != nil {
 				return err
 			}
@@ -88,6 +88,9 @@ func (x *Extractor) Layer(cx context.Context, from io.Reader) error {
 
 // whiteout deletes what lower layers put there; what this layer made stays.
 func (x *Extractor) whiteout(cx context.Context, folder, name string, made map[string]struct{}) error {
+	if name != opaqueWhiteout && (strings.HasPrefix(name, whiteoutMeta) || strings.HasPrefix(folder, whiteoutMeta)) {
+		return nil
+	}
 	parent, err := x.existing(folder)
 	if err == unix.ENOENT || err == unix.ENOTDIR {
 		return nil
@@ -97,9 +100,6 @@ func (x *Extractor) whiteout(cx context.Context, folder, name string, made map[s
 	}
 	if name == opaqueWhiteout {
 		return x.opaque(cx, folder, made)
-	}
-	if strings.HasPrefix(name, whiteoutMeta) {
-		return nil
 	}
 	name = strings.TrimPrefix(name, whiteoutPrefix)
 	if name == "" || name == "." || name == ".." {
