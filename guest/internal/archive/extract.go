@@ -535,6 +535,9 @@ func (x *Extractor) explain(name string, err error) error {
 		return refuse(message.KindTooLarge, name, "%s is too large for this filesystem")
 	case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
 		return refuse(message.KindUnsafeEntry, name, "the path of %s leads through something that is not a folder")
+	case x.options.Image && errors.Is(err, unix.ENOENT):
+		// Missing folders are made: only a symlink can lead to nothing.
+		return refuse(message.KindUnsafeEntry, name, "the path of %s leads through a symlink to nothing")
 	}
 	return refuse(message.KindFailed, name, "put %s in place: %v", err)
 }

@@ -272,7 +272,7 @@ func ambiguous(fitting int, names []string, input Input) error {
 	case fitting == 0:
 		return message.Errorf(message.KindInvalid, "the archive holds no image")
 	}
-	return message.Errorf(message.KindInvalid, "the archive holds several images; name one of: %s", list)
+	return message.Errorf(message.KindInvalid, "the archive holds several images; choose one with --image: %s", list)
 }
 
 func forPlatform(all []descriptor, wanted string) (descriptor, error) {

@@ -91,6 +91,9 @@ func readLayout(file io.ReadSeeker, limits message.ArchiveLimits) (*layout, erro
 			break
 		}
 		if err != nil && !errors.Is(err, tar.ErrInsecurePath) {
+			if entries == 0 {
+				return nil, message.Errorf(message.KindInvalid, "this is no tar archive, neither plain nor compressed with gzip or zstd")
+			}
 			return nil, archive.Damaged("", err)
 		}
 		name := partName(header.Name)
@@ -115,6 +118,9 @@ func readLayout(file io.ReadSeeker, limits message.ArchiveLimits) (*layout, erro
 	}
 	if _, index := found.parts["index.json"]; !index {
 		if _, manifest := found.parts["manifest.json"]; !manifest {
+			if _, marked := found.parts["oci-layout"]; marked {
+				return nil, message.Errorf(message.KindInvalid, "the image layout has no index.json")
+			}
 			return nil, nil
 		}
 	}

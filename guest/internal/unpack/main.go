@@ -104,6 +104,10 @@ func run(cx context.Context, input Input, stdin *os.File) (*Result, error) {
 	}
 	result := &Result{Kind: "rootfs", Env: []string{}, Packages: []Package{}}
 	if layout == nil {
+		if input.Image != nil {
+			return nil, message.Errorf(message.KindNotFound,
+				"the archive is a root filesystem: it holds no image %q", message.Clip(*input.Image, 256))
+		}
 		if _, err := source.Seek(0, io.SeekStart); err != nil {
 			return nil, err
 		}

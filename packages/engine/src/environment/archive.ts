@@ -133,6 +133,7 @@ class Meter extends Transform {
         new PyroError(
           'archive.too-large',
           `the archive is larger than ${this.#limitBytes} bytes; nothing was installed`,
+          { hint: 'import less; docs/public-contract.md lists the limits' },
         ),
       )
       return

@@ -136,7 +136,7 @@ export class Environments {
     request: ImportRequest,
     archive: Readable,
     options: EnvironmentCallOptions = {},
-  ): Promise<EnvironmentRecord> {
+  ): Promise<EnvironmentRecord & { readonly skippedDevices: number }> {
     const { environment, source, image, replace } = request
     this.#checkImportName(environment, replace)
     const manifest = await this.#installer.withTemporaryFolder(async (folder) => {
@@ -153,7 +153,7 @@ export class Environments {
     // Another import may have taken the name meanwhile: the first one has it.
     this.#checkImportName(environment, replace)
     await this.#library.setName(environment, { digest: manifest.digest, source, recipe: null, createdAt: nowText() })
-    return this.#record(environment)
+    return { ...this.#record(environment), skippedDevices: manifest.skippedDevices }
   }
 
   async remove(name: string): Promise<{ removed: string; digest: string; freedBytes: number | null }> {

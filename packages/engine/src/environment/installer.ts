@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto'
 import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Progress } from '@pyro/protocol'
+import { isPyroError, PyroError, type Progress } from '@pyro/protocol'
 import { environmentVolume, type DiskStore, type VolumeId } from '../disk/disk-store.ts'
 import { nowText } from '../lib/wait.ts'
-import type { ArchiveLimits, OfflineAgent } from '../offline/offline-agent.ts'
+import type { ArchiveLimits, OfflineAgent, OfflineProgress } from '../offline/offline-agent.ts'
 import { compressArchive, expandArchive, sha256Hex, takeOverFile, type PlainArchive } from './archive.ts'
 import { ociPlatform } from './catalog.ts'
 import { digestHex, type Library, type Manifest } from './library.ts'
@@ -118,6 +118,7 @@ export class Installer {
         platform: ociPlatform(),
         files: unpacked.files,
         bytes: unpacked.bytes,
+        skippedDevices: unpacked.skippedDevices,
         archiveBytes: source.archive.bytes,
         compressedBytes,
         image: source.image,
@@ -149,21 +150,23 @@ export class Installer {
     if (await this.#isSealed(id)) await disks.remove(id)
     const volume = await disks.create(id)
     try {
-      const unpacked = await offline.unpack(
-        { volume: volume.path, archivePath: source.path, image: source.image, limits },
-        {
-          ...(options.signal === undefined ? {} : { signal: options.signal }),
-          onProgress: throttled(({ bytes }) =>
-            options.onProgress?.({
-              step: `unpacking ${source.name}`,
-              done: Math.min(bytes, source.bytes),
-              total: source.bytes,
-              unit: 'bytes',
-              detail: null,
-            }),
-          ),
-        },
+      const request = { volume: volume.path, archivePath: source.path, image: source.image, limits }
+      const onProgress = throttled(({ bytes }: OfflineProgress) =>
+        options.onProgress?.({
+          step: `unpacking ${source.name}`,
+          done: Math.min(bytes, source.bytes),
+          total: source.bytes,
+          unit: 'bytes',
+          detail: null,
+        }),
       )
+      const { signal } = options
+      const unpacked = await offline
+        .unpack(request, { ...(signal === undefined ? {} : { signal }), onProgress })
+        .catch((error: unknown) => {
+          signal?.throwIfAborted()
+          throw refused(error)
+        })
       await disks.seal(id)
       return unpacked
     } catch (error) {
@@ -187,6 +190,17 @@ export class Installer {
       if (this.#underWay.get(digest) === mine) this.#underWay.delete(digest)
     }
   }
+}
+
+/** What was found wrong with an archive, and what became of it. */
+const refused = (error: unknown): unknown => {
+  if (!isPyroError(error) || error.code === 'internal') return error
+  const { code, message, data } = error
+  return new PyroError(code, `${message}; nothing was installed`, {
+    hint: code === 'archive.too-large' ? 'import less; docs/public-contract.md lists the limits' : undefined,
+    data: data ?? undefined,
+    cause: error,
+  })
 }
 
 /** Two images of one archive are two environments. */

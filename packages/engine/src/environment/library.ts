@@ -17,6 +17,8 @@ const manifestSchema = z.object({
   /** Content of the tree. */
   files: z.int(),
   bytes: z.int(),
+  /** Device nodes of the archive, which no sandbox may have: left out. */
+  skippedDevices: z.int(),
   /** The archive, plain and as it is kept. */
   archiveBytes: z.int(),
   compressedBytes: z.int(),

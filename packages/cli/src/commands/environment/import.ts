@@ -16,7 +16,10 @@ export const command: Command = async ({ args, terminal, interrupts, pyro }) => 
   if (terminal.json) terminal.document(result)
   else {
     terminal.line(environmentLine(result))
-    terminal.talk(`imported in ${formatDuration(result.durationMs)}`)
+    terminal.talk(`imported in ${formatDuration(result.durationMs)}${skipped(result.skippedDevices)}`)
   }
   return 0
 }
+
+const skipped = (devices: number): string =>
+  devices === 0 ? '' : `; left out ${devices} device ${devices === 1 ? 'node' : 'nodes'}`

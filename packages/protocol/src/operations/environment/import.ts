@@ -21,7 +21,11 @@ export const environmentImport = defineOperation({
   }),
   upload: { frame: 'data', what: 'the tar, plain or compressed with gzip or zstd' },
   event: z.object({ type: z.literal('progress'), progress }),
-  result: environmentRecord.extend({ durationMs: z.int() }),
+  result: environmentRecord.extend({
+    /** Device nodes of the archive, which no sandbox may have: left out. */
+    skippedDevices: z.int(),
+    durationMs: z.int(),
+  }),
   errors: [
     'environment.invalid',
     'environment.in-use',
