@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'vitest'
-import { debianMirror, parseListFile, parseSourcesFile, withoutCredentials } from './apt-sources.ts'
+import { debianMirror, parseListFile, parseSourcesFile, publicSources } from './apt-sources.ts'
 
 const KEY = '-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQINBF\n-----END PGP PUBLIC KEY BLOCK-----'
 
@@ -66,8 +66,14 @@ describe('the sources of the host', () => {
     assert.equal(debianMirror(ubuntu, 'http://mine.example/debian').main.uri, 'http://mine.example/debian')
   })
 
-  test('user and password do not get into an environment', () => {
-    assert.equal(withoutCredentials('https://me:secret@m.example/debian'), 'https://m.example/debian')
-    assert.equal(withoutCredentials('http://m.example/a@b'), 'http://m.example/a@b')
+  test('an environment looks for packages on the public mirror, wherever it was built from', () => {
+    const sources = parseSourcesFile(publicSources('bookworm', '/k.gpg'))
+    assert.deepEqual(
+      sources.map(({ uri, suites }) => [uri, suites]),
+      [
+        ['http://deb.debian.org/debian', ['bookworm', 'bookworm-updates']],
+        ['http://deb.debian.org/debian-security', ['bookworm-security']],
+      ],
+    )
   })
 })

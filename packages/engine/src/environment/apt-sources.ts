@@ -108,8 +108,18 @@ export const debianMirror = (sources: readonly AptSource[], override: string | n
 
 const plain = (uri: string): AptSource => ({ uri, suites: [], components: ['main'], signedBy: null, trusted: false })
 
-/** User and password do not belong into an environment. */
-export const withoutCredentials = (uri: string): string => uri.replace(/^([a-z+]+:\/\/)[^/@]*@/i, '$1')
+/**
+ * What an environment's own apt is set to. Never the mirror it was built from: its address, path and credentials say more of this
+ * host and its network than whoever works in an environment, or gets an image of one, has to know.
+ */
+export const publicSources = (suite: string, keyring: string): string => {
+  const stanza = (uri: string, suites: string): string =>
+    `Types: deb\nURIs: ${uri}\nSuites: ${suites}\nComponents: main\nSigned-By: ${keyring}\n`
+  return [
+    stanza(DEFAULT_MAIN_URI, `${suite} ${suite}-updates`),
+    stanza(DEFAULT_SECURITY_URI, `${suite}-security`),
+  ].join('\n')
+}
 
 const textOf = async (path: string): Promise<string> => {
   try {

@@ -35,7 +35,7 @@ export const LEFT_OUT: readonly string[] = [
 ]
 
 /** Raised when the way of building changes although no recipe does. */
-const BUILD_VERSION = 1
+const BUILD_VERSION = 2
 
 export const CATALOG: readonly Recipe[] = [
   { name: 'debian:12-base', description: 'Debian 12, minimal', suite: 'bookworm', packages: BASE },

@@ -4,13 +4,7 @@ import { isPyroError, PyroError, type Progress } from '@pyro/protocol'
 import { errnoOf } from '../process/identity.ts'
 import { runProgram } from '../process/program.ts'
 import { startStreamingProgram } from '../process/streaming-program.ts'
-import {
-  configuredSources,
-  debianMirror,
-  withoutCredentials,
-  type AptSource,
-  type DebianMirror,
-} from './apt-sources.ts'
+import { configuredSources, debianMirror, publicSources, type AptSource, type DebianMirror } from './apt-sources.ts'
 import { BuildProgress } from './build-progress.ts'
 import { debianArchitecture, LEFT_OUT, type Recipe } from './catalog.ts'
 
@@ -58,7 +52,7 @@ export const buildDebian = async (options: BuildOptions): Promise<void> => {
   await mkdir(join(options.cacheFolder, 'partial'), { recursive: true, mode: 0o755 })
   const folder = await mkdtemp(join(options.temporaryFolder, 'build-'))
   try {
-    await writeFile(join(folder, 'debian.sources'), environmentSources(mirror, options.recipe.suite))
+    await writeFile(join(folder, 'debian.sources'), publicSources(options.recipe.suite, HOST_KEYRING))
     await writeFile(join(folder, 'build.list'), await buildSources(mirror, options.recipe.suite, folder))
     await writeFile(join(folder, 'apt.conf'), await carriedOptions())
     await runMmdebstrap(folder, options)
@@ -118,6 +112,8 @@ const mmdebstrapArgs = (folder: string, { recipe, output }: BuildOptions): strin
   `--architectures=${debianArchitecture()}`,
   `--aptopt=${join(folder, 'apt.conf')}`,
   ...LEFT_OUT.map((option) => `--dpkgopt=${option}`),
+  // A build that is cut off is thrown away: nothing in it has to survive a power failure.
+  '--dpkgopt=force-unsafe-io',
   `--hook-dir=${MERGED_USR_HOOKS}`,
   // The cache is a folder of the host until the first clean-up step unmounts it: nothing may be removed from it.
   '--skip=essential/unlink',
@@ -149,15 +145,6 @@ const keyOf = async ({ signedBy }: AptSource, folder: string): Promise<string | 
   const path = join(folder, 'mirror-key.asc')
   await writeFile(path, signedBy + '\n')
   return path
-}
-
-/** What the environment's own apt is set to: the same mirror, without credentials, with the archive key it brings along. */
-const environmentSources = (mirror: DebianMirror, suite: string): string => {
-  const stanza = (uri: string, suites: string): string =>
-    `Types: deb\nURIs: ${withoutCredentials(uri)}\nSuites: ${suites}\nComponents: main\nSigned-By: ${HOST_KEYRING}\n`
-  const stanzas = [stanza(mirror.main.uri, `${suite} ${suite}-updates`)]
-  if (mirror.security !== null) stanzas.push(stanza(mirror.security.uri, `${suite}-security`))
-  return stanzas.join('\n')
 }
 
 /** Proxy, certificates and the like; log-in data is named by its place on the host, never copied. */

@@ -18,7 +18,7 @@ const manifestSchema = z.object({
   files: z.int(),
   bytes: z.int(),
   /** Device nodes of the archive, which no sandbox may have: left out. */
-  skippedDevices: z.int(),
+  skippedDevices: z.int().default(0),
   /** The archive, plain and as it is kept. */
   archiveBytes: z.int(),
   compressedBytes: z.int(),

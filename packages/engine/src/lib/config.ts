@@ -83,7 +83,7 @@ export const configFrom = (env: NodeJS.ProcessEnv, home: string): EngineConfig =
     idBase: env['PYRO_ID_BASE'] === undefined ? 0x40000000 : wholeNumber(env['PYRO_ID_BASE'], 'PYRO_ID_BASE'),
     testDriver: env['PYRO_TEST_DRIVER'] === '1',
     fault: env['PYRO_FAULT'] ?? null,
-    debianMirror: env['PYRO_DEBIAN_MIRROR'] ?? null,
-    environmentCache: env['PYRO_ENVIRONMENT_CACHE'] ?? null,
+    debianMirror: env['PYRO_DEBIAN_MIRROR'] || null,
+    environmentCache: env['PYRO_ENVIRONMENT_CACHE'] || null,
   }
 }
