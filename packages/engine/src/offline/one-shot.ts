@@ -81,7 +81,14 @@ export class FrameWriter {
   async #write(bytes: Uint8Array): Promise<void> {
     this.#idle.touch()
     if (this.#stream.destroyed || this.#stream.write(bytes)) return
-    await Promise.race([once(this.#stream, 'drain'), once(this.#stream, 'close')])
+    const over = new AbortController()
+    const { signal } = over
+    try {
+      await Promise.race([once(this.#stream, 'drain', { signal }), once(this.#stream, 'close', { signal })])
+    } finally {
+      // Takes the listeners of the other one away: a large archive waits here thousands of times.
+      over.abort()
+    }
   }
 }
 

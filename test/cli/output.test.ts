@@ -1,0 +1,220 @@
+import { randomBytes } from 'node:crypto'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Workspace } from '@pyro/sdk'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { tarOf } from '../support/tar.ts'
+import { ENVIRONMENT, until, World } from '../support/world.ts'
+import { onTerminal, runLine, TerminalLine } from './shell.ts'
+
+/** A terminal's own: cursor, colours, cleared lines. */
+const CLEARED_LINE = '\r\u001b[K'
+const GREEN = '\u001b[32m'
+
+let world: World
+let ws: Workspace
+beforeAll(async () => {
+  world = await World.open()
+  ws = await world.pyro.workspaces.create({ environment: ENVIRONMENT, driver: 'runc', name: 'fix', keep: true })
+  await ws.snapshots.create('green')
+  await ws.files.write('notes.txt', 'one\ntwo\n')
+})
+afterAll(() => world[Symbol.asyncDispose]())
+
+/** The document on standard output. */
+const documentOf = async (args: readonly string[]): Promise<unknown> => {
+  const { stdout, stderr } = await world.cli([...args, '--json'])
+  expect(stderr).toBe('')
+  expect(stdout.trimEnd().split('\n')).toHaveLength(1)
+  return JSON.parse(Buffer.from(stdout, 'latin1').toString())
+}
+
+describe('what a command of the user prints', () => {
+  test('comes on the stream it was printed on, and nothing else does', async () => {
+    const { code, stdout, stderr } = await world.cli([
+      'workspace',
+      'exec',
+      'fix',
+      '--',
+      'echo out; echo err >&2; exit 3',
+    ])
+    expect({ code, stdout, stderr }).toEqual({ code: 3, stdout: 'out\n', stderr: 'err\n' })
+  })
+
+  test('goes in and comes out byte by byte', { timeout: 120_000 }, async () => {
+    const input = randomBytes(3_000_000)
+    const { code, stdout, stderr } = await world.cli(['workspace', 'exec', 'fix', '--stdin', '--', 'cat'], { input })
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+    expect(Buffer.from(stdout, 'latin1').equals(input)).toBe(true)
+  })
+
+  test('leaves standard input alone without --stdin', async () => {
+    const { stdout } = await runLine(world, `printf 'a\\nb\\n' | while read -r x; do pyro ws exec fix -- echo $x; done`)
+    expect(stdout).toBe('a\nb\n')
+  })
+
+  test('ends when nobody reads it any more, and the command with it', async () => {
+    const { stdout } = await runLine(world, 'pyro ws exec fix -- yes | head -n 2; echo ${PIPESTATUS[0]}')
+    expect(stdout).toBe('y\ny\n141\n')
+    await until(async () => (await ws.commands.list({ running: true })).length === 0, 'yes to end')
+  })
+})
+
+describe('--json', () => {
+  test.each([
+    ['workspace list', async () => ({ workspaces: await world.pyro.workspaces.list() })],
+    ['workspace status fix', () => ws.status()],
+    ['workspace snapshot list fix', async () => ({ snapshots: await ws.snapshots.list() })],
+    ['workspace snapshot inspect fix green', () => ws.snapshots.inspect('green')],
+    ['workspace diff fix', async () => (await ws.diff()).result],
+    ['workspace file read fix notes.txt', () => ws.files.read('notes.txt')],
+    ['env list', async () => ({ environments: await world.pyro.environments.list() })],
+    [`env inspect ${ENVIRONMENT}`, () => world.pyro.environments.inspect(ENVIRONMENT)],
+    ['daemon status', () => world.pyro.engine.status()],
+  ])('of %s is what the SDK gives', async (line, ask) => {
+    const document = await documentOf(line.split(' '))
+    expect(document).toEqual(await ask())
+  })
+
+  test('of exec is the result of the command, with its exit code as exit code', async () => {
+    const { code, stdout } = await world.cli(['workspace', 'exec', 'fix', '--json', '--', 'echo hi; exit 7'])
+    const result = await ws.exec('echo hi; exit 7')
+    const volatile = { commandId: '', sequence: 0, startedAt: '', durationMs: 0 }
+    expect(code).toBe(7)
+    expect({ ...(JSON.parse(stdout) as object), ...volatile }).toEqual({ ...result, ...volatile })
+  })
+
+  test('of logs --follow is one document a line, the last one the command', async () => {
+    const { commandId } = await ws.exec('echo one; sleep 0.3; echo two', { detach: true })
+    const { stdout } = await world.cli(['ws', 'logs', 'fix', '--command', commandId, '--follow', '--json'])
+    const documents = stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { text?: string; commandId?: string })
+    expect(documents.slice(0, -1).map(({ text }) => text)).toEqual(['one\n', 'two\n'])
+    expect(documents.at(-1)).toMatchObject({ commandId, exitCode: 0 })
+  })
+
+  test('is understood before the words, too', async () => {
+    const { stdout } = await world.cli(['--json', 'workspace', 'list'])
+    expect(JSON.parse(stdout)).toHaveProperty('workspaces')
+  })
+})
+
+describe('standard output', () => {
+  test('of --id-only has ids alone', async () => {
+    const listed = await world.cli(['ws', 'ls', '--id-only'])
+    expect(listed).toEqual({ code: 0, stdout: `${ws.id}\n`, stderr: '' })
+    const created = await runLine(world, `pyro ws create ${ENVIRONMENT} --driver runc --id-only --quiet`)
+    expect(created.stderr).toBe('')
+    expect(created.stdout).toMatch(/^ws-[a-z2-7]{12}\n$/)
+    const deleted = await world.cli(['workspace', 'rm', created.stdout.trim(), '--quiet'])
+    expect(deleted).toMatchObject({ code: 0, stderr: '' })
+  })
+
+  test('of diff is the patch, what has to be said about it is on standard error', async () => {
+    const { stdout, stderr } = await world.cli(['workspace', 'diff', 'fix'])
+    const { patch } = await ws.diff()
+    expect(stdout).toBe(Buffer.from(patch).toString('latin1'))
+    expect(stderr).toBe('1 added\n')
+    expect(await world.cli(['workspace', 'diff', 'fix', '--quiet'])).toMatchObject({ stdout, stderr: '' })
+  })
+
+  test('of export to - is the file', async () => {
+    const { stdout } = await world.cli(['workspace', 'export', 'fix', 'notes.txt', '--output', '-'])
+    expect(stdout).toBe('one\ntwo\n')
+  })
+
+  test('shows no control characters of names and commands', async () => {
+    await ws.exec(['printf', '\u001b[31mred\u001b[0m'])
+    const { stdout } = await world.cli(['workspace', 'command', 'list', 'fix'])
+    expect(stdout).toContain(String.raw`printf '\x1b[31mred\x1b[0m'`)
+    expect(stdout).not.toContain('\u001b')
+  })
+})
+
+describe('on a terminal', () => {
+  test('exec ends with a summary, and without one elsewhere', async () => {
+    const { screen, code } = await onTerminal(world, 'pyro ws exec fix -- sh -c "exit 4"')
+    expect(code).toBe(4)
+    expect(screen).toMatch(/^exit 4 · .* · cmd-[a-z2-7]{12}\r\n$/)
+    const quiet = await onTerminal(world, 'pyro ws exec fix --quiet -- true')
+    expect(quiet.screen).toBe('')
+  })
+
+  test('progress is shown and taken away, and never in a file', async () => {
+    const log = join(world.folder, 'talk.txt')
+    writeFileSync(join(world.folder, 'root.tar'), tarOf([{ name: 'bin/tool', mode: 0o755, content: 'x' }]))
+    const shown = await onTerminal(world, 'pyro env import mine root.tar')
+    expect(shown.screen).toContain(CLEARED_LINE)
+    expect(shown.screen.split(CLEARED_LINE).at(-1)).toMatch(/^mine · .* sha256:\w+\r\nimported in .*\r\n$/)
+    const filed = await onTerminal(world, `pyro env import mine --replace root.tar 2> ${log}`)
+    expect(filed.screen).toMatch(/^mine · .* sha256:\w+\r\n$/)
+    expect(readFileSync(log, 'utf8')).toMatch(/^imported in .*\n$/)
+    await world.pyro.environments.remove('mine')
+  })
+
+  test('doctor is coloured, unless NO_COLOR says otherwise', async () => {
+    const coloured = await onTerminal(world, 'pyro doctor')
+    expect(coloured.screen).toContain(GREEN)
+    const plain = await onTerminal(world, 'pyro doctor', { env: { NO_COLOR: '1' } })
+    expect(plain.screen).not.toContain('\u001b')
+    const piped = await onTerminal(world, 'pyro doctor | cat')
+    expect(piped.screen).not.toContain('\u001b')
+  })
+
+  test('delete --all asks first, and takes anything but yes for no', async () => {
+    await using terminal = new TerminalLine(world, 'pyro ws delete --all --label owner=nobody; pyro ws delete --all')
+    await terminal.sees('nothing to delete')
+    await terminal.sees('Delete 1 workspace with all snapshots, for ever? [y/N] ')
+    terminal.type('n\r')
+    expect(await terminal.ended()).toBe(0)
+    expect(terminal.screen).toContain('nothing was deleted')
+    expect(await world.pyro.workspaces.list()).toHaveLength(1)
+  })
+
+  test('delete --all --yes, or without a terminal, asks nobody', async () => {
+    for (const line of ['pyro ws rm --all --label a=b --yes', 'pyro ws rm --all --label a=b < /dev/null']) {
+      await using other = await world.pyro.workspaces.create({
+        environment: ENVIRONMENT,
+        driver: 'runc',
+        labels: { a: 'b' },
+      })
+      const { screen } = await onTerminal(world, line)
+      expect(screen).toContain(`deleted ${other.id}`)
+    }
+  })
+})
+
+describe('an operation that needs the sandbox of a stopped workspace', () => {
+  test('starts it and says so', async () => {
+    await ws.stop()
+    const exec = await world.cli(['workspace', 'exec', 'fix', '--', 'echo hi'])
+    expect(exec).toEqual({ code: 0, stdout: 'hi\n', stderr: 'fix was stopped; it was started for this\n' })
+    await ws.stop()
+    const read = await world.cli(['workspace', 'file', 'read', 'fix', 'notes.txt'])
+    expect(read).toEqual({ code: 0, stdout: 'one\ntwo\n', stderr: 'fix was stopped; it was started for this\n' })
+  })
+})
+
+describe('a mistyped line', () => {
+  test.each([
+    ['wrkspace list', 'pyro has no command "wrkspace"', 'did you mean: pyro workspace'],
+    ['workspace lst', 'pyro workspace has no command "lst"', 'did you mean: pyro workspace list'],
+    ['workspace status fxi', 'there is no workspace "fxi"', 'did you mean fix? pyro workspace list'],
+    ['workspace reset fix --snapshot gren', '"fix" has no snapshot "gren"', 'did you mean green?'],
+    ['env inspect debain:12', 'environment debain:12 is neither', 'did you mean debian:12?'],
+    ['workspace reset fix --snapsot green', 'has no option --snapsot', 'did you mean: --snapshot'],
+    ['workspace create --driver rnc', '--driver "rnc" is none of', 'did you mean: --driver runc'],
+    ['mcp install claude', 'cannot be installed into "claude"', 'did you mean: pyro mcp install claude-code'],
+    ['workspace exec fix ls', 'takes no argument "ls" here', 'put the command behind --'],
+  ])('pyro %s is told what was meant', async (line, what, hint) => {
+    const { code, stdout, stderr } = await world.cli(line.split(' '))
+    expect(code).toBeGreaterThan(0)
+    expect(stdout).toBe('')
+    const [first = '', second = '', ...more] = stderr.trimEnd().split('\n')
+    expect(first).toContain(what)
+    expect(second).toContain(`hint: ${hint}`)
+    expect(more).toEqual([])
+  })
+})
