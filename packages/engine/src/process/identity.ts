@@ -1,5 +1,4 @@
 import { readFileSync } from 'node:fs'
-import { readdir, readFile } from 'node:fs/promises'
 
 /** A process is its pid and its start time in clock ticks since boot (field 22 of /proc/PID/stat): pids are used again. */
 export interface ProcessIdentity {
@@ -56,21 +55,6 @@ export function signalProcess(identity: ProcessIdentity, signal: NodeJS.Signals)
     if (errnoOf(error) === 'ESRCH') return false
     throw error
   }
-}
-
-/** argv of every process of this host that we may see. */
-export async function listProcesses(): Promise<readonly { readonly pid: number; readonly argv: readonly string[] }[]> {
-  const found: { pid: number; argv: readonly string[] }[] = []
-  for (const name of await readdir('/proc')) {
-    if (!/^\d+$/.test(name)) continue
-    try {
-      const text = await readFile(`/proc/${name}/cmdline`, 'utf8')
-      if (text !== '') found.push({ pid: Number(name), argv: text.split('\0').slice(0, -1) })
-    } catch (error) {
-      if (!isGone(error)) throw error
-    }
-  }
-  return found
 }
 
 export const errnoOf = (error: unknown): string | null =>

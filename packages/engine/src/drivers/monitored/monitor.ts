@@ -12,7 +12,8 @@ import {
 } from '@pyro/protocol/guest'
 import type { z } from 'zod'
 import { abortable, settleLater } from '../../lib/wait.ts'
-import { errnoOf, listProcesses, processStat, signalProcess, type ProcessIdentity } from '../../process/identity.ts'
+import { errnoOf, signalProcess } from '../../process/identity.ts'
+import { readArgv, readProcessTable, type HostProcess } from '../../process/process-table.ts'
 import type { SandboxPaths } from './sandbox-paths.ts'
 
 /** What a runtime gets to see of our environment. */
@@ -75,10 +76,7 @@ export async function waitForStatus(
     readStatus(paths).then((status) => {
       if (status === null) return
       if (status.state === 'running') seen.resolve(status)
-      else
-        seen.reject(
-          new PyroError('workspace.start-failed', `${status.stage}: ${onOneLine(status.message)}`),
-        )
+      else seen.reject(new PyroError('workspace.start-failed', `${status.stage}: ${onOneLine(status.message)}`))
     }, seen.reject)
   }
   watcher.on(paths.status, look)
@@ -122,24 +120,17 @@ async function readIfWritten<T>(path: string, schema: z.ZodType<T>): Promise<T |
 
 /**
  * Ends a monitor, and the runtime it may be calling, of a start that was cut short. Looks through all processes of the host, so
- * it is for reclaiming only.
+ * it is for reclaiming only; what is read of those that are not ours cannot make us wait.
  */
 export async function killMonitorTree(paths: SandboxPaths): Promise<void> {
-  const all = await listProcesses()
-  const roots = all.filter(({ argv }) => argv[1] === 'monitor' && argv[2] === paths.monitorSpec).map(({ pid }) => pid)
-  if (roots.length === 0) return
-  const children = new Map<number, number[]>()
-  for (const { pid } of all) {
-    const parent = processStat(pid)?.parentPid
-    if (parent !== undefined) children.set(parent, [...(children.get(parent) ?? []), pid])
+  const table = await readProcessTable()
+  const monitors: HostProcess[] = []
+  for (const candidate of table) {
+    if (candidate.uid !== 0 || !candidate.command.startsWith('pyro-agent')) continue
+    const [, role, spec] = await readArgv(candidate.pid)
+    if (role === 'monitor' && spec === paths.monitorSpec) monitors.push(candidate)
   }
-  const tree = roots.flatMap(function below(pid): number[] {
-    return [pid, ...(children.get(pid) ?? []).flatMap(below)]
-  })
-  for (const identity of tree.map(identify)) if (identity !== null) signalProcess(identity, 'SIGKILL')
-}
-
-export const identify = (pid: number): ProcessIdentity | null => {
-  const stat = processStat(pid)
-  return stat === null ? null : { pid, startTime: stat.startTime }
+  const children = Map.groupBy(table, ({ parentPid }) => parentPid)
+  const treeOf = (root: HostProcess): HostProcess[] => [root, ...(children.get(root.pid) ?? []).flatMap(treeOf)]
+  for (const identity of monitors.flatMap(treeOf)) signalProcess(identity, 'SIGKILL')
 }
