@@ -40,6 +40,8 @@ export class MonitoredSandbox implements Sandbox {
   readonly #look: NodeJS.Timeout
   #stopped: Promise<SandboxExit> | null = null
   #over = false
+  /** True once we end it ourselves: then its death is no news. */
+  #ending = false
 
   constructor(parts: MonitoredParts) {
     this.#parts = parts
@@ -78,6 +80,7 @@ export class MonitoredSandbox implements Sandbox {
   async #stop(graceMs: number): Promise<SandboxExit> {
     const { init } = this.#parts
     const aliveBefore = isAlive(init)
+    this.#ending = aliveBefore
     if (graceMs > 0 && aliveBefore && this.agent.connected) await this.#shutDown(graceMs)
     const exit = aliveBefore ? ({ reason: 'stopped', detail: 'stopped by Pyro' } as const) : await this.#explain()
     await this.release()
@@ -113,7 +116,7 @@ export class MonitoredSandbox implements Sandbox {
     }
     this.#over = true
     clearInterval(this.#look)
-    void this.#explain().then(this.#exited.resolve, this.#exited.reject)
+    if (!this.#ending) void this.#explain().then(this.#exited.resolve, this.#exited.reject)
   }
 
   /** gVisor that lost one of its processes to the memory limit may go on half dead. */

@@ -1,0 +1,36 @@
+import { chmodSync, mkdtempSync, realpathSync, rmSync } from 'node:fs'
+import { mkdir } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { configFrom, createDrivers, openDiskStore } from '@pyro/engine'
+import type { DriverPlace } from './driver-suite.ts'
+
+/** A home in a temporary folder, with one driver on its disk store. */
+export const driverPlace = async (options: {
+  readonly agentPath: string
+  readonly driver: string
+}): Promise<DriverPlace> => {
+  const folder = realpathSync(mkdtempSync(join(tmpdir(), 'pyro-driver-')))
+  const runtimeDir = mkdtempSync('/run/pyro-driver-')
+  chmodSync(runtimeDir, 0o711)
+  const home = join(folder, 'home')
+  await mkdir(home)
+  const config = configFrom(
+    {
+      PYRO_RUNTIME_DIR: runtimeDir,
+      PYRO_TEST_DRIVER: '1',
+      PYRO_POOL_STEP_MIB: '512',
+      PYRO_HOST_RESERVE_MIB: '64',
+    },
+    home,
+  )
+  const disks = await openDiskStore(config, { agentPath: options.agentPath })
+  return {
+    disks,
+    openDriver: () => createDrivers(config, disks, options.agentPath).get(options.driver),
+    async [Symbol.asyncDispose]() {
+      await disks[Symbol.asyncDispose]()
+      for (const path of [folder, runtimeDir]) rmSync(path, { recursive: true, force: true })
+    },
+  }
+}
