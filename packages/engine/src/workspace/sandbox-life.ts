@@ -6,7 +6,6 @@ import type { Services } from './services.ts'
 
 /** From the start of a sandbox to the agent's answer. */
 const START_DEADLINE_MS = 60_000
-const PIDS_MAX = 4096
 const VERIFY_TIMEOUT_MS = 15_000
 
 export interface SandboxPlan {
@@ -27,6 +26,7 @@ export const startSandbox = async (
   signal: AbortSignal,
 ): Promise<Sandbox> => {
   const driver = services.drivers.get(row.driver)
+  const { limits } = services.config
   await releaseFormer(services, row, volume)
   using _memory = await services.admission.admit(row.memoryMib, signal)
   const spec: SandboxSpec = {
@@ -37,7 +37,7 @@ export const startSandbox = async (
     hostname: row.hostname,
     vcpus: row.vcpus,
     memoryMib: row.memoryMib,
-    pidsMax: PIDS_MAX,
+    pidsMax: Math.min(limits.sandboxProcesses, row.memoryMib * limits.processesPerMemoryMib),
     token: plan.token,
   }
   const record: SandboxRecord = { driver: driver.id, spec, details: {} }

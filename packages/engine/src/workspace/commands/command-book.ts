@@ -81,7 +81,8 @@ export class CommandBook {
     const running = this.#runningCommand(row, sandbox)
     const ended = settleLater<CommandResult | null>()
     this.#live.set(row.id, { running, ended: ended.promise })
-    const before = this.#counters(sandbox)
+    // Before the command can hit a limit: one that is killed at once is told apart, too.
+    const before = await this.#counters(sandbox)
     try {
       const output = await sandbox.agent.start(row.id, request.start, { timeoutMs: START_TIMEOUT_MS })
       void this.#follow(running, sandbox, running.consume(output), before).then(ended.resolve, ended.reject)
@@ -107,7 +108,7 @@ export class CommandBook {
     const ended = settleLater<CommandResult | null>()
     this.#live.set(row.id, { running, ended: ended.promise })
     await running.log.recover((part) => running.remember(part))
-    const before = this.#counters(sandbox)
+    const before = await this.#counters(sandbox)
     void this.#follow(running, sandbox, running.consume(null), before).then(ended.resolve, ended.reject)
   }
 
@@ -255,7 +256,7 @@ export class CommandBook {
     running: RunningCommand,
     sandbox: Sandbox,
     end: Promise<CommandEnd | null>,
-    before: Promise<LimitCounters>,
+    before: LimitCounters,
   ): Promise<CommandResult | null> {
     const { store, logger } = this.#options
     const { row } = running
@@ -263,7 +264,7 @@ export class CommandBook {
       const ended = await end
       if (ended === null) return null
       if ('exit' in ended && ended.exit.startError !== null) running.note(`pyro: ${ended.exit.startError.message}\n`)
-      const limit = 'exit' in ended ? await this.#limitOf(ended.exit, sandbox, await before) : null
+      const limit = 'exit' in ended ? await this.#limitOf(ended.exit, sandbox, before) : null
       await running.log.flushed()
       const final = endedRow(running, ended, limit)
       const inline = running.inline()
