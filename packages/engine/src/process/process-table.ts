@@ -15,7 +15,7 @@ export interface HostProcess extends ProcessStat {
   readonly uid: number
 }
 
-/** Without kernel threads and zombies. What the kernel answers from its own tables is read at once: it never waits. */
+/** Without kernel threads and zombies. Both files are answered from the kernel's own tables, so they are read at once. */
 export const readProcessTable = async (): Promise<HostProcess[]> => {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number)
   const table: HostProcess[] = []
@@ -23,16 +23,17 @@ export const readProcessTable = async (): Promise<HostProcess[]> => {
     if (index % AT_ONCE === AT_ONCE - 1) await nextTurn()
     const stat = processStat(pid)
     if (stat === null || stat.state === 'Z' || pid === KTHREADD || stat.parentPid === KTHREADD) continue
-    const uid = /^Uid:\s+(\d+)/m.exec(readKernelFile(pid, 'status'))?.[1]
+    const uid = /^Uid:\s+(\d+)/m.exec(statusOf(pid))?.[1]
     if (uid !== undefined) table.push({ ...stat, uid: Number(uid) })
   }
   return table
 }
 
 /** The lines of /proc/PID/cgroup; empty when the process is gone. */
-export const readCgroups = (pid: number): string => readKernelFile(pid, 'cgroup')
+export const readCgroups = (pid: number): Promise<string> => readWaiting(pid, 'cgroup')
 
-export const readMountsOf = (pid: number): MountLine[] => parseMountinfo(readKernelFile(pid, 'mountinfo'))
+export const readMountsOf = async (pid: number): Promise<MountLine[]> =>
+  parseMountinfo(await readWaiting(pid, 'mountinfo'))
 
 /** Name of the mount namespace; null when the process is gone. */
 export const mountNamespaceOf = (pid: number): string | null => {
@@ -46,28 +47,28 @@ export const mountNamespaceOf = (pid: number): string | null => {
 
 /** Empty when the process is gone. */
 export const readArgv = async (pid: number): Promise<string[]> =>
-  (await readMemoryFile(pid, 'cmdline')).split('\0').slice(0, -1)
+  (await readWaiting(pid, 'cmdline')).split('\0').slice(0, -1)
 
 /** Empty when the process is gone. */
 export const readEnvironment = async (pid: number): Promise<ReadonlyMap<string, string>> => {
-  const pairs = (await readMemoryFile(pid, 'environ')).split('\0').flatMap((pair): [string, string][] => {
+  const pairs = (await readWaiting(pid, 'environ')).split('\0').flatMap((pair): [string, string][] => {
     const at = pair.indexOf('=')
     return at > 0 ? [[pair.slice(0, at), pair.slice(at + 1)]] : []
   })
   return new Map(pairs)
 }
 
-const readKernelFile = (pid: number, file: string): string => {
+const statusOf = (pid: number): string => {
   try {
-    return readFileSync(`/proc/${pid}/${file}`, 'utf8')
+    return readFileSync(`/proc/${pid}/status`, 'utf8')
   } catch (error) {
     if (isUnreadable(error)) return ''
     throw error
   }
 }
 
-/** Read from the memory of the process, which can make the reader wait. */
-const readMemoryFile = async (pid: number, file: string): Promise<string> => {
+/** Behind locks of the kernel, or in the memory of the process: the reader may have to wait, and this process must not. */
+const readWaiting = async (pid: number, file: string): Promise<string> => {
   try {
     return await readFile(`/proc/${pid}/${file}`, 'utf8')
   } catch (error) {

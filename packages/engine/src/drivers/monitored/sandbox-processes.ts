@@ -12,6 +12,8 @@ import {
 } from '../../process/process-table.ts'
 import { sandboxesFolder } from './sandbox-paths.ts'
 
+/** Files of /proc. The threads that read them serve everybody. */
+const READ_AT_ONCE = 2
 const KILL_STEP_MS = 10
 const KILL_DEADLINE_MS = 5_000
 
@@ -38,25 +40,36 @@ export function findSandboxProcesses(runtimeDir: string): Promise<SandboxProcess
 const scans = new Map<string, Promise<SandboxProcess[]>>()
 
 async function scanProcesses(runtimeDir: string): Promise<SandboxProcess[]> {
-  const byNamespace = new Map<string | null, string | null>([[mountNamespaceOf(process.pid), null]])
+  const byNamespace = new Map<string, Promise<string | null>>()
+  const own = mountNamespaceOf(process.pid)
   const found: SandboxProcess[] = []
-  for (const candidate of await readProcessTable()) {
-    const inside = sandboxOfCgroup(readCgroups(candidate.pid), runtimeDir) ?? sandboxOfNamespace(candidate.pid)
-    if (inside !== null) {
-      found.push({ ...candidate, sandboxId: inside, certain: true })
-      continue
-    }
-    const named = candidate.uid === 0 ? sandboxOfArguments(await readArgv(candidate.pid), runtimeDir) : null
-    if (named !== null) found.push({ ...candidate, sandboxId: named, certain: false })
-  }
+  const queue = (await readProcessTable()).values()
+  await Promise.all(
+    Array.from({ length: READ_AT_ONCE }, async () => {
+      for (const candidate of queue) {
+        const owner = await ownerOf(candidate)
+        if (owner !== null) found.push({ ...candidate, ...owner })
+      }
+    }),
+  )
   const sandboxes = new Map(found.map(({ pid, sandboxId }) => [pid, sandboxId]))
   return found.filter(({ parentPid, sandboxId }) => sandboxes.get(parentPid) !== sandboxId)
 
-  function sandboxOfNamespace(pid: number): string | null {
+  async function ownerOf({ pid, uid }: HostProcess): Promise<Pick<SandboxProcess, 'sandboxId' | 'certain'> | null> {
+    const inside = sandboxOfCgroup(await readCgroups(pid), runtimeDir) ?? (await sandboxOfNamespace(pid))
+    if (inside !== null) return { sandboxId: inside, certain: true }
+    const named = uid === 0 ? sandboxOfArguments(await readArgv(pid), runtimeDir) : null
+    return named === null ? null : { sandboxId: named, certain: false }
+  }
+
+  async function sandboxOfNamespace(pid: number): Promise<string | null> {
     const namespace = mountNamespaceOf(pid)
-    if (namespace === null) return null
-    if (!byNamespace.has(namespace)) byNamespace.set(namespace, sandboxOfMounts(readMountsOf(pid), runtimeDir))
-    return byNamespace.get(namespace) ?? null
+    if (namespace === null || namespace === own) return null
+    const known = byNamespace.get(namespace)
+    if (known !== undefined) return known
+    const looked = readMountsOf(pid).then((mounts) => sandboxOfMounts(mounts, runtimeDir))
+    byNamespace.set(namespace, looked)
+    return looked
   }
 }
 
