@@ -129,6 +129,7 @@ export const driverSuite = (subject: DriverSubject): void => {
     test('reclaiming a record that was written before anything was made is no error', async () => {
       const spec = await newSpec()
       await driver.reclaim({ driver: driver.id, spec, details: {} })
+      assert.notEqual(await place.disks.find(spec.volume.id), null, 'the disk is left')
       await place.disks.remove(spec.volume.id)
     })
 
