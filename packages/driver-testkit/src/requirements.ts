@@ -54,6 +54,24 @@ export const REQUIREMENTS = {
   'killed.run': {
     text: 'a run whose engine is killed before, after or while it works ends as any other and leaves nothing',
   },
+  'frozen.left': {
+    text: 'a workspace whose sandbox is frozen is listed within a second, left by reset, stop and delete, and nobody else notices',
+  },
+  'frozen.thaws': {
+    text: 'a sandbox that is frozen while its engine restarts is kept, and goes on when it is thawed',
+  },
+  'died.left': {
+    text: 'a workspace whose sandbox is killed from outside is stopped, says so, and is left by start, snapshot, reset and delete',
+  },
+  'died.without-monitor': {
+    text: 'a sandbox whose monitor is killed runs on, and its death is noticed all the same',
+  },
+  'died.without-engine': {
+    text: 'a sandbox that dies while no engine runs is found dead, with the output of its commands',
+  },
+  'rebooted.left': {
+    text: 'after a host reboot everything is listed within a second with its snapshots, and left by start, reset and delete',
+  },
   'isolation.host-invisible': {
     text: 'nothing of the host is visible or writable from inside beyond what SECURITY.md says',
     exempt: { fake: NO_ISOLATION },

@@ -36,6 +36,7 @@ export class AgentLink implements Sessions, AsyncDisposable {
   #lastFault: PyroError | null = null
   #faults = 0
   #closed = false
+  #ended: PyroError | null = null
   #sessionEnded: (() => void) | null = null
 
   private constructor(options: AgentLinkOptions) {
@@ -81,6 +82,7 @@ export class AgentLink implements Sessions, AsyncDisposable {
   }): Promise<LinkSession> {
     options.signal?.throwIfAborted()
     if (this.#session?.open === true) return this.#session
+    if (this.#ended !== null) throw this.#ended
     const { promise, reject } = Promise.withResolvers<never>()
     const deadline = setTimeout(() => {
       const why = this.#lastFault === null ? '' : `; last: ${this.#lastFault.message}`
@@ -104,13 +106,18 @@ export class AgentLink implements Sessions, AsyncDisposable {
     this.#sessionEnded = listener
   }
 
+  /** Nobody will dial any more: who waits for a session is told at once. What the present one still holds can be read. */
+  expectNoMore(why: string): void {
+    this.#ended ??= new PyroError('sandbox.unreachable', `sandbox ${this.#options.sandboxId}: ${why}`)
+    this.#next.reject(this.#ended)
+  }
+
   /** Calls under way and to come fail; the socket goes. The sandbox is not told. */
   async close(): Promise<void> {
     if (this.#closed) return
     this.#closed = true
-    const over = new PyroError('sandbox.unreachable', `sandbox ${this.#options.sandboxId}: the engine let go of it`)
+    this.expectNoMore('the engine let go of it')
     this.#session?.destroy('the engine let go of it')
-    this.#next.reject(over)
     for (const socket of this.#unproven) socket.destroy()
     await new Promise<void>((resolve) => {
       this.#server.close(() => resolve())
@@ -125,7 +132,7 @@ export class AgentLink implements Sessions, AsyncDisposable {
   #accept(socket: Socket): void {
     // Whatever breaks on the socket is followed by its close, which the reader of the moment sees.
     socket.on('error', noOneWaits)
-    if (this.#closed || this.#unproven.size >= UNPROVEN_LIMIT) {
+    if (this.#ended !== null || this.#unproven.size >= UNPROVEN_LIMIT) {
       socket.destroy()
       return
     }
@@ -138,7 +145,7 @@ export class AgentLink implements Sessions, AsyncDisposable {
     if (penaltyMs > 0) await new Promise((resolve) => setTimeout(resolve, penaltyMs).unref())
     try {
       const { bootId } = await resync(socket, { ...this.#options, bootId: this.#bootId })
-      if (this.#closed || socket.destroyed) return
+      if (this.#ended !== null || socket.destroyed) return
       this.#bootId = bootId
       this.#use(new LinkSession(socket, this.#options.sandboxId))
     } catch (error) {

@@ -22,7 +22,10 @@ export interface Driver {
   /** Never throws; bounded in time; tries for real. */
   probe(): Promise<Probe>
   start(spec: SandboxSpec, cx: StartContext): Promise<Sandbox>
-  /** Finds a living sandbox again. Rejects with `sandbox.unreachable` when it is dead or does not answer in time. */
+  /**
+   * Finds a living sandbox again. Rejects with `sandbox.unreachable` when it is dead. One that lives and does not answer in time
+   * (frozen, or a host under load) is found all the same: its agent dials when it can, until then calls to it fail.
+   */
   adopt(record: SandboxRecord, cx: StartContext): Promise<Sandbox>
   /** Kills and releases all that carries this record's name. Idempotent; works when everything is dead or frozen. Leaves the disk. */
   reclaim(record: SandboxTrace): Promise<SandboxExit>

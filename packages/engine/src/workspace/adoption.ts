@@ -9,8 +9,8 @@ import { ownCall, type Services } from './services.ts'
 import type { Workspace } from './workspace.ts'
 import type { Workspaces } from './workspaces.ts'
 
-/** What a sandbox may take to answer a new engine. A frozen one does not, and is then reported as dead only if it is. */
-const ADOPT_DEADLINE_MS = 15_000
+/** What a sandbox may take to answer a new engine; one that lives and does not (frozen) is taken over all the same. */
+const ADOPT_DEADLINE_MS = 5_000
 const LIST_TIMEOUT_MS = 10_000
 /** A `run` whose client does not come back: how long its workspace stays after the command has ended. */
 const EPHEMERAL_KEPT_MS = 10 * 60_000
@@ -121,7 +121,7 @@ const markDead = async (workspace: Workspace, failure: Failure): Promise<void> =
 /** Commands that both sides know go on; those that only one side knows end. */
 const resumeCommands = async (services: Services, workspace: Workspace, sandbox: Sandbox): Promise<void> => {
   const rows = workspace.commands.unended()
-  const known = rows.length === 0 ? null : await knownCommands(workspace, sandbox)
+  const known = rows.length === 0 || !sandbox.agent.connected ? null : await knownCommands(workspace, sandbox)
   for (const row of rows) {
     // Written down, but the engine died before the agent heard of it: its caller asks again.
     if (known?.has(row.id) === false) services.store.commands.delete(row.id)

@@ -120,7 +120,12 @@ export class MonitoredDriver implements Driver {
     const link = undo.use(await this.#listen(paths, spec, textOrNull(record.details['bootId'])))
     const watcher = undo.use(new FolderWatch(paths.folder))
     const cgroup = await this.#cgroup(spec.sandboxId)
-    await link.session({ signal: cx.signal, timeoutMs: cx.deadlineMs })
+    try {
+      await link.session({ signal: cx.signal, timeoutMs: cx.deadlineMs })
+    } catch (error) {
+      // It lives: what does not answer now may do so later, and is nothing to kill on a guess.
+      if (!isPyroError(error) || error.code !== 'sandbox.unreachable' || !isAlive(found)) throw error
+    }
     const sandbox = this.#sandbox(spec, { paths, cgroup, link, watcher }, found)
     undo.move()
     return sandbox

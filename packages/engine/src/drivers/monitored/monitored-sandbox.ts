@@ -116,6 +116,7 @@ export class MonitoredSandbox implements Sandbox {
     }
     this.#over = true
     clearInterval(this.#look)
+    this.#parts.link.expectNoMore('it has ended')
     if (!this.#ending) void this.#explain().then(this.#exited.resolve, this.#exited.reject)
   }
 

@@ -1,0 +1,77 @@
+import type { Workspace } from '@pyro/sdk'
+import { afterAll, beforeAll, describe, expect } from 'vitest'
+import { onEveryDriver } from '../support/every-driver.ts'
+import { ENVIRONMENT, World } from '../support/world.ts'
+import { expectInOrder } from './account.ts'
+import { markedWorkspace, markOf, SMALL } from './killed-engine.ts'
+import { sandboxOf, signalAll, timed } from './outside.ts'
+
+/** Every look at a workspace is answered within this time, whatever its sandbox does. */
+const LOOK_MS = 1_000
+/** Leaving a frozen sandbox takes no longer than its grace and a start. */
+const LEAVE_MS = 15_000
+
+let world: World
+beforeAll(async () => {
+  world = await World.open()
+})
+afterAll(() => world[Symbol.asyncDispose]())
+
+const freeze = async (ws: Workspace): Promise<() => void> => {
+  const { monitor, inside } = await sandboxOf(world, ws.id)
+  signalAll([monitor, ...inside], 'SIGSTOP')
+  return () => signalAll([...inside, monitor], 'SIGCONT')
+}
+
+const expectLooksAnswered = async (ws: Workspace): Promise<void> => {
+  const looks = {
+    list: () => world.pyro.workspaces.list(),
+    status: () => ws.status(),
+    commands: () => ws.commands.list(),
+    snapshots: () => ws.snapshots.list(),
+  }
+  for (const [name, look] of Object.entries(looks)) expect({ name, took: await timed(look) }).toSatisfy(isQuick)
+}
+
+const isQuick = ({ took }: { readonly took: number }): boolean => took < LOOK_MS
+
+describe('a frozen sandbox', () => {
+  onEveryDriver('frozen.left', async (driver) => {
+    await using other = await world.pyro.workspaces.create({ environment: ENVIRONMENT, driver, ...SMALL })
+    const ws = await markedWorkspace(world, driver)
+    const ways = {
+      reset: () => ws.reset({ snapshot: 'kept' }),
+      stop: () => ws.stop(),
+      delete: () => ws.delete(),
+    }
+    for (const [way, leave] of Object.entries(ways)) {
+      await ws.start()
+      const waiting = ws.exec(['sleep', '600'])
+      waiting.catch(() => undefined)
+      await freeze(ws)
+      await expectLooksAnswered(ws)
+      expect((await other.exec('echo still here')).stdout).toBe('still here\n')
+      expect(await timed(leave)).toBeLessThan(LEAVE_MS)
+      await expect(waiting).rejects.toMatchObject({ code: 'command.interrupted', data: { interruptedBy: way } })
+      await expectInOrder(world)
+      if (way !== 'delete') expect(await markOf(ws)).toBe('kept')
+    }
+  })
+
+  onEveryDriver('frozen.thaws', async (driver) => {
+    await using ws = await markedWorkspace(world, driver)
+    const command = await ws.exec('sleep 1; echo thawed; exit 4', { detach: true })
+    const thaw = await freeze(ws)
+    await world.restartEngine()
+    await expectLooksAnswered(ws)
+    expect(await ws.status()).toMatchObject({ phase: 'running', failure: null })
+    // Until it is thawed it cannot be used, and says why; it is not given up.
+    const hurried = ws.exec('true', { signal: AbortSignal.timeout(500) })
+    await expect(hurried).rejects.toMatchObject({ code: 'request.cancelled' })
+    expect(await ws.status()).toMatchObject({ phase: 'running', generation: 1 })
+    thaw()
+    expect(await command.wait()).toMatchObject({ exitCode: 4, stdout: 'thawed\n' })
+    expect(await markOf(ws)).toBe('now')
+    await expectInOrder(world)
+  })
+})

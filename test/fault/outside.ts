@@ -1,0 +1,29 @@
+import type { World } from '../support/world.ts'
+
+export interface SandboxSight {
+  readonly monitor: number
+  /** Init and all others; on gVisor its sentry and gofer. */
+  readonly inside: readonly number[]
+}
+
+/** The processes of a workspace's present sandbox as this host sees them. */
+export const sandboxOf = async (world: World, workspaceId: string): Promise<SandboxSight> => {
+  const { phase, generation } = (await world.pyro.workspaces.get(workspaceId)).info
+  const { processes } = await world.sight()
+  const own = processes.filter(({ what }) => what.includes(`${workspaceId}-g${generation}`))
+  const monitor = own.find(({ what }) => what.includes(' monitor '))
+  const inside = own.filter(({ pid }) => pid !== monitor?.pid).map(({ pid }) => pid)
+  if (monitor === undefined || inside.length === 0) throw new Error(`no sandbox of ${workspaceId} (${phase}) is seen`)
+  return { monitor: monitor.pid, inside }
+}
+
+export const signalAll = (pids: readonly number[], signal: NodeJS.Signals): void => {
+  for (const pid of pids) process.kill(pid, signal)
+}
+
+/** Milliseconds that a call takes. */
+export const timed = async (call: () => Promise<unknown>): Promise<number> => {
+  const begun = performance.now()
+  await call()
+  return performance.now() - begun
+}

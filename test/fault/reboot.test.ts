@@ -1,0 +1,89 @@
+import { execFileSync } from 'node:child_process'
+import { readdirSync, rmdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { Pyro } from '@pyro/sdk'
+import { afterAll, beforeAll, describe, expect } from 'vitest'
+import { onEveryDriver } from '../support/every-driver.ts'
+import { isRunning, until, World } from '../support/world.ts'
+import { expectInOrder, runtimeFolder } from './account.ts'
+import { armFault } from './injection.ts'
+import { markedWorkspace, markOf } from './killed-engine.ts'
+import { timed } from './outside.ts'
+
+const LOOK_MS = 1_000
+
+let world: World
+beforeAll(async () => {
+  world = await World.open()
+})
+afterAll(() => world[Symbol.asyncDispose]())
+
+/** What a reboot does to a host: nothing runs, nothing is mounted, /run and the control groups are empty, the boot id is another one. */
+const reboot = async (): Promise<void> => {
+  await world.killEngine()
+  const nobody = async (): Promise<boolean> => {
+    const { processes } = await world.sight()
+    for (const { pid } of processes) if (isRunning(pid)) process.kill(pid, 'SIGKILL')
+    return processes.length === 0
+  }
+  await until(nobody, 'every process to end')
+  const { mounts, lines } = await world.sight()
+  for (const mount of mounts.toReversed()) execFileSync('umount', [mount])
+  for (const line of lines) if (line.startsWith('cgroup ')) removeGroups(line.slice('cgroup '.length))
+  rmSync(runtimeFolder(world), { recursive: true })
+  const db = new DatabaseSync(join(world.home, 'state.db'))
+  db.prepare("UPDATE meta SET value = 'another boot' WHERE key = 'hostBootId'").run()
+  db.close()
+}
+
+const removeGroups = (folder: string): void => {
+  for (const entry of readdirSync(folder, { withFileTypes: true }))
+    if (entry.isDirectory()) removeGroups(join(folder, entry.name))
+  rmdirSync(folder)
+}
+
+describe('a host that is restarted', () => {
+  onEveryDriver('rebooted.left', async (driver) => {
+    const running = await markedWorkspace(world, driver)
+    const command = await running.exec('echo before; sleep 600', { detach: true })
+    const stopped = await markedWorkspace(world, driver)
+    await stopped.stop()
+    const deleting = await markedWorkspace(world, driver)
+    const reset = await markedWorkspace(world, driver)
+    await reset.reset({ snapshot: 'kept' })
+    await armFault(world, 'workspace.delete/end-sandboxes', 'hang')
+    // A client that waits would start an engine in the middle of the reboot; this one does not.
+    await using waiting = Pyro.open({ home: world.home, start: false })
+    const cut = waiting.workspaces.delete([deleting.id])
+    cut.catch(() => undefined)
+    await until(async () => (await deleting.status()).phase === 'deleting', 'the delete')
+    await reboot()
+
+    await world.pyro.engine.start()
+    expect(await timed(() => world.pyro.workspaces.list())).toBeLessThan(LOOK_MS)
+    expect(await running.status()).toMatchObject({
+      phase: 'stopped',
+      failure: { code: 'sandbox.unreachable', message: expect.stringContaining('restarted') as string },
+      snapshots: ['baseline', 'kept'],
+    })
+    expect(await stopped.status()).toMatchObject({ phase: 'stopped', failure: null })
+    expect(await reset.status()).toMatchObject({ phase: 'stopped', lastResetSnapshot: 'kept' })
+    await until(async () => (await world.pyro.workspaces.list()).length === 3, 'the delete to be finished')
+    await expect(command.wait()).rejects.toMatchObject({
+      code: 'command.interrupted',
+      data: { command: { stdout: 'before\n' } },
+    })
+    await expectInOrder(world)
+
+    await running.start()
+    expect(await markOf(running)).toBe('now')
+    expect(await running.status()).toMatchObject({ phase: 'running', failure: null })
+    await stopped.reset({ snapshot: 'kept' })
+    expect(await markOf(stopped)).toBe('kept')
+    await reset.delete()
+    await running.delete()
+    await stopped.delete()
+    await expectInOrder(world)
+  })
+})
