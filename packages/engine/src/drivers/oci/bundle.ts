@@ -8,7 +8,16 @@ import type { Bundle } from '../monitored/technology.ts'
 const MIB = 1024 * 1024
 const ID_COUNT = 65_536
 const DEV_BYTES = 1 * MIB
-const RUN_BYTES = 128 * MIB
+/**
+ * Memory that files hold outlives the command that wrote them. All of it together stays below what user commands may have, so
+ * that there is always enough left to start the one that removes it.
+ */
+const RUN_PART = 8
+const RUN_MOST_BYTES = 128 * MIB
+const LOCK_MOST_BYTES = 5 * MIB
+const LOCK_PART = 64
+/** Terminals of all sandboxes come out of one pool of the kernel, 3072 by default. */
+const MOST_TERMINALS = 128
 /** gid of `tty` in Debian and all that descends from it. */
 const TTY_GID = 5
 
@@ -78,7 +87,8 @@ const mount = (destination: string, type: string, source: string, ...options: st
 
 /** The mounts of every sandbox, in order; `belowRun` comes before what of ours is mounted there. */
 export function standardMounts(spec: SandboxSpec, bundle: Bundle, belowRun: readonly Mount[] = []): Mount[] {
-  const half = `size=${Math.floor((spec.memoryMib * MIB) / 2)}`
+  const part = (divisor: number, most = Infinity): string =>
+    `size=${Math.min(most, Math.floor((spec.memoryMib * MIB) / divisor))}`
   return [
     mount('/proc', 'proc', 'proc', 'nosuid', 'noexec', 'nodev'),
     mount('/dev', 'tmpfs', 'tmpfs', 'nosuid', 'strictatime', 'mode=755', `size=${DEV_BYTES}`),
@@ -92,12 +102,13 @@ export function standardMounts(spec: SandboxSpec, bundle: Bundle, belowRun: read
       'ptmxmode=0666',
       'mode=0620',
       `gid=${TTY_GID}`,
+      `max=${MOST_TERMINALS}`,
     ),
-    mount('/dev/shm', 'tmpfs', 'shm', 'nosuid', 'noexec', 'nodev', 'mode=1777', half),
+    mount('/dev/shm', 'tmpfs', 'shm', 'nosuid', 'noexec', 'nodev', 'mode=1777', part(2)),
     mount('/dev/mqueue', 'mqueue', 'mqueue', 'nosuid', 'noexec', 'nodev'),
     mount('/sys', 'sysfs', 'sysfs', 'nosuid', 'noexec', 'nodev', 'ro'),
-    mount('/run', 'tmpfs', 'tmpfs', 'nosuid', 'nodev', 'mode=755', `size=${RUN_BYTES}`),
-    mount('/run/lock', 'tmpfs', 'tmpfs', 'nosuid', 'nodev', 'noexec', 'mode=1777', `size=${5 * MIB}`),
+    mount('/run', 'tmpfs', 'tmpfs', 'nosuid', 'nodev', 'mode=755', part(RUN_PART, RUN_MOST_BYTES)),
+    mount('/run/lock', 'tmpfs', 'tmpfs', 'nosuid', 'nodev', 'noexec', 'mode=1777', part(LOCK_PART, LOCK_MOST_BYTES)),
     ...belowRun,
     mount(INSIDE.agent, 'bind', bundle.agentBinary, 'bind', 'ro', 'nosuid', 'nodev'),
     mount(INSIDE.channel, 'bind', bundle.paths.channel, 'bind', 'ro', 'nosuid', 'nodev', 'noexec'),

@@ -17,9 +17,16 @@ const NAMESPACES = ['user', 'mnt', 'pid', 'net', 'ipc', 'uts', 'cgroup', 'time']
 
 const FOLDER = '/proc/sys/user'
 
+const MIB = 1024 * 1024
+const PAGE_BYTES = 4096
+/** System V shared memory outlives its processes, as files on a tmpfs do: see the sizes of those. */
+const SEGMENTS_PART = 8
+
 /** A hook that the runtime runs in the new namespaces, before it gives up its rights there. */
-export async function kernelCapsHook(): Promise<object> {
-  const writes: string[] = []
+export async function kernelCapsHook(memoryMib: number): Promise<object> {
+  const segmentPages = Math.floor((memoryMib * MIB) / SEGMENTS_PART / PAGE_BYTES)
+  // Before Linux 5.19 only root of the host may set it.
+  const writes = [`{ echo ${segmentPages} >/proc/sys/kernel/shmall; } 2>/dev/null || :`]
   for (const { name, part, least, most } of SHARED) {
     const host = await hostLimit(name)
     if (host !== null) writes.push(`echo ${Math.min(most, Math.max(least, Math.floor(host / part)))} >${name}`)

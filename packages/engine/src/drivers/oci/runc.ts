@@ -11,7 +11,6 @@ const NO_DEVICES = [{ allow: false, access: 'rwm' }] as const
 /** `container`: the host's kernel, walled off with namespaces, seccomp and few capabilities. */
 export function runcTechnology(change: ConfigChange = (config) => config): Technology {
   const program = new RuntimeProgram('runc')
-  let hook: Promise<object> | null = null
   return {
     id: 'runc',
     isolation: 'container',
@@ -21,13 +20,12 @@ export function runcTechnology(change: ConfigChange = (config) => config): Techn
     missing: () => missingProgram(program, 'apt-get install runc'),
     version: () => program.version(),
     async writeBundle(spec, bundle) {
-      hook ??= kernelCapsHook()
       const config = await standardConfig(spec, bundle, standardMounts(spec, bundle))
       await writeConfig(
         bundle,
         change({
           ...config,
-          hooks: { createContainer: [await hook] },
+          hooks: { createContainer: [await kernelCapsHook(spec.memoryMib)] },
           linux: {
             ...config.linux,
             resources: { devices: NO_DEVICES },
