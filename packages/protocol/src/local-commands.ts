@@ -111,6 +111,7 @@ export const LOCAL_COMMANDS: readonly LocalCommand[] = [
           label: 'CLIENT',
           required: true,
           summary: 'claude-code, codex, opencode, cursor or vscode',
+          choices: ['claude-code', 'codex', 'opencode', 'cursor', 'vscode'],
         },
       ],
       options: [
@@ -134,7 +135,15 @@ export const LOCAL_COMMANDS: readonly LocalCommand[] = [
     reason: 'it is about the command line itself',
     cli: {
       words: ['completion'],
-      positionals: [{ field: 'shell', label: 'SHELL', required: true, summary: 'bash, zsh or fish' }],
+      positionals: [
+        {
+          field: 'shell',
+          label: 'SHELL',
+          required: true,
+          summary: 'bash, zsh or fish',
+          choices: ['bash', 'zsh', 'fish'],
+        },
+      ],
       options: [],
       examples: [
         { line: 'pyro completion bash > /etc/bash_completion.d/pyro', note: '' },

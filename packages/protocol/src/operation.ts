@@ -36,6 +36,7 @@ export interface CliPositional {
   /** Everything after `--`. */
   readonly afterDashes?: boolean
   readonly summary: string
+  readonly choices?: readonly string[]
   /** What completion offers. */
   readonly completes?: 'workspace' | 'snapshot' | 'environment' | 'command' | 'path'
 }

@@ -89,7 +89,7 @@ const positional = (entry: CommandEntry, index: number, workspace: string | null
   const at = entry.positionals[index] ?? (last?.variadic === true && last.afterDashes !== true ? last : undefined)
   if (at === undefined) return NOTHING
   if (at.afterDashes === true) return { ...NOTHING, words: ['--'] }
-  return offered(at.completes, workspace)
+  return { ...offered(at.completes, workspace), words: at.choices ?? [] }
 }
 
 const offered = (completes: Completes | undefined, workspace: string | null): Candidates => {

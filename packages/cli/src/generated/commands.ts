@@ -861,7 +861,13 @@ export const COMMANDS: readonly CommandEntry[] = [
     summary: 'Register the MCP server with a coding agent',
     words: ['mcp', 'install'],
     positionals: [
-      { field: 'client', label: 'CLIENT', required: true, summary: 'claude-code, codex, opencode, cursor or vscode' },
+      {
+        field: 'client',
+        label: 'CLIENT',
+        required: true,
+        summary: 'claude-code, codex, opencode, cursor or vscode',
+        choices: ['claude-code', 'codex', 'opencode', 'cursor', 'vscode'],
+      },
     ],
     options: [
       {
@@ -881,7 +887,15 @@ export const COMMANDS: readonly CommandEntry[] = [
     id: 'completion',
     summary: 'Print the completion script of a shell',
     words: ['completion'],
-    positionals: [{ field: 'shell', label: 'SHELL', required: true, summary: 'bash, zsh or fish' }],
+    positionals: [
+      {
+        field: 'shell',
+        label: 'SHELL',
+        required: true,
+        summary: 'bash, zsh or fish',
+        choices: ['bash', 'zsh', 'fish'],
+      },
+    ],
     options: [],
     examples: [
       { line: 'pyro completion bash > /etc/bash_completion.d/pyro', note: '' },
