@@ -11,12 +11,7 @@ export interface LocalCommand {
 
 const ENGINE_PROCESS = 'it is about the engine process itself, which other surfaces only talk to'
 
-const daemon = (
-  verb: string,
-  summary: string,
-  description: string,
-  options: CliFacet['options'],
-): LocalCommand => ({
+const daemon = (verb: string, summary: string, description: string, options: CliFacet['options']): LocalCommand => ({
   id: `daemon.${verb}`,
   summary,
   description,
