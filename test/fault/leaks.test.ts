@@ -14,6 +14,13 @@ const run = promisify(execFile)
 /** Between audits: they may not starve what they look at. */
 const AUDIT_PAUSE_MS = 50
 
+/** What the state knows of a workspace. */
+const FORGOTTEN = [
+  ['workspaces', 'id'],
+  ['snapshots', 'workspace_id'],
+  ['sandboxes', 'workspace_id'],
+] as const
+
 let world: World
 beforeAll(async () => {
   world = await World.open({ disk: 'btrfs' })
@@ -45,6 +52,30 @@ describe('doctor --leaks finds exactly what was planted, and --fix releases it',
       expect(await leaks()).toEqual([])
     })
   }
+})
+
+describe('a whole workspace that the state has forgotten', () => {
+  onEveryDriver('leaks.forgotten-workspace', async (driver) => {
+    const ws = await world.pyro.workspaces.create({ environment: ENVIRONMENT, driver })
+    await ws.exec(['sleep', '600'], { detach: true })
+    const before = await world.sight()
+    await world.killEngine()
+    withState(world, (db) => {
+      for (const [table, column] of FORGOTTEN) db.prepare(`DELETE FROM ${table} WHERE ${column} = ?`).run(ws.id)
+    })
+    const monitor = before.processes.find(({ what }) => what.includes(' monitor ') && what.includes(ws.id))
+    // The sandbox then has no parent that its name could be read from.
+    process.kill(monitor?.pid ?? 0, 'SIGKILL')
+    const { leaks: left, fixed } = await world.pyro.doctor({ leaks: true, fix: true })
+    expect(left).toEqual([])
+    expect(new Set(fixed?.map(({ workspaceId }) => workspaceId))).toEqual(new Set([ws.id]))
+    expect([...new Set(fixed?.map(({ kind }) => kind))]).toEqual(
+      expect.arrayContaining(['process', 'socket', 'folder', 'volume']),
+    )
+    const after = await world.sight()
+    expect(after.lines.filter((line) => line.includes(ws.id))).toEqual([])
+    expect(after.processes.length).toBeLessThan(before.processes.length)
+  })
 })
 
 describe('what is not certain is reported and kept', () => {

@@ -76,6 +76,9 @@ export const REQUIREMENTS = {
     text: 'nothing of the host is visible or writable from inside beyond what SECURITY.md says',
     exempt: { fake: NO_ISOLATION },
   },
+  'leaks.forgotten-workspace': {
+    text: 'of a workspace that the state has forgotten an audit finds everything, and releases it',
+  },
   'leaks.none-in-use': {
     text: 'an audit finds no leak at a workspace in ordinary use, nor after the engine was killed under it',
   },
