@@ -1,4 +1,6 @@
 import { isAbsent, LOCAL_COMMANDS, OPERATIONS, type CliFacet, type Operation } from '@pyro/protocol'
+import { commandHelp, groupHelp } from '../../packages/cli/src/args/help.ts'
+import type { CommandEntry } from '../../packages/cli/src/generated/commands.ts'
 import { formatted, type GeneratedFile } from './generated-file.ts'
 
 interface Command extends CliFacet {
@@ -16,9 +18,25 @@ export const commands = (): Promise<GeneratedFile[]> => {
   const local = LOCAL_COMMANDS.map(({ id, summary, description, cli }) => ({ id, summary, description, ...cli }))
   const all = [...derived, ...local]
   return Promise.all([
+    help(all),
     formatted('packages/cli/src/generated/commands.ts', table(all), 'typescript'),
     formatted('packages/cli/src/generated/modules.ts', modules(all), 'typescript'),
   ])
+}
+
+/** Every `--help` as it is printed, for readers of a change. */
+const help = (all: readonly Command[]): Promise<GeneratedFile> => {
+  const entries = JSON.parse(JSON.stringify(all)) as readonly CommandEntry[]
+  const groups = new Set(
+    entries.flatMap(({ words }) => words.slice(1).map((_, at) => words.slice(0, at + 1).join(' '))),
+  )
+  const texts = [
+    ['pyro', groupHelp(entries, [])],
+    ...[...groups].map((words) => [`pyro ${words}`, groupHelp(entries, words.split(' '))] as const),
+    ...entries.map((entry) => [`pyro ${entry.words.join(' ')}`, commandHelp(entry)] as const),
+  ]
+  const text = texts.map(([command, printed]) => `$ ${command} --help\n${printed}`).join('\n')
+  return Promise.resolve({ path: 'spec/help.txt', text })
 }
 
 const NOTICE = '// Generated from packages/protocol by `npm run generate`. Do not edit.'
