@@ -41,7 +41,7 @@ type Options struct {
 	Progress    func(message.Progress)
 }
 
-// Result counts what was extracted.
+// Result counts what was extracted; folders are no files.
 type Result struct {
 	Files, Bytes int64
 	// Devices were skipped.
@@ -237,7 +237,6 @@ func (x *Extractor) folder(path string, header *tar.Header) error {
 		}
 		if made && x.options.UmaskIsZero && mode&^0o777 == 0 && !x.options.Image {
 			x.times = append(x.times, folderTime{path, header.ModTime})
-			x.result.Files++
 			return nil
 		}
 		if fd, err = tree.OpenFolder(parent, name); err != nil {
@@ -249,7 +248,6 @@ func (x *Extractor) folder(path string, header *tar.Header) error {
 		return err
 	}
 	x.times = append(x.times, folderTime{path, header.ModTime})
-	x.result.Files++
 	return nil
 }
 
