@@ -2,6 +2,7 @@ import type { Readable } from 'node:stream'
 import { isPyroError, PyroError, WORKSPACE_ID_PATTERN, type ParsedInputOf, type ResultOf } from '@pyro/protocol'
 import { errorFields } from '../lib/log.ts'
 import { nearest } from '../lib/nearest.ts'
+import { abortable, settleLater, type Settled } from '../lib/wait.ts'
 import type { WorkspaceRow } from '../store/workspaces.ts'
 import { freshName, refuseIdLike } from './naming.ts'
 import { createWorkspace, newRow, type CreateInput } from './operations/create.ts'
@@ -20,8 +21,8 @@ export class Workspaces {
   readonly #services: Services
   readonly #byId = new Map<string, Workspace>()
   readonly #byName = new Map<string, Workspace>()
-  /** Names of creates that are not recorded yet. */
-  readonly #reserved = new Set<string>()
+  /** Names of creates under way; each settles when its create has ended, well or not. */
+  readonly #reserved = new Map<string, Settled<void>>()
   #expiry: NodeJS.Timeout | undefined
 
   constructor(services: Services) {
@@ -70,11 +71,14 @@ export class Workspaces {
     const startedAt = performance.now()
     // What a former engine has half made still has its name.
     if (input.name !== undefined) await this.#byName.get(input.name)?.adopted('create', call.signal)
-    const existing = await this.#existing(input, call, startedAt)
-    if (existing !== null) {
-      seed?.destroy()
-      return existing
-    }
+    do {
+      const existing = await this.#existing(input, call, startedAt)
+      if (existing !== null) {
+        seed?.destroy()
+        return existing
+      }
+      // Another create may have waited for the same end, and be first.
+    } while (input.ifAbsent && input.name !== undefined && this.#isTaken(input.name))
     const name = this.#reserve(input)
     try {
       refuseTooMany(this.#services, this.#byId.size, input)
@@ -95,6 +99,7 @@ export class Workspaces {
         throw error
       }
     } finally {
+      this.#reserved.get(name)?.resolve()
       this.#reserved.delete(name)
     }
   }
@@ -167,7 +172,7 @@ export class Workspaces {
     const name = input.name ?? freshName((candidate) => this.#isTaken(candidate))
     refuseIdLike(name)
     this.#refuseTaken(name)
-    this.#reserved.add(name)
+    this.#reserved.set(name, settleLater<void>())
     return name
   }
 
@@ -190,6 +195,7 @@ export class Workspaces {
         data: { field: 'ifAbsent' },
       })
     }
+    await abortable(this.#reserved.get(input.name)?.promise ?? Promise.resolve(), call.signal)
     const workspace = this.#byName.get(input.name)
     if (workspace === undefined) return null
     const record = await workspace.turn('start', 'create', call.signal, () =>
