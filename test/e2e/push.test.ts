@@ -1,0 +1,124 @@
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, readFileSync, rmSync, truncateSync, utimesSync, writeFileSync } from 'node:fs'
+import type { Workspace } from '@pyro/sdk'
+import { afterAll, beforeAll, describe, expect } from 'vitest'
+import { DriverWorkspaces } from '../support/driver-workspaces.ts'
+import { onEveryDriver } from '../support/every-driver.ts'
+import { git, makeProject, TemporaryFolder, transferred } from '../support/host-tree.ts'
+import { listHost, listInside, listingDifference, type Listing } from '../support/lister.ts'
+import { World } from '../support/world.ts'
+
+let world: World
+beforeAll(async () => {
+  world = await World.open()
+})
+afterAll(() => world[Symbol.asyncDispose]())
+
+const workspaces = new DriverWorkspaces(() => world)
+const ROOT = '0:0'
+
+const inside = async (ws: Workspace, folder: string): Promise<Listing> =>
+  transferred(await listInside(ws, folder), ROOT)
+
+describe('sync push', () => {
+  onEveryDriver('push.exact', async (driver) => {
+    const ws = await workspaces.of(driver)
+    using folder = new TemporaryFolder()
+    makeProject(folder.path)
+    const expected = transferred(await listHost(folder.path), ROOT)
+    const pushed = await ws.push(folder.path, { dest: '/srv/project' })
+    expect(listingDifference(expected, await inside(ws, '/srv/project'))).toEqual([])
+    const files = [...expected.values()].filter((line) => !line.startsWith('d'))
+    expect(pushed).toMatchObject({ workspaceId: ws.id, dest: '/srv/project', files: files.length, deleted: 0 })
+    execFileSync('tar', ['-C', folder.path, '--zstd', '-cf', '/dev/shm/pyro-push.tar.zst', '.'])
+    try {
+      await ws.push('/dev/shm/pyro-push.tar.zst', { dest: 'from-archive' })
+    } finally {
+      rmSync('/dev/shm/pyro-push.tar.zst')
+    }
+    expect(listingDifference(expected, await inside(ws, '/workspace/from-archive'))).toEqual([])
+  })
+
+  onEveryDriver('push.merges', async (driver) => {
+    const ws = await workspaces.of(driver)
+    using folder = new TemporaryFolder()
+    await ws.exec(
+      'mkdir -p kept changed/inner was-folder; echo old > changed/file; echo kept > changed/inner/kept; echo x > was-file; chown daemon was-file; ln -sf /etc/passwd link; touch was-folder/full',
+      { cwd: '/srv', check: true },
+    )
+    mkdirSync(folder.at('changed'))
+    mkdirSync(folder.at('was-file'))
+    writeFileSync(folder.at('changed/file'), 'new\n', { mode: 0o755 })
+    writeFileSync(folder.at('was-file/inner'), 'now a folder\n')
+    writeFileSync(folder.at('link'), 'now a file\n')
+    utimesSync(folder.at('changed/file'), 1_000_000_000, 1_000_000_000)
+    expect(await ws.push(folder.path, { dest: '/srv' })).toMatchObject({ files: 3, deleted: 0 })
+    const seen = await ws.exec(
+      'cat changed/file changed/inner/kept was-file/inner link; stat -c "%a %Y %U" changed/file; test ! -L link; ls -d kept was-folder/full; head -c 5 /etc/passwd',
+      {
+        cwd: '/srv',
+      },
+    )
+    expect(seen.stdout).toBe('new\nkept\nnow a folder\nnow a file\n755 1000000000 root\nkept\nwas-folder/full\nroot:')
+    expect((await ws.exec('ls -A / /srv | grep pyro')).stdout).toBe('')
+  })
+
+  onEveryDriver('push.delete', async (driver) => {
+    const ws = await workspaces.of(driver)
+    using folder = new TemporaryFolder()
+    await ws.exec(
+      'mkdir -p mirror/gone/deep mirror/kept; touch mirror/gone/deep/file mirror/kept/gone mirror/top; ln -s /etc mirror/etc; touch beside',
+      { check: true },
+    )
+    mkdirSync(folder.at('kept'))
+    writeFileSync(folder.at('kept/new'), 'new\n')
+    const pushed = await ws.push(folder.path, { dest: '/workspace/mirror', delete: true })
+    expect(
+      listingDifference(transferred(await listHost(folder.path), ROOT), await inside(ws, '/workspace/mirror')),
+    ).toEqual([])
+    expect(pushed.deleted).toBeGreaterThanOrEqual(4)
+    expect((await ws.exec('ls beside /etc/passwd')).exitCode).toBe(0)
+  })
+
+  onEveryDriver('push.git', async (driver) => {
+    const ws = await workspaces.of(driver)
+    using folder = new TemporaryFolder()
+    await git(folder.path, 'init', '--quiet')
+    writeFileSync(folder.at('.gitignore'), '*.log\n')
+    for (const name of ['tracked', 'new', 'trace.log']) writeFileSync(folder.at(name), `${name}\n`)
+    await git(folder.path, 'add', 'tracked')
+    await ws.push(folder.path, { dest: 'git', git: true })
+    expect((await ws.exec('ls -A git')).stdout).toBe('.gitignore\nnew\ntracked\n')
+  })
+
+  onEveryDriver('push.all-or-nothing', async (driver) => {
+    const ws = await workspaces.of(driver)
+    using folder = new TemporaryFolder()
+    mkdirSync(folder.at('source'))
+    for (let index = 0; index < 50; index++) writeFileSync(folder.at(`source/file-${index}`), 'x'.repeat(10_000))
+    const archive = folder.at('whole.tar.gz')
+    execFileSync('tar', ['-C', folder.at('source'), '-czf', archive, '.'])
+    const cut = folder.at('cut.tar.gz')
+    writeFileSync(cut, readFileSync(archive))
+    truncateSync(cut, 1500)
+    await ws.exec('mkdir -p target; echo before > target/file-1; echo text > plain', { check: true })
+    const before = await inside(ws, '/workspace/target')
+    await expect(ws.push(cut, { dest: 'target', delete: true })).rejects.toMatchObject({ code: 'archive.truncated' })
+    await expect(ws.push(cut, { dest: 'not/there/yet' })).rejects.toMatchObject({ code: 'archive.truncated' })
+    await expect(ws.push(folder.at('source'), { dest: 'plain' })).rejects.toMatchObject({ code: 'path.not-a-file' })
+    await expect(ws.push(folder.at('missing'))).rejects.toMatchObject({ code: 'path.not-found' })
+    expect(listingDifference(before, await inside(ws, '/workspace/target'))).toEqual([])
+    expect((await ws.exec('ls -A not; ls -A / /workspace | grep pyro; cat plain')).stdout).toBe('text\n')
+  })
+
+  onEveryDriver('push.shows-in-diff', async (driver) => {
+    const ws = await workspaces.of(driver)
+    using folder = new TemporaryFolder()
+    writeFileSync(folder.at('pushed'), 'pushed\n')
+    await ws.push(folder.path, { dest: 'in-diff' })
+    const { result } = await ws.diff({ paths: ['in-diff'] })
+    expect(result.entries).toContainEqual(expect.objectContaining({ path: 'in-diff/pushed', status: 'added' }))
+    expect((await ws.snapshots.list())[0]).toMatchObject({ name: 'baseline', current: true })
+    expect((await ws.status()).seed).toMatchObject({ mode: 'none', files: 0 })
+  })
+})
