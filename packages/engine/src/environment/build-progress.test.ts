@@ -34,3 +34,11 @@ test('the first error is kept, and a line without end takes no memory', () => {
   progress.push('\nE: Unable to locate package nosuch\nE: second\n')
   assert.equal(progress.lastError(), 'Unable to locate package nosuch')
 })
+
+test('a download that failed is told with its reason', () => {
+  const progress = new BuildProgress('x:1', () => undefined)
+  progress.push('Err:1 http://m.example/debian x InRelease\n  Could not connect to m.example:80\n')
+  assert.equal(progress.lastError(), 'http://m.example/debian x InRelease')
+  progress.push('E: Failed to fetch http://m.example/debian  Could not connect to m.example:80\nE: setup failed\n')
+  assert.equal(progress.lastError(), 'Failed to fetch http://m.example/debian  Could not connect to m.example:80')
+})

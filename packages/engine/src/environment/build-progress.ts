@@ -17,6 +17,8 @@ export class BuildProgress {
   #packages = 0
   #configured = 0
   #error: string | null = null
+  /** Which download failed; without its reason. */
+  #failedDownload: string | null = null
   #reportedAtMs = 0
 
   constructor(name: string, report: (progress: Progress) => void) {
@@ -26,7 +28,7 @@ export class BuildProgress {
   }
 
   lastError(): string | null {
-    return this.#error
+    return this.#error ?? this.#failedDownload
   }
 
   push(text: string): void {
@@ -36,8 +38,8 @@ export class BuildProgress {
   }
 
   #line(line: string): void {
-    const error = /^(?:E: |error: |Err:\d+ )(.+)/.exec(line)
-    if (error !== null) this.#error ??= error[1] ?? null
+    this.#error ??= /^(?:E: |error: )(.+)/.exec(line)?.[1] ?? null
+    this.#failedDownload ??= /^Err:\d+ (.+)/.exec(line)?.[1] ?? null
     if (line.startsWith('I: running apt-get update')) this.#enter(`reading package lists for ${this.#name}`)
     else if (line.startsWith('I: downloading packages')) this.#enter(`fetching packages for ${this.#name}`)
     else if (/^I: (extracting|installing)/.test(line)) this.#enter(`installing packages of ${this.#name}`)

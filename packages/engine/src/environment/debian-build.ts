@@ -15,6 +15,8 @@ const SOURCE_DATE_EPOCH = 1_700_000_000
 const HOST_KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg'
 const MERGED_USR_HOOKS = '/usr/share/mmdebstrap/hooks/merged-usr'
 const ETC_APT = '/etc/apt'
+/** A mirror that takes connections and says nothing is given up after three minutes, not eight; the host's own setting wins. */
+const UNANSWERED = ['http', 'https'].map((way) => `Acquire::${way}::Timeout "15";`).concat('Acquire::Retries "2";')
 /** What of the host's apt configuration a download needs; never hooks or folders. */
 const CARRIED_OPTIONS =
   /^Acquire::(http|https|ftp|Retries|ForceIPv[46]|Check-Valid-Until|Check-Date|Max-ValidTime|Min-ValidTime|By-Hash|Queue-Mode)\b/i
@@ -67,7 +69,7 @@ const runMmdebstrap = async (folder: string, options: BuildOptions): Promise<voi
   const late = AbortSignal.timeout(BUILD_TIMEOUT_MS)
   const program = startStreamingProgram(
     '/usr/bin/unshare',
-    [...NAMESPACES, 'mmdebstrap', ...mmdebstrapArgs(folder, options)],
+    [...NAMESPACES, 'sh', '-c', ON_OVERLAY, 'mmdebstrap', ...mmdebstrapArgs(folder, options)],
     {
       stdin: 'ignore',
       env: {
@@ -88,7 +90,7 @@ const runMmdebstrap = async (folder: string, options: BuildOptions): Promise<voi
   const end = await program.ended
   signal.throwIfAborted()
   if (end.exitCode === 0) return
-  // What `unshare` answers when there is no such program.
+  // What `sh` answers when there is no such program.
   if (end.exitCode === 127) throw missingTool()
   throw new PyroError(
     'environment.pull-failed',
@@ -103,6 +105,15 @@ const runMmdebstrap = async (folder: string, options: BuildOptions): Promise<voi
 }
 
 const NAMESPACES = ['--mount', '--propagation', 'private', '--pid', '--fork', '--kill-child', '--mount-proc', '--']
+
+/**
+ * Builds on an overlay of our own where the host can: a volatile one waits for no disk (dpkg syncs thousands of times), and being
+ * another filesystem than the package cache it keeps a build that fails from emptying that: it ends with `rm --one-file-system`.
+ * Relative, as commas and colons would end a path in options.
+ */
+const ON_OVERLAY = `cd "$PYRO_BUILD" && mkdir upper work tree &&
+mount -t overlay overlay -o volatile,lowerdir=tree,upperdir=upper,workdir=work tree && export TMPDIR="$PYRO_BUILD/tree"
+exec "$0" "$@"`
 
 const mmdebstrapArgs = (folder: string, { recipe, output }: BuildOptions): string[] => [
   '--verbose',
@@ -149,7 +160,7 @@ const keyOf = async ({ signedBy }: AptSource, folder: string): Promise<string | 
 
 /** Proxy, certificates and the like; log-in data is named by its place on the host, never copied. */
 const carriedOptions = async (): Promise<string> => {
-  const lines = ['Acquire::Languages "none";', 'APT::Install-Recommends "false";']
+  const lines = ['Acquire::Languages "none";', 'APT::Install-Recommends "false";', ...UNANSWERED]
   const dump = await aptConfig()
   for (const line of dump.split('\n')) {
     if (CARRIED_OPTIONS.test(line) && !line.endsWith(' "";')) lines.push(line)
