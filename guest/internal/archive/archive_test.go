@@ -19,8 +19,17 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 
+	"pyro.dev/agent/internal/gvisortest"
 	"pyro.dev/agent/internal/message"
+	"pyro.dev/agent/internal/scratch"
 )
+
+func TestMain(m *testing.M) {
+	if gvisortest.Inside() {
+		os.Exit(m.Run())
+	}
+	os.Exit(scratch.InMemory(m.Run))
+}
 
 // entry is a header and its content.
 type entry struct {
