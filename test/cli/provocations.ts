@@ -18,7 +18,7 @@ export interface Said extends ErrorBody {
 /** A workspace that the cases share. None of them may change it. */
 export const SHARED = 'shared'
 /** Programs of the host but these, for an engine that is to miss some. */
-const withoutPrograms = (world: World, missing: readonly string[]): string => {
+export const withoutPrograms = (world: World, missing: readonly string[]): string => {
   const folder = join(world.folder, 'programs')
   mkdirSync(folder, { recursive: true })
   for (const bin of ['/usr/sbin', '/usr/bin']) {
@@ -108,7 +108,7 @@ const archive = (world: World, names: readonly string[], bytes?: number): string
 }
 
 /** Not root, but able to read what root installed, wherever that is. */
-const asNobody = async (world: World, args: readonly string[]): Promise<Said> => {
+export const asNobody = async (world: World, args: readonly string[]): Promise<Said> => {
   const capability = ['--inh-caps', '+dac_read_search', '--ambient-caps', '+dac_read_search']
   const user = ['--reuid', '65534', '--regid', '65534', '--clear-groups', ...capability]
   const child = spawn('setpriv', [...user, process.execPath, CLI, ...args, '--json'], {

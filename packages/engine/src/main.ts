@@ -34,6 +34,8 @@ const LEAVE_GRACE_MS = 5_000
 const LEAVE_POLL_MS = 10
 /** A log beyond this is set aside at the next start, once. */
 const LOG_LIMIT_BYTES = 16 * 1024 * 1024
+/** SQLite opens no file with a path of 512 bytes or more, and has files beside its own. */
+const HOME_PATH_BYTES = 480
 const REQUEST_PRUNE_MS = 10 * 60_000
 
 const versionOf = (): string => {
@@ -60,7 +62,19 @@ const refuseUser = (): void => {
 const openHome = (): EngineConfig => {
   const named = resolve(defaultHome(process.env, process.getuid?.() ?? 0))
   mkdirSync(named, { recursive: true, mode: 0o700 })
-  const config = configFrom(process.env, realpathSync(named))
+  const home = realpathSync(named)
+  const bytes = Buffer.byteLength(home)
+  if (bytes > HOME_PATH_BYTES) {
+    throw new PyroError(
+      'input.invalid',
+      `the path of the home has ${bytes} bytes, at most ${HOME_PATH_BYTES}: ${home}`,
+      {
+        hint: 'name a shorter one with PYRO_HOME',
+        data: { bytes, max: HOME_PATH_BYTES },
+      },
+    )
+  }
+  const config = configFrom(process.env, home)
   mkdirSync(join(config.home, 'logs'), { recursive: true, mode: 0o700 })
   return config
 }
