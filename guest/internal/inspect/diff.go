@@ -22,14 +22,14 @@ const (
 )
 
 // diff compares two frozen volumes and sends what differs.
-func diff(t task, at volumes, out io.Writer) (DiffSummary, error) {
+func diff(t task, at places, out io.Writer) (DiffSummary, error) {
 	in := t.Input
 	wanted, err := selectPaths(in.Paths)
 	if err != nil {
 		return DiffSummary{}, err
 	}
 	w := walker{
-		listIgnored: in.Ignored, binaryLimit: in.BinaryLimitBytes, settled: t.SettledBefore,
+		listIgnored: in.Ignored, binaryLimit: in.BinaryLimitBytes, settled: t.Proof.SettledBefore, touched: t.Proof.touched(),
 		resolves: func(path string) (bool, error) {
 			_, _, err := resolve(at.from, in.Root+"/"+path, true)
 			if err == errUnresolvable {
@@ -64,7 +64,7 @@ func diff(t task, at volumes, out io.Writer) (DiffSummary, error) {
 }
 
 // openRoot opens the folder to compare on each side; one of them may lack it.
-func (w *walker) openRoot(root *folder, name string, at volumes) error {
+func (w *walker) openRoot(root *folder, name string, at places) error {
 	var err error
 	isFolder := true
 	for _, one := range []struct {
@@ -98,6 +98,9 @@ func (w *walker) openRoot(root *folder, name string, at volumes) error {
 		return message.Errorf(message.KindInvalid, "%s is not a folder", name)
 	case root.from == nil && root.to == nil:
 		return message.Errorf(message.KindNotFound, "there is no folder %s on either side of the comparison", name)
+	}
+	if root.fromMeta != nil && root.fromMeta.device != w.fromDevice || root.toMeta != nil && root.toMeta.device != w.toDevice {
+		w.touched = nil
 	}
 	root.rulesKnown = true
 	if root.ignoreDir, err = openInside(at.ignoreFrom, name); err != nil && err != unix.ENOTDIR {

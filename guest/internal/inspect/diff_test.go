@@ -391,7 +391,7 @@ func TestPathsBeyondWhatTheKernelTakesAreListed(t *testing.T) {
 	}
 	unix.Close(fd)
 	var failure *message.Error
-	if _, err := compare(t, Input{Patch: true}, at, 0); !errors.As(err, &failure) || failure.Kind != message.KindLimit {
+	if _, err := compare(t, Input{Patch: true}, at, Proof{}); !errors.As(err, &failure) || failure.Kind != message.KindLimit {
 		t.Errorf("a path of 80,000 bytes: %v", err)
 	}
 	if out, err := exec.Command("rm", "-rf", at.to).CombinedOutput(); err != nil {

@@ -36,15 +36,13 @@ type Input struct {
 // task is what the host half hands to the inside.
 type task struct {
 	Input Input `json:"input"`
-	// SettledBefore is when the older of both volumes was frozen, in nanoseconds; 0 when inode numbers and change times
-	// of the two have nothing to do with each other.
-	SettledBefore int64 `json:"settledBefore"`
+	Proof Proof `json:"proof"`
 }
 
-// volumes is where they lie: inside in the small root.
-type volumes struct{ from, to, ignoreFrom, export string }
+// places is where the volumes lie: inside, in the small root.
+type places struct{ from, to, ignoreFrom, export string }
 
-var mounted = volumes{from: "/from", to: "/to", ignoreFrom: "/ignore", export: "/volume"}
+var mounted = places{from: "/from", to: "/to", ignoreFrom: "/ignore", export: "/volume"}
 
 // Main is the role "inspect".
 func Main(args []string) int {
@@ -68,7 +66,7 @@ func Main(args []string) int {
 			{Host: input.To, Target: mounted.to[1:], ReadOnly: true},
 			{Host: input.IgnoreFrom, Target: mounted.ignoreFrom[1:], ReadOnly: true},
 		}
-		t.SettledBefore = settledBefore(input.From, input.To)
+		t.Proof = prove(input.From, input.To)
 	case "export":
 		mounts = []isolate.Mount{{Host: input.Volume, Target: mounted.export[1:], ReadOnly: true}}
 	default:

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -30,8 +31,8 @@ const idBase = 0x40000000
 
 var mapping = isolate.Mapping{Base: idBase, Count: 65536}
 
-// binary is the whole agent: a role is what the engine starts.
-var binary = sync.OnceValues(func() (string, error) {
+// agentBinary is the whole agent: a role is what the engine starts.
+var agentBinary = sync.OnceValues(func() (string, error) {
 	folder, err := os.MkdirTemp("", "pyro-inspect-test-")
 	if err != nil {
 		return "", err
@@ -45,32 +46,49 @@ var binary = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// TestMain gives the tests a filesystem in memory: they make several hundred thousand files.
+// inMemory is set in the process that runs the tests.
+const inMemory = "PYRO_TEST_IN_MEMORY"
+
+// TestMain runs the tests in a mount namespace of their own, which takes all they mount with it, and with temporary
+// folders in memory: they make several hundred thousand files.
 func TestMain(m *testing.M) {
-	os.Exit(inMemory(m.Run))
+	if os.Getuid() != 0 {
+		fmt.Fprintln(os.Stderr, "these tests need root: they mount, set owners and start namespaces")
+		os.Exit(1)
+	}
+	if folder := os.Getenv(inMemory); folder != "" {
+		err := errors.Join(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), unix.Mount("tmpfs", folder, "tmpfs", 0, "mode=0755"))
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(m.Run())
+	}
+	os.Exit(runInMemory())
 }
 
-func inMemory(run func() int) int {
+func runInMemory() int {
 	folder, err := os.MkdirTemp("", "pyro-inspect-test-")
-	if err == nil {
-		defer os.RemoveAll(folder)
-		if err = unix.Mount("tmpfs", folder, "tmpfs", 0, "mode=0755"); err == nil {
-			defer unix.Unmount(folder, unix.MNT_DETACH)
-			err = os.Setenv("TMPDIR", folder)
-		}
-	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "these tests need root:", err)
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	return run()
+	defer os.RemoveAll(folder)
+	command := exec.Command("/proc/self/exe", os.Args[1:]...)
+	command.Env = append(os.Environ(), inMemory+"="+folder, "TMPDIR="+folder)
+	command.Stdout, command.Stderr = os.Stdout, os.Stderr
+	command.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
+	if err := command.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
 }
 
 // role runs `pyro-agent inspect` to its end.
 func role(t testing.TB, in Input) (a answer, result []byte, failure *message.Error) {
 	t.Helper()
-	needRoot(t)
-	path, err := binary()
+	path, err := agentBinary()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +163,6 @@ func shift(t testing.TB, root string) {
 // shifted makes volumes that hold the trees as /workspace, below a folder nobody else may enter.
 func shifted(t testing.TB, trees ...forest) []string {
 	t.Helper()
-	needRoot(t)
 	root := t.TempDir()
 	var roots []string
 	for at, one := range trees {

@@ -21,13 +21,6 @@ import (
 	"pyro.dev/agent/internal/frames"
 )
 
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Fatal("these tests need root: they set owners and start namespaces")
-	}
-}
-
 // node is one path of a tree as an independent reader sees it.
 type node struct {
 	mode     uint32 // with type
@@ -189,7 +182,7 @@ func parse(t testing.TB, from io.Reader) (a answer, last frames.Type, final []by
 }
 
 // compare runs a comparison in this process.
-func compare(t testing.TB, in Input, at volumes, settled int64) (answer, error) {
+func compare(t testing.TB, in Input, at places, proof Proof) (answer, error) {
 	t.Helper()
 	if in.Root == "" {
 		in.Root = "/"
@@ -201,15 +194,15 @@ func compare(t testing.TB, in Input, at volumes, settled int64) (answer, error) 
 		in.BinaryLimitBytes = 8 << 20
 	}
 	var out bytes.Buffer
-	summary, err := diff(task{in, settled}, at, &out)
+	summary, err := diff(task{in, proof}, at, &out)
 	a, _, _ := parse(t, &out)
 	a.summary = summary
 	return a, err
 }
 
-func mustCompare(t testing.TB, in Input, at volumes) answer {
+func mustCompare(t testing.TB, in Input, at places) answer {
 	t.Helper()
-	a, err := compare(t, in, at, 0)
+	a, err := compare(t, in, at, Proof{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,11 +215,10 @@ func mustCompare(t testing.TB, in Input, at volumes) answer {
 	return a
 }
 
-func pair(t testing.TB, from, to forest) volumes {
+func pair(t testing.TB, from, to forest) places {
 	t.Helper()
-	needRoot(t)
 	root := t.TempDir()
-	at := volumes{from: root + "/from", to: root + "/to"}
+	at := places{from: root + "/from", to: root + "/to"}
 	at.ignoreFrom = at.from
 	from.write(t, at.from)
 	to.write(t, at.to)

@@ -28,6 +28,8 @@ type walker struct {
 	listIgnored bool
 	binaryLimit int64
 	settled     int64
+	// touched is nil when not known; see Proof.
+	touched map[uint64]bool
 	// fromDevice and toDevice tell folders of other subvolumes apart, where inode numbers begin anew.
 	fromDevice, toDevice uint64
 	// path of the folder the walk is in, with a slash at its end, then the name at hand.
@@ -211,11 +213,16 @@ func (w *walker) items(f *folder) ([]item, error) {
 	if same {
 		from = to
 	}
-	return merge(from, to), nil
+	return w.merge(from, to), nil
 }
 
-func merge(from, to []tree.Name) []item {
-	items := make([]item, 0, max(len(from), len(to)))
+// isUntouched names are the same on both sides, with everything below.
+func (w *walker) isUntouched(from, to uint64) bool {
+	return w.touched != nil && from == to && !w.touched[from]
+}
+
+func (w *walker) merge(from, to []tree.Name) []item {
+	var items []item
 	for len(from) > 0 || len(to) > 0 {
 		switch {
 		case len(to) == 0 || len(from) > 0 && from[0].Name < to[0].Name:
@@ -225,7 +232,9 @@ func merge(from, to []tree.Name) []item {
 			items = append(items, item{to[0].Name, absent, to[0].Kind})
 			to = to[1:]
 		default:
-			items = append(items, item{from[0].Name, from[0].Kind, to[0].Kind})
+			if !w.isUntouched(from[0].Inode, to[0].Inode) {
+				items = append(items, item{from[0].Name, from[0].Kind, to[0].Kind})
+			}
 			from, to = from[1:], to[1:]
 		}
 	}
@@ -258,6 +267,9 @@ func (w *walker) visit(f *folder, one item) (*folder, error) {
 		}
 	}
 	if from == nil && to == nil {
+		return nil, nil
+	}
+	if from != nil && to != nil && w.isUntouched(from.inode, to.inode) {
 		return nil, nil
 	}
 	below := f.below(one.name, from, to)

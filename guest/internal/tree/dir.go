@@ -111,7 +111,8 @@ func (d *Dir) Leave() error {
 type Name struct {
 	Name string
 	// Kind is a DT_ constant; DT_UNKNOWN on filesystems that do not tell.
-	Kind byte
+	Kind  byte
+	Inode uint64
 }
 
 // Names lists a folder, sorted by bytes, without "." and "..".
@@ -164,7 +165,7 @@ func parseDirents(names []Name, buffer []byte) []Name {
 			end = len(name)
 		}
 		if text := string(name[:end]); text != "." && text != ".." {
-			names = append(names, Name{text, entry.Type})
+			names = append(names, Name{text, entry.Type, entry.Ino})
 		}
 		buffer = buffer[size:]
 	}

@@ -38,12 +38,26 @@ type span struct {
 	minType, maxType     uint32
 }
 
-// searchTree calls visit for every item in the span, in key order. The kernel compares whole keys, so items of other
-// types between two objects come along and are dropped here.
+// searchTree calls visit for every item in the span, in key order.
 func searchTree(fd int, want span, visit func(item) error) error {
-	args := &searchArgsFull{}
+	return (&searcher{fd: fd}).since(0, want, visit)
+}
+
+// searcher is for many searches: it keeps its buffer.
+type searcher struct {
+	fd   int
+	args searchArgsFull
+	// limit is how many bytes of items all searches may read together; 0 for no limit.
+	limit, read int
+}
+
+// since leaves out the parts of the tree that were written before the transaction. The kernel compares whole keys, so
+// items of other types between two objects come along and are dropped here.
+func (s *searcher) since(transaction uint64, want span, visit func(item) error) error {
+	args, fd := &s.args, s.fd
 	args.bufSize = searchBufferBytes
 	key := &args.key
+	*key = searchKey{minTransaction: transaction}
 	key.treeID = want.tree
 	key.minObject, key.maxObject = want.minObject, want.maxObject
 	key.minType, key.maxType = want.minType, want.maxType
@@ -78,6 +92,9 @@ func searchTree(fd int, want span, visit func(item) error) error {
 			if err := visit(last); err != nil {
 				return err
 			}
+		}
+		if s.read += at; s.limit > 0 && s.read > s.limit {
+			return errTooMuch
 		}
 		if !nextKey(key, last) {
 			return nil
