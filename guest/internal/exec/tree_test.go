@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"pyro.dev/agent/internal/gvisortest"
 	"pyro.dev/agent/internal/message"
 )
 
@@ -210,4 +211,15 @@ func TestACommandThatPrintsAtItsTimeoutIsStillEnded(t *testing.T) {
 	case <-time.After(patience):
 		t.Error("a command that nobody reads outlives its timeout")
 	}
+}
+
+func TestPID1SurvivesWhatItsCommandsSendInGvisor(t *testing.T) {
+	if !gvisortest.Inside() || os.Getpid() != 1 {
+		return // On Linux this would be the host's.
+	}
+	got := run(t, script("kill -KILL 1; echo $?; kill -STOP 1; echo $?; kill -KILL -1 2>/dev/null; echo end"))
+	if got.stdout != "0\n0\nend\n" {
+		t.Errorf("got %q, %s", got.stdout, describe(got.exit))
+	}
+	wantCode(t, run(t, argv("true")), 0)
 }
