@@ -10,6 +10,7 @@ import (
 
 	"pyro.dev/agent/internal/boot"
 	"pyro.dev/agent/internal/inspect"
+	"pyro.dev/agent/internal/launch"
 	"pyro.dev/agent/internal/monitor"
 	"pyro.dev/agent/internal/populate"
 	"pyro.dev/agent/internal/unpack"
@@ -20,6 +21,7 @@ import (
 var roles = map[string]func(args []string) int{
 	"init":     boot.Main,
 	"inspect":  inspect.Main,
+	"launch":   launch.Main,
 	"monitor":  monitor.Main,
 	"populate": populate.Main,
 	"unpack":   unpack.Main,

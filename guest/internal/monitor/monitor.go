@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -125,7 +126,7 @@ func (m *monitor) create() error {
 	}
 	args = append(append(args, m.spec.CreateArgs...), m.spec.ID)
 	m.made = true
-	if err := m.call(m.spec.CreateTimeoutMs, m.files.passed, args...); err != nil {
+	if err := m.callThrough(m.spec.CreateThrough, m.spec.CreateTimeoutMs, m.files.passed, args...); err != nil {
 		return err
 	}
 	text, err := os.ReadFile(pidFile)
@@ -148,7 +149,12 @@ func (m *monitor) create() error {
 
 // call runs the runtime to its end within a deadline.
 func (m *monitor) call(timeoutMs int64, passed []int, args ...string) error {
-	argv := append(append([]string(nil), m.spec.Runtime...), args...)
+	return m.callThrough(nil, timeoutMs, passed, args...)
+}
+
+// callThrough calls it through a program that becomes the runtime.
+func (m *monitor) callThrough(program []string, timeoutMs int64, passed []int, args ...string) error {
+	argv := slices.Concat(program, m.spec.Runtime, args)
 	status, err := m.children.run(argv, m.files.stdio(), passed, time.Duration(timeoutMs)*time.Millisecond)
 	verb := args[0]
 	switch {

@@ -20,6 +20,7 @@ type spec struct {
 	Runtime         []string   `json:"runtime"`
 	ID              string     `json:"id"`
 	Bundle          string     `json:"bundle"`
+	CreateThrough   []string   `json:"createThrough"`
 	CreateArgs      []string   `json:"createArgs"`
 	StdinFile       string     `json:"stdinFile"`
 	LogFile         string     `json:"logFile"`

@@ -7,6 +7,8 @@ export const monitorSpec = z.strictObject({
   /** Container id. */
   id: z.string(),
   bundle: z.string(),
+  /** Program and arguments that end by becoming the runtime: `create`, and no other call, goes through it. Empty: none. */
+  createThrough: z.array(z.string()),
   /** Further options of `create`, before the id. */
   createArgs: z.array(z.string()),
   /** The agent's config; becomes stdin of the sandbox. Removed by the engine when the sandbox runs. */
@@ -32,6 +34,21 @@ export const monitorSpec = z.strictObject({
   deleteTimeoutMs: z.int().positive(),
 })
 export type MonitorSpec = z.infer<typeof monitorSpec>
+
+/** What `pyro-agent launch SPEC RUNTIME ARGUMENT…` is told, as JSON. */
+export const launchSpec = z.strictObject({
+  /** The tree, and the folder at which it is mounted for the runtime. */
+  volume: z.string(),
+  root: z.string(),
+  /** Where a link to the new user namespace is made: the path that stands in the bundle. */
+  userNamespace: z.string(),
+  /** First id of the tree's owners on disk, and of the sandbox on the host. */
+  diskBase: z.int().positive(),
+  base: z.int().positive(),
+  /** Ids of both ranges. */
+  count: z.int().positive(),
+})
+export type LaunchSpec = z.infer<typeof launchSpec>
 
 /** `status.json` beside FILE. */
 export const monitorStatus = z.discriminatedUnion('state', [

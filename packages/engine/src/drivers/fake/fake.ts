@@ -11,14 +11,15 @@ export function fakeTechnology(): Technology {
     id: 'fake',
     isolation: 'none',
     limits: null,
+    ownIds: false,
     flush: 'none',
     async missing() {
       const found = await unshare.find()
       return found === null ? { ok: false, detail: 'unshare is missing', fix: 'apt-get install util-linux' } : null
     },
     version: () => unshare.version(),
-    async writeBundle(spec, { paths, agentBinary, idBase }) {
-      const settings = { root: spec.volume.path, agent: agentBinary, id_base: String(idBase) }
+    async writeBundle(spec, { paths, agentBinary, ids }) {
+      const settings = { root: spec.volume.path, agent: agentBinary, id_base: String(ids.base) }
       const files = {
         'settings.sh': Object.entries(settings)
           .map(([name, value]) => `${name}='${value.replaceAll("'", String.raw`'\''`)}'\n`)

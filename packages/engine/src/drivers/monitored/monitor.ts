@@ -11,8 +11,8 @@ import {
   type MonitorStatus,
 } from '@pyro/protocol/guest'
 import type { z } from 'zod'
-import { abortable, settleLater } from '../../lib/wait.ts'
-import { errnoOf, signalProcess } from '../../process/identity.ts'
+import { abortable, settleLater, sleep } from '../../lib/wait.ts'
+import { errnoOf, isAlive, signalProcess } from '../../process/identity.ts'
 import { readArgv, readProcessTable, type HostProcess } from '../../process/process-table.ts'
 import type { SandboxPaths } from './sandbox-paths.ts'
 
@@ -118,19 +118,47 @@ async function readIfWritten<T>(path: string, schema: z.ZodType<T>): Promise<T |
   }
 }
 
+/** How often a tree is looked at again for what it forked meanwhile. */
+const FREEZE_ROUNDS = 20
+/** From SIGKILL until a tree is gone. */
+const TREE_END_MS = 1_000
+const TREE_END_STEP_MS = 5
+
 /**
- * Ends a monitor, and the runtime it may be calling, of a start that was cut short. Looks through all processes of the host, so
- * it is for reclaiming only; what is read of those that are not ours cannot make us wait.
+ * Ends a monitor, and the runtime it may be calling, of a start that was cut short. It is stopped first, until a look finds nothing
+ * new: what is forked while it is being killed would live on without a parent. Looks through all processes of the host, so it is
+ * for reclaiming only; what is read of those that are not ours cannot make us wait.
  */
 export async function killMonitorTree(paths: SandboxPaths): Promise<void> {
+  const tree = new Map<number, HostProcess>()
+  for (let round = 0; round < FREEZE_ROUNDS; round++) {
+    const members = await monitorTree(paths, [...tree.values()])
+    const fresh = members.filter(({ pid }) => !tree.has(pid))
+    if (fresh.length === 0) break
+    for (const member of fresh) {
+      tree.set(member.pid, member)
+      signalProcess(member, 'SIGSTOP')
+    }
+  }
+  for (const member of tree.values()) signalProcess(member, 'SIGKILL')
+  const until = performance.now() + TREE_END_MS
+  while ([...tree.values()].some(isAlive) && performance.now() < until) await sleep(TREE_END_STEP_MS)
+}
+
+async function monitorTree(paths: SandboxPaths, known: readonly HostProcess[]): Promise<HostProcess[]> {
   const table = await readProcessTable()
+  const roots = known.length > 0 ? known : await monitorsIn(table, paths)
+  const children = Map.groupBy(table, ({ parentPid }) => parentPid)
+  const treeOf = (root: HostProcess): HostProcess[] => [root, ...(children.get(root.pid) ?? []).flatMap(treeOf)]
+  return roots.flatMap(treeOf)
+}
+
+async function monitorsIn(table: readonly HostProcess[], paths: SandboxPaths): Promise<HostProcess[]> {
   const monitors: HostProcess[] = []
   for (const candidate of table) {
     if (candidate.uid !== 0 || !candidate.command.startsWith('pyro-agent')) continue
     const [, role, spec] = await readArgv(candidate.pid)
     if (role === 'monitor' && spec === paths.monitorSpec) monitors.push(candidate)
   }
-  const children = Map.groupBy(table, ({ parentPid }) => parentPid)
-  const treeOf = (root: HostProcess): HostProcess[] => [root, ...(children.get(root.pid) ?? []).flatMap(treeOf)]
-  for (const identity of monitors.flatMap(treeOf)) signalProcess(identity, 'SIGKILL')
+  return monitors
 }

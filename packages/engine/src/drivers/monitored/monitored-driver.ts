@@ -1,7 +1,7 @@
 import { chmod, chown, mkdir, rm, writeFile } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
 import { isPyroError, PyroError } from '@pyro/protocol'
-import { GUEST_PROTOCOL, type AgentConfig, type MonitorSpec } from '@pyro/protocol/guest'
+import { GUEST_PROTOCOL, type AgentConfig, type LaunchSpec, type MonitorSpec } from '@pyro/protocol/guest'
 import { AgentLink } from '../../agent/agent-link.ts'
 import type { DiskStore } from '../../disk/disk-store.ts'
 import type {
@@ -23,11 +23,12 @@ import { publishAgent } from './agent-binary.ts'
 import { auditSandboxes } from './audit.ts'
 import { FolderWatch, killMonitorTree, readExit, readStatus, startMonitor, tailOf, waitForStatus } from './monitor.ts'
 import { explainExit, MonitoredSandbox, releaseSandbox } from './monitored-sandbox.ts'
+import { ID_COUNT, IdRanges, type SandboxIds } from './id-ranges.ts'
 import { cachedProbe } from './probe.ts'
 import { SandboxCgroup } from './sandbox-cgroup.ts'
 import { INSIDE, sandboxesFolder, sandboxPaths, type SandboxPaths } from './sandbox-paths.ts'
 import { killSandboxProcesses } from './sandbox-processes.ts'
-import type { Technology } from './technology.ts'
+import type { Bundle, Technology } from './technology.ts'
 
 const RUNTIME_DELETE_TIMEOUT_MS = 10_000
 /** Of what a sandbox wrote before it failed to start. */
@@ -51,6 +52,7 @@ export class MonitoredDriver implements Driver {
   readonly #technology: Technology
   readonly #config: EngineConfig
   readonly #installedAgent: string
+  readonly #ranges: IdRanges
   #cgroups: Promise<CgroupHost | null> | null = null
   #agent: Promise<string> | null = null
 
@@ -61,6 +63,7 @@ export class MonitoredDriver implements Driver {
     this.#technology = technology
     this.#config = options.config
     this.#installedAgent = options.agentBinary
+    this.#ranges = new IdRanges({ idBase: options.config.idBase, agentBinary: () => this.#agentBinary() })
   }
 
   probe(): Promise<Probe> {
@@ -75,22 +78,24 @@ export class MonitoredDriver implements Driver {
     const signal = AbortSignal.any([cx.signal, AbortSignal.timeout(cx.deadlineMs)])
     const paths = sandboxPaths(this.#config.runtimeDir, spec.sandboxId)
     const cgroup = await this.#cgroup(spec.sandboxId)
+    const ids = await this.#idsOf(spec)
     await using undo = new AsyncDisposableStack()
     undo.defer(async () => {
       await killMonitorTree(paths)
       await releaseSandbox({ paths, cgroup, init: null, monitor: null })
     })
     try {
-      await Promise.all([this.#makeFolders(paths), this.#makeCgroup(cgroup, spec)])
-      const link = undo.use(await this.#listen(paths, spec, null))
+      await Promise.all([this.#makeFolders(paths, ids), cgroup?.create(spec, ids.base)])
+      const link = undo.use(await this.#listen(paths, spec, { ids, bootId: null }))
       const watcher = undo.use(new FolderWatch(paths.folder))
       const agentBinary = await this.#agentBinary()
       await Promise.all([
-        this.#technology.writeBundle(spec, { paths, cgroup, agentBinary, idBase: this.#config.idBase }),
+        this.#technology.writeBundle(spec, { paths, cgroup, agentBinary, ids }),
         writeFile(paths.agentConfig, JSON.stringify(this.#agentConfig(spec, cgroup)), { mode: 0o600 }),
       ])
       signal.throwIfAborted()
-      await startMonitor(agentBinary, paths, await this.#monitorSpec(spec, paths, cgroup, cx.deadlineMs))
+      const monitorSpec = await this.#monitorSpec(spec, { paths, cgroup, ids, agentBinary, deadlineMs: cx.deadlineMs })
+      await startMonitor(agentBinary, paths, monitorSpec)
       const status = await waitForStatus(paths, watcher, signal)
       await Promise.race([link.session({ signal, timeoutMs: cx.deadlineMs }), rejectOnExit(paths, watcher)])
       // The token has been proved; from here on only the agent holds it.
@@ -117,7 +122,8 @@ export class MonitoredDriver implements Driver {
     const found = await findProcesses(record, paths)
     if (found === null) throw new PyroError('sandbox.unreachable', `sandbox ${spec.sandboxId} is dead`)
     await using undo = new AsyncDisposableStack()
-    const link = undo.use(await this.#listen(paths, spec, textOrNull(record.details['bootId'])))
+    const owner = { ids: await this.#idsOf(spec), bootId: textOrNull(record.details['bootId']) }
+    const link = undo.use(await this.#listen(paths, spec, owner))
     const watcher = undo.use(new FolderWatch(paths.folder))
     const cgroup = await this.#cgroup(spec.sandboxId)
     try {
@@ -167,19 +173,28 @@ export class MonitoredDriver implements Driver {
     })
   }
 
-  #listen(paths: SandboxPaths, spec: SandboxSpec, bootId: string | null): Promise<AgentLink> {
+  async #idsOf(spec: SandboxSpec): Promise<SandboxIds> {
+    if (!this.#technology.ownIds) return { base: this.#config.idBase, diskBase: null }
+    return this.#ranges.of(spec.sandboxId, spec.volume.path)
+  }
+
+  #listen(
+    paths: SandboxPaths,
+    spec: SandboxSpec,
+    expected: { readonly ids: SandboxIds; readonly bootId: string | null },
+  ): Promise<AgentLink> {
     return AgentLink.listen({
       socketPath: paths.socket,
       stagingPath: paths.stagingSocket,
-      owner: this.#config.idBase,
+      owner: expected.ids.base,
       sandboxId: spec.sandboxId,
       token: spec.token,
-      bootId,
+      bootId: expected.bootId,
     })
   }
 
   /** Every folder on the way to the channel can be passed by the sandbox's root, and listed by nobody but us. */
-  async #makeFolders(paths: SandboxPaths): Promise<void> {
+  async #makeFolders(paths: SandboxPaths, ids: SandboxIds): Promise<void> {
     const top = sandboxesFolder(this.#config.runtimeDir)
     for (const folder of [dirname(this.#config.runtimeDir), this.#config.runtimeDir, top]) await makePassable(folder)
     try {
@@ -188,13 +203,10 @@ export class MonitoredDriver implements Driver {
       if (errnoOf(error) !== 'EEXIST') throw error
       throw new PyroError('internal', `${paths.folder} exists already: a sandbox of this name was not released`)
     }
-    await chown(paths.folder, 0, this.#config.idBase)
+    await chown(paths.folder, 0, ids.base)
     await mkdir(paths.channel, { mode: 0o710 })
-    await chown(paths.channel, 0, this.#config.idBase)
-  }
-
-  async #makeCgroup(cgroup: SandboxCgroup | null, spec: SandboxSpec): Promise<void> {
-    await cgroup?.create(spec, this.#config.idBase)
+    await chown(paths.channel, 0, ids.base)
+    if (ids.diskBase !== null) await mkdir(paths.root, { mode: 0o700 })
   }
 
   #agentConfig(spec: SandboxSpec, cgroup: SandboxCgroup | null): AgentConfig {
@@ -212,17 +224,14 @@ export class MonitoredDriver implements Driver {
     }
   }
 
-  async #monitorSpec(
-    spec: SandboxSpec,
-    paths: SandboxPaths,
-    cgroup: SandboxCgroup | null,
-    deadlineMs: number,
-  ): Promise<MonitorSpec> {
+  async #monitorSpec(spec: SandboxSpec, parts: Bundle & { readonly deadlineMs: number }): Promise<MonitorSpec> {
+    const { paths, cgroup, deadlineMs } = parts
     const directory = cgroup?.userDirectory ?? null
     return {
       ...(await this.#technology.runtime(paths)),
       id: spec.sandboxId,
       bundle: paths.folder,
+      createThrough: launchWith(spec, parts),
       stdinFile: paths.agentConfig,
       logFile: paths.log,
       passFiles:
@@ -260,6 +269,20 @@ export class MonitoredDriver implements Driver {
     })
     return this.#agent
   }
+}
+
+/** With ids of its own, a sandbox is made through the role that maps them. */
+function launchWith(spec: SandboxSpec, { paths, ids, agentBinary }: Bundle): string[] {
+  if (ids.diskBase === null) return []
+  const launch: LaunchSpec = {
+    volume: spec.volume.path,
+    root: paths.root,
+    userNamespace: paths.userNamespace,
+    diskBase: ids.diskBase,
+    base: ids.base,
+    count: ID_COUNT,
+  }
+  return [agentBinary, 'launch', JSON.stringify(launch)]
 }
 
 /** The descriptors that the runtime hands on, in the order of `passFiles`. */

@@ -17,6 +17,10 @@ export interface SandboxPaths {
   readonly exit: string
   readonly log: string
   readonly runtimeLog: string
+  /** Where the runtime sees the disk when its ids are mapped: a mount in the runtime's namespace alone. */
+  readonly root: string
+  /** Link to the user namespace, when it is made for the runtime. */
+  readonly userNamespace: string
   /** State folder of the runtime, of this sandbox alone. */
   readonly runtimeState: string
 }
@@ -39,6 +43,8 @@ export const sandboxPaths = (runtimeDir: string, sandboxId: string): SandboxPath
     exit: join(folder, 'exit.json'),
     log: join(folder, 'sandbox.log'),
     runtimeLog: join(folder, 'runtime.log'),
+    root: join(folder, 'root'),
+    userNamespace: join(folder, 'user-namespace'),
     runtimeState: join(folder, 'runtime'),
   }
 }

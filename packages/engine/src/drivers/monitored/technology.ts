@@ -1,6 +1,7 @@
 import type { MonitorSpec } from '@pyro/protocol/guest'
 import type { Probe, SandboxSpec } from '../../driver/driver.ts'
 import type { Isolation } from '@pyro/protocol'
+import type { SandboxIds } from './id-ranges.ts'
 import type { SandboxCgroup } from './sandbox-cgroup.ts'
 import type { SandboxPaths } from './sandbox-paths.ts'
 
@@ -13,6 +14,8 @@ export interface Technology {
     /** User commands get a group of their own, so that hitting a limit ends a command and not the sandbox. */
     readonly commandsApart: boolean
   } | null
+  /** Programs inside use the host's kernel by their own ids: each sandbox gets a range of its own. */
+  readonly ownIds: boolean
   /** What `/v1/flush` does inside. */
   readonly flush: 'sync' | 'none'
   /** Null when the runtime is there; else what is missing. Starts nothing long. */
@@ -30,6 +33,5 @@ export interface Bundle {
   readonly cgroup: SandboxCgroup | null
   /** Host path of the agent binary, readable for the sandbox's root. */
   readonly agentBinary: string
-  /** First id outside; 65,536 ids. */
-  readonly idBase: number
+  readonly ids: SandboxIds
 }

@@ -2,11 +2,11 @@ import { lstat, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { SandboxSpec } from '../../driver/driver.ts'
 import { errnoOf } from '../../process/identity.ts'
+import { ID_COUNT } from '../monitored/id-ranges.ts'
 import { INSIDE } from '../monitored/sandbox-paths.ts'
 import type { Bundle } from '../monitored/technology.ts'
 
 const MIB = 1024 * 1024
-const ID_COUNT = 65_536
 const DEV_BYTES = 1 * MIB
 /**
  * Memory that files hold outlives the command that wrote them. All of it together stays below what user commands may have, so
@@ -132,10 +132,11 @@ const range = (idBase: number): readonly object[] => [{ containerID: 0, hostID: 
 /** What both runtimes share of `config.json`. */
 export async function standardConfig(spec: SandboxSpec, bundle: Bundle, mounts: readonly Mount[]): Promise<OciConfig> {
   const capabilities = [...CAPABILITIES]
+  const mapsIds = bundle.ids.diskBase !== null
   return {
     ociVersion: '1.0.2',
     hostname: spec.hostname,
-    root: { path: spec.volume.path, readonly: false },
+    root: { path: mapsIds ? bundle.paths.root : spec.volume.path, readonly: false },
     process: {
       terminal: false,
       user: { uid: 0, gid: 0 },
@@ -148,9 +149,12 @@ export async function standardConfig(spec: SandboxSpec, bundle: Bundle, mounts: 
     },
     mounts,
     linux: {
-      namespaces: ['pid', 'mount', 'network', 'ipc', 'uts', 'cgroup', 'user'].map((type) => ({ type })),
-      uidMappings: range(bundle.idBase),
-      gidMappings: range(bundle.idBase),
+      namespaces: [
+        ...['pid', 'mount', 'network', 'ipc', 'uts', 'cgroup'].map((type) => ({ type })),
+        { type: 'user', ...(mapsIds ? { path: bundle.paths.userNamespace } : {}) },
+      ],
+      uidMappings: range(bundle.ids.base),
+      gidMappings: range(bundle.ids.base),
       ...(bundle.cgroup === null ? {} : { cgroupsPath: bundle.cgroup.ociPath }),
       maskedPaths: [...MASKED, ...(await maskedSys())],
       readonlyPaths: [...READ_ONLY],

@@ -1,9 +1,11 @@
 import { readFile } from 'node:fs/promises'
 import { errnoOf } from '../../process/identity.ts'
+import type { SandboxIds } from '../monitored/id-ranges.ts'
 
 /**
- * Objects of the kernel that are counted per user and would be shared by all sandboxes and root of the host. Each namespace
- * may lower its part in /proc/sys/user; a sandbox gets this share of what the host has, within these bounds.
+ * Objects of the kernel that are counted for whoever made a user namespace. Where that is root of the host, they would be shared by
+ * it and all sandboxes. Each namespace may lower its part in /proc/sys/user; a sandbox gets this share of what the host has,
+ * within these bounds.
  */
 const SHARED = [
   { name: 'max_inotify_instances', part: 8, least: 8, most: 1024 },
@@ -23,11 +25,11 @@ const PAGE_BYTES = 4096
 const SEGMENTS_PART = 8
 
 /** A hook that the runtime runs in the new namespaces, before it gives up its rights there. */
-export async function kernelCapsHook(memoryMib: number): Promise<object> {
+export async function kernelCapsHook(memoryMib: number, ids: SandboxIds): Promise<object> {
   const segmentPages = Math.floor((memoryMib * MIB) / SEGMENTS_PART / PAGE_BYTES)
   // Before Linux 5.19 only root of the host may set it.
   const writes = [`{ echo ${segmentPages} >/proc/sys/kernel/shmall; } 2>/dev/null || :`]
-  for (const { name, part, least, most } of SHARED) {
+  for (const { name, part, least, most } of ids.diskBase === null ? SHARED : []) {
     const host = await hostLimit(name)
     if (host !== null) writes.push(`echo ${Math.min(most, Math.max(least, Math.floor(host / part)))} >${name}`)
   }

@@ -15,6 +15,7 @@ export function runcTechnology(change: ConfigChange = (config) => config): Techn
     id: 'runc',
     isolation: 'container',
     limits: { commandsApart: true },
+    ownIds: true,
     // One kernel with the host: the engine flushes the volume from outside.
     flush: 'none',
     missing: () => missingProgram(program, 'apt-get install runc'),
@@ -25,7 +26,7 @@ export function runcTechnology(change: ConfigChange = (config) => config): Techn
         bundle,
         change({
           ...config,
-          hooks: { createContainer: [await kernelCapsHook(spec.memoryMib)] },
+          hooks: { createContainer: [await kernelCapsHook(spec.memoryMib, bundle.ids)] },
           linux: {
             ...config.linux,
             resources: { devices: NO_DEVICES },

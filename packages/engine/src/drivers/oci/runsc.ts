@@ -17,6 +17,8 @@ export function runscTechnology(change: ConfigChange = (config) => config): Tech
     id: 'runsc',
     isolation: 'gvisor',
     limits: { commandsApart: false },
+    // What programs inside use is gVisor's; the host sees the one process that is gVisor.
+    ownIds: false,
     flush: 'sync',
     missing: () => missingProgram(program, INSTALL),
     async version() {
