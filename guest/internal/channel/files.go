@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"runtime/debug"
 
 	"pyro.dev/agent/internal/archive"
 	"pyro.dev/agent/internal/files"
@@ -21,6 +22,8 @@ const (
 	// fileRequests are served at a time, as each may hold a whole file; extracts as many, as each may hold a window of
 	// compressed data.
 	fileRequests = 2
+	// largeBytes of a file are worth giving memory back for at once: what commands leave free is little.
+	largeBytes = 1 << 20
 	// bodyBufferBytes gathers the small reads and writes of frames and base64.
 	bodyBufferBytes = 64 << 10
 )
@@ -32,6 +35,13 @@ func take(r *http.Request, turns chan struct{}) (func(), error) {
 		return func() { <-turns }, nil
 	case <-r.Context().Done():
 		return nil, r.Context().Err()
+	}
+}
+
+// giveBack returns the memory that a large file took to the system.
+func giveBack(bytes int) {
+	if bytes >= largeBytes {
+		debug.FreeOSMemory()
 	}
 }
 
@@ -49,7 +59,11 @@ func (s *server) readFile(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return answerFile(w, result)
+	size := len(result.DataBase64)
+	err = answerFile(w, result)
+	result = nil
+	giveBack(size)
+	return err
 }
 
 // answerFile encodes the data on its way: as one document it would be in memory three times.
@@ -88,7 +102,10 @@ func (s *server) writeFile(w http.ResponseWriter, r *http.Request) error {
 		}
 		return err
 	}
+	size := len(request.DataBase64)
 	result, err := files.Write(&request)
+	request = message.WriteFile{}
+	giveBack(size)
 	if err != nil {
 		return err
 	}
