@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -19,6 +20,8 @@ const (
 	queueLength = 128
 	// contentLimitBytes bounds the content that all workers hold; a larger file is looked at alone.
 	contentLimitBytes = 64 << 20
+	// signOfLife is sent when there has been nothing else to send for so long, well before the engine gives up.
+	signOfLife = 30 * time.Second
 )
 
 // diff compares two frozen volumes and sends what differs.
@@ -175,9 +178,7 @@ func (p *pipeline) work(x *examiner) {
 	defer p.running.Done()
 	for c := range p.jobs {
 		if p.cx.Err() == nil {
-			if err := x.examine(c); err != nil {
-				p.cancel(err)
-			}
+			p.fail(x.examine(c))
 		}
 		c.close()
 		close(c.examined)
@@ -186,14 +187,33 @@ func (p *pipeline) work(x *examiner) {
 
 func (p *pipeline) emit() {
 	defer p.running.Done()
-	for c := range p.ordered {
-		<-c.examined
-		if p.cx.Err() == nil {
-			if err := p.emitter.emit(c); err != nil {
-				p.cancel(err)
+	ticker := time.NewTicker(signOfLife)
+	defer ticker.Stop()
+	var next *change
+	ordered, examined := p.ordered, (chan struct{})(nil)
+	for ordered != nil || next != nil {
+		select {
+		case c, more := <-ordered:
+			if !more {
+				return
 			}
+			// One at a time: the next one waits until this one is looked into.
+			next, ordered, examined = c, nil, c.examined
+		case <-examined:
+			if p.cx.Err() == nil {
+				p.fail(p.emitter.emit(next))
+			}
+			p.content.give(next.weight)
+			next, ordered, examined = nil, p.ordered, nil
+		case <-ticker.C:
+			p.fail(p.emitter.stayAlive())
 		}
-		p.content.give(c.weight)
+	}
+}
+
+func (p *pipeline) fail(err error) {
+	if err != nil {
+		p.cancel(err)
 	}
 }
 
@@ -211,9 +231,7 @@ func (p *pipeline) count(ignored int64) { p.counted += ignored }
 
 // finish waits for what is under way; err is why the walk ended.
 func (p *pipeline) finish(err error) error {
-	if err != nil {
-		p.cancel(err)
-	}
+	p.fail(err)
 	close(p.jobs)
 	close(p.ordered)
 	p.running.Wait()

@@ -311,6 +311,46 @@ func TestManyIgnoredFilesAreCountedQuickly(t *testing.T) {
 	}
 }
 
+func TestNoPatternHidesWhatGitWouldRun(t *testing.T) {
+	from := forestOf(map[string]node{".gitignore": text("*\nhooks\n.git\n"), ".git/config": text("1"), "sub/.git/config": text("1")})
+	to := maps.Clone(from)
+	to.put(".git/hooks/post-checkout", node{mode: unix.S_IFREG | 0o755, content: "#!/bin/sh\n"})
+	to[".git/config"] = text("2")
+	to["sub/.git/config"] = text("2")
+	a := mustCompare(t, Input{Patch: true}, pair(t, from, to))
+	want := []string{".git/config", ".git/hooks", ".git/hooks/post-checkout"}
+	if got := a.paths(all); !slices.Equal(got, want) || a.summary.Ignored != 1 || len(a.patch) > 0 {
+		t.Errorf("%+v %s", a.summary, describe(a))
+	}
+}
+
+func TestDeviceNumbersAreCompared(t *testing.T) {
+	at := pair(t, forest{}, forest{})
+	for _, one := range []struct {
+		path  string
+		minor uint32
+	}{{at.from + "/same", 3}, {at.to + "/same", 3}, {at.from + "/other", 3}, {at.to + "/other", 5}} {
+		if err := unix.Mknod(one.path, unix.S_IFCHR|0o666, int(unix.Mkdev(1, one.minor))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a := mustCompare(t, Input{Patch: true}, at)
+	if got := a.paths(all); !slices.Equal(got, []string{"other"}) || a.entries[0].InPatch || a.entries[0].Type != "char" {
+		t.Error(describe(a))
+	}
+}
+
+func TestAnEngineThatWaitsLongHearsThatWorkGoesOn(t *testing.T) {
+	var out bytes.Buffer
+	e := emitter{out: &out}
+	if err := errors.Join(e.stayAlive(), e.add(&Entry{}), e.stayAlive(), e.stayAlive()); err != nil {
+		t.Fatal(err)
+	}
+	if a, _, _ := parse(t, &out); len(a.entries) != 1 {
+		t.Errorf("%d entries", len(a.entries))
+	}
+}
+
 func TestLargeContentStaysOutOfThePatch(t *testing.T) {
 	random := make([]byte, 3<<20)
 	rand.New(rand.NewSource(1)).Read(random)

@@ -115,6 +115,14 @@ func (e *emitter) sendEntries() error {
 	return frames.Write(e.out, frames.Event, e.event)
 }
 
+// stayAlive sends what is there, or an event that says nothing.
+func (e *emitter) stayAlive() error {
+	if e.entries > 0 {
+		return e.sendEntries()
+	}
+	return frames.Write(e.out, frames.Event, []byte(eventStart+eventEnd))
+}
+
 func (e *emitter) sendPatch() error {
 	if len(e.sections) == 0 {
 		return nil

@@ -9,7 +9,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"pyro.dev/agent/internal/frames"
 	"pyro.dev/agent/internal/message"
 	"pyro.dev/agent/internal/tree"
 )
@@ -24,9 +23,7 @@ type ExportSummary struct {
 }
 
 const (
-	// dataFrameBytes is the payload of a full data frame.
-	dataFrameBytes = 1 << 20
-	tarBlockBytes  = 512
+	tarBlockBytes = 512
 	// rootName is what the root of a volume is called.
 	rootName = "root"
 )
@@ -63,7 +60,7 @@ func export(path, volume string, out io.Writer) (ExportSummary, error) {
 		return ExportSummary{}, err
 	}
 	defer parent.Leave()
-	x.inGit = slices.Contains(parts[:last], ".git")
+	x.inGit = slices.Contains(parts[:last], gitFolder)
 	x.summary.GitHooks = x.inGit && slices.Contains(parts[1:], "hooks")
 	return x.whole(path, parent, parts[last], parts[last])
 }
@@ -73,8 +70,9 @@ func notThere(path string) error {
 }
 
 type exporter struct {
-	out     *frameStream
-	summary ExportSummary
+	out       *frameStream
+	summary   ExportSummary
+	heldNames int
 	// links holds the first name of every file with several.
 	links map[uint64]string
 	inGit bool
@@ -172,10 +170,15 @@ func (x *exporter) folder(parent *tree.Dir, name, path string) error {
 }
 
 func (x *exporter) below(dir *tree.Dir, path, name string) error {
-	isGit := name == ".git"
+	isGit := name == gitFolder
 	names, err := dir.Names()
 	if err != nil {
 		return fmt.Errorf("list %q: %w", path, err)
+	}
+	x.heldNames += len(names)
+	defer func() { x.heldNames -= len(names) }()
+	if x.heldNames > heldNamesLimit {
+		return message.Errorf(message.KindLimit, "folders with more than %d names in all lie on one way down; export a smaller part", heldNamesLimit)
 	}
 	for _, one := range names {
 		m, found, err := statAt(dir.Fd(), one.Name)
@@ -200,72 +203,5 @@ func (x *exporter) content(folder *tree.Dir, name, path string, size int64) erro
 		return fmt.Errorf("send %q: %w", path, err)
 	}
 	_, err = x.out.Write(make([]byte, -size&(tarBlockBytes-1)))
-	return err
-}
-
-// frameStream cuts what is written into large data frames.
-type frameStream struct {
-	to io.Writer
-	// buffer holds the header of the frame, then fill bytes of its payload.
-	buffer []byte
-	fill   int
-}
-
-func newFrameStream(to io.Writer) *frameStream {
-	return &frameStream{to: to, buffer: make([]byte, frames.HeaderBytes+dataFrameBytes)}
-}
-
-func (s *frameStream) free() []byte { return s.buffer[frames.HeaderBytes+s.fill:] }
-
-func (s *frameStream) Write(p []byte) (int, error) {
-	written := len(p)
-	for len(p) > 0 {
-		n := copy(s.free(), p)
-		s.fill += n
-		p = p[n:]
-		if err := s.flushFull(); err != nil {
-			return written - len(p), err
-		}
-	}
-	return written, nil
-}
-
-// copyFrom reads straight into the frame.
-func (s *frameStream) copyFrom(fd int, size int64) error {
-	for at := int64(0); at < size; {
-		free := s.free()
-		n, err := unix.Pread(fd, free[:min(int64(len(free)), size-at)], at)
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err != nil:
-			return err
-		case n == 0:
-			return io.ErrUnexpectedEOF
-		}
-		s.fill += n
-		at += int64(n)
-		if err := s.flushFull(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *frameStream) flushFull() error {
-	if len(s.free()) > 0 {
-		return nil
-	}
-	return s.Flush()
-}
-
-// Flush sends what is there.
-func (s *frameStream) Flush() error {
-	if s.fill == 0 {
-		return nil
-	}
-	frames.PutHeader(s.buffer, frames.Data, s.fill)
-	_, err := s.to.Write(s.buffer[:frames.HeaderBytes+s.fill])
-	s.fill = 0
 	return err
 }

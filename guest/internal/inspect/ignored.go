@@ -11,12 +11,18 @@ import (
 	"pyro.dev/agent/internal/ignore"
 )
 
+const gitFolder = ".git"
+
 // isIgnored tells whether the baseline's .gitignore files ignore a name in f. They are read when something differs, not
-// before: most folders never are looked at.
+// before: most folders never are looked at. Git applies none of them to its own folder, so that no pattern hides a hook
+// there.
 func (w *walker) isIgnored(f *folder, name string, isFolder bool) (bool, error) {
 	ignored, err := w.isFolderIgnored(f)
 	if ignored || err != nil {
 		return ignored, err
+	}
+	if name == gitFolder || f.isGit() {
+		return false, nil
 	}
 	rules, err := w.rulesOf(f)
 	if rules == nil || err != nil {
@@ -39,6 +45,9 @@ func (w *walker) isFolderIgnored(f *folder) (bool, error) {
 	}
 	return *f.ignored, nil
 }
+
+// isGit is true in git's own folder and below.
+func (f *folder) isGit() bool { return f != nil && (f.name == gitFolder || f.above.isGit()) }
 
 // pathOf is relative to the root.
 func (f *folder) pathOf(name string) string {
@@ -85,7 +94,7 @@ func (f *folder) forgetRules() error {
 // readRules adds .git/info/exclude and .gitignore of one folder.
 func readRules(above *ignore.Rules, base string, folder int) (*ignore.Rules, error) {
 	rules := above
-	for _, parts := range [][]string{{".git", "info", "exclude"}, {".gitignore"}} {
+	for _, parts := range [][]string{{gitFolder, "info", "exclude"}, {".gitignore"}} {
 		text, err := readSmall(folder, parts)
 		if isMissing(err) {
 			continue
