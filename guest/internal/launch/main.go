@@ -35,6 +35,9 @@ type spec struct {
 	// Volume is the tree, Root the folder where it is mounted.
 	Volume string `json:"volume"`
 	Root   string `json:"root"`
+	// Agent is the binary of the agent, AgentFile the file where it is mounted.
+	Agent     string `json:"agent"`
+	AgentFile string `json:"agentFile"`
 	// UserNamespace is where a link to the namespace is made.
 	UserNamespace string `json:"userNamespace"`
 	// DiskBase is the first id of the tree, Base the sandbox's; both for Count ids.
@@ -83,10 +86,16 @@ func launch(s spec, argv []string) error {
 	if err != nil {
 		return err
 	}
-	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, s.Root, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-		return &os.PathError{Op: "move_mount", Path: s.Root, Err: err}
+	if err := attach(tree, s.Root); err != nil {
+		return err
 	}
-	unix.Close(tree)
+	agent, err := detached(s.Agent)
+	if err != nil {
+		return err
+	}
+	if err := attach(agent, s.AgentFile); err != nil {
+		return err
+	}
 	pid, err := namespaceOf(s.Base, mapping{inside: 0, outside: s.Base, count: s.Count})
 	if err != nil {
 		return err
@@ -107,11 +116,30 @@ func check(folder string) error {
 	return unix.Close(tree)
 }
 
-// mapped makes a mount of a folder that hangs nowhere, in which the ids on the disk are shown as others.
-func mapped(folder string, ids mapping) (int, error) {
-	tree, err := unix.OpenTree(unix.AT_FDCWD, folder, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW)
+// detached makes a mount of a folder or file that hangs nowhere.
+func detached(path string) (int, error) {
+	tree, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW)
 	if err != nil {
-		return -1, &os.PathError{Op: "open_tree", Path: folder, Err: err}
+		return -1, &os.PathError{Op: "open_tree", Path: path, Err: err}
+	}
+	return tree, nil
+}
+
+// attach hangs it up and closes the descriptor.
+func attach(tree int, target string) error {
+	defer unix.Close(tree)
+	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return &os.PathError{Op: "move_mount", Path: target, Err: err}
+	}
+	return nil
+}
+
+// mapped makes a mount of a folder that hangs nowhere, in which the ids on the disk are shown as
+// others.
+func mapped(folder string, ids mapping) (int, error) {
+	tree, err := detached(folder)
+	if err != nil {
+		return -1, err
 	}
 	pid, err := start(ids)
 	if err != nil {

@@ -40,6 +40,9 @@ export const launchSpec = z.strictObject({
   /** The tree, and the folder at which it is mounted for the runtime. */
   volume: z.string(),
   root: z.string(),
+  /** The agent binary, and the file at which it is mounted for the runtime: folders above it may be closed to the sandbox. */
+  agent: z.string(),
+  agentFile: z.string(),
   /** Where a link to the new user namespace is made: the path that stands in the bundle. */
   userNamespace: z.string(),
   /** First id of the tree's owners on disk, and of the sandbox on the host. */

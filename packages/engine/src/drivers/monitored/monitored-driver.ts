@@ -206,7 +206,9 @@ export class MonitoredDriver implements Driver {
     await chown(paths.folder, 0, ids.base)
     await mkdir(paths.channel, { mode: 0o710 })
     await chown(paths.channel, 0, ids.base)
-    if (ids.diskBase !== null) await mkdir(paths.root, { mode: 0o700 })
+    if (ids.diskBase === null) return
+    await mkdir(paths.root, { mode: 0o700 })
+    await writeFile(paths.agent, '', { mode: 0o755 })
   }
 
   #agentConfig(spec: SandboxSpec, cgroup: SandboxCgroup | null): AgentConfig {
@@ -263,7 +265,7 @@ export class MonitoredDriver implements Driver {
   }
 
   #agentBinary(): Promise<string> {
-    this.#agent ??= publishAgent(this.#installedAgent, this.#config.runtimeDir).catch((error: unknown) => {
+    this.#agent ??= publishAgent(this.#installedAgent, this.#config).catch((error: unknown) => {
       this.#agent = null
       throw error
     })
@@ -277,6 +279,8 @@ function launchWith(spec: SandboxSpec, { paths, ids, agentBinary }: Bundle): str
   const launch: LaunchSpec = {
     volume: spec.volume.path,
     root: paths.root,
+    agent: agentBinary,
+    agentFile: paths.agent,
     userNamespace: paths.userNamespace,
     diskBase: ids.diskBase,
     base: ids.base,

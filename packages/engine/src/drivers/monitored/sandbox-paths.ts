@@ -19,6 +19,8 @@ export interface SandboxPaths {
   readonly runtimeLog: string
   /** Where the runtime sees the disk when its ids are mapped: a mount in the runtime's namespace alone. */
   readonly root: string
+  /** Where the runtime then sees the agent binary. */
+  readonly agent: string
   /** Link to the user namespace, when it is made for the runtime. */
   readonly userNamespace: string
   /** State folder of the runtime, of this sandbox alone. */
@@ -44,6 +46,7 @@ export const sandboxPaths = (runtimeDir: string, sandboxId: string): SandboxPath
     log: join(folder, 'sandbox.log'),
     runtimeLog: join(folder, 'runtime.log'),
     root: join(folder, 'root'),
+    agent: join(folder, 'agent'),
     userNamespace: join(folder, 'user-namespace'),
     runtimeState: join(folder, 'runtime'),
   }

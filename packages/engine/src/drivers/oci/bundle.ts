@@ -110,7 +110,15 @@ export function standardMounts(spec: SandboxSpec, bundle: Bundle, belowRun: read
     mount('/run', 'tmpfs', 'tmpfs', 'nosuid', 'nodev', 'mode=755', part(RUN_PART, RUN_MOST_BYTES)),
     mount('/run/lock', 'tmpfs', 'tmpfs', 'nosuid', 'nodev', 'noexec', 'mode=1777', part(LOCK_PART, LOCK_MOST_BYTES)),
     ...belowRun,
-    mount(INSIDE.agent, 'bind', bundle.agentBinary, 'bind', 'ro', 'nosuid', 'nodev'),
+    mount(
+      INSIDE.agent,
+      'bind',
+      bundle.ids.diskBase === null ? bundle.agentBinary : bundle.paths.agent,
+      'bind',
+      'ro',
+      'nosuid',
+      'nodev',
+    ),
     mount(INSIDE.channel, 'bind', bundle.paths.channel, 'bind', 'ro', 'nosuid', 'nodev', 'noexec'),
   ]
 }
