@@ -393,12 +393,16 @@ func TestImagesThatAreNotWhatTheySayAreRefused(t *testing.T) {
 		change(image, descriptor)
 		return image.layout(t)
 	}
+	savedWithAnother := newImage(t)
+	savedWithAnother.manifest(t, "linux/amd64", [][]byte{layer}, "plain")
+	savedWithAnother.blobs[fmt.Sprintf("%x", sha256.Sum256(layer))] = pack(t, file("f", "changed"))
 	layerName := fmt.Sprintf("%x", sha256.Sum256(layer))
 	for name, c := range map[string]struct {
 		archive []byte
 		kind    message.ErrorKind
 	}{
-		"a changed layer": {build(func(i *ociImage, _ object) { i.blobs[layerName] = pack(t, file("f", "changed")) }), message.KindTruncated},
+		"a changed layer":                {build(func(i *ociImage, _ object) { i.blobs[layerName] = pack(t, file("f", "changed")) }), message.KindTruncated},
+		"a changed layer of docker save": {savedWithAnother.dockerSave(t), message.KindTruncated},
 		"a missing layer": {build(func(i *ociImage, _ object) {
 			i.names = slices.DeleteFunc(i.names, func(n string) bool { return n == layerName })
 		}), message.KindInvalid},
