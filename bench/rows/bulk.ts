@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { RuntimeFloor } from '../floors/runtime.ts'
 import { program, shell } from '../floors/program.ts'
-import type { summarize } from '../measure.ts';
+import type { summarize } from '../measure.ts'
 import { inTurn, repeat } from '../measure.ts'
 import type { Bench, Result, Row } from '../row.ts'
 

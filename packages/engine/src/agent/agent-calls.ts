@@ -1,5 +1,5 @@
 import type { Readable, Writable } from 'node:stream'
-import type { PyroError} from '@pyro/protocol';
+import type { PyroError } from '@pyro/protocol'
 import { FRAME, encodeJsonFrame, frameHeader, isPyroError } from '@pyro/protocol'
 import {
   agentStatus,

@@ -1,5 +1,5 @@
 import { PyroError, type ErrorCode } from '@pyro/protocol'
-import type { agentError} from '@pyro/protocol/guest';
+import type { agentError } from '@pyro/protocol/guest'
 import { type AgentErrorKind } from '@pyro/protocol/guest'
 import type { z } from 'zod'
 

@@ -31,7 +31,9 @@ export class StdinWriter extends Writable {
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
     const call = this.#call
     if (call === null || call.stream.destroyed) return done(asError(call?.explain(null)))
-    call.stream.write(chunk, (error) => done(error === null || error === undefined ? null : asError(call.explain(error))))
+    call.stream.write(chunk, (error) =>
+      done(error === null || error === undefined ? null : asError(call.explain(error))),
+    )
   }
 
   override _final(done: (error?: Error | null) => void): void {
