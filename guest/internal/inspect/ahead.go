@@ -36,9 +36,9 @@ func (w *walker) isEmptied(f, below *folder) (bool, error) {
 	if err != nil {
 		return false, w.failed("open", below.name, err)
 	}
-	names, err := dir.Names()
+	names, err := dir.NamesUpTo(0)
 	if err = leaveBoth(dir, below, err); err != nil || len(names) > 0 {
-		return false, err
+		return false, ignoreTooMany(err)
 	}
 	if dir, err = f.from.Enter(below.name); err != nil {
 		return false, w.failed("open", below.name, err)
@@ -58,6 +58,13 @@ func (w *walker) isRemoved(f, below *folder, c *change) (removed bool, bytes int
 	}
 	removed, bytes, err = w.removes(below, dir)
 	return removed, bytes, leaveBoth(dir, below, err)
+}
+
+func ignoreTooMany(err error) error {
+	if err == tree.ErrTooManyNames {
+		return nil
+	}
+	return err
 }
 
 // leaveBoth ends a look ahead: below is entered once more when it is its turn.
@@ -139,7 +146,10 @@ func (w *walker) namesAhead(f *folder, dir *tree.Dir) ([]tree.Name, error) {
 	if w.lookAhead >= lookAheadLimit || f.base > gitPathLimitBytes {
 		return nil, nil
 	}
-	names, err := dir.Names()
+	names, err := dir.NamesUpTo(lookAheadLimit - w.lookAhead)
+	if err == tree.ErrTooManyNames {
+		w.lookAhead, err = lookAheadLimit, nil
+	}
 	w.lookAhead += len(names) + 1
 	return names, err
 }

@@ -373,6 +373,15 @@ func TestLargeContentStaysOutOfThePatch(t *testing.T) {
 	checkApplies(t, from, to, a)
 }
 
+func TestOneFileBeyondTheLimitDoesNotCostTheRestOfThePatch(t *testing.T) {
+	to := forestOf(map[string]node{"a": text("1\n"), "b": text(strings.Repeat("long\n", 1000)), "c": text("2\n")})
+	a := mustCompare(t, Input{Patch: true, PatchLimitBytes: 1000}, pair(t, forest{}, to))
+	if got := a.paths(func(e Entry) bool { return e.InPatch }); !slices.Equal(got, []string{"a", "c"}) || !a.summary.PatchTruncated {
+		t.Errorf("%+v %s", a.summary, describe(a))
+	}
+	checkApplies(t, forest{}, to, a)
+}
+
 func TestHugeSparseFilesCostNothing(t *testing.T) {
 	at := pair(t, forestOf(map[string]node{"same": text(""), "other": text("")}), forestOf(map[string]node{"same": text(""), "other": text("")}))
 	const size = 1 << 40

@@ -23,8 +23,8 @@ type DiffSummary struct {
 	PatchTruncated bool  `json:"patchTruncated"`
 }
 
-// emitter sends changes in order. The patch is cut between two sections: once one does not fit, only those follow for
-// which room was kept.
+// emitter sends changes in order. The patch is cut between two sections: once one does not fit any more, only those follow
+// for which room was kept. One that is larger than the whole patch may be is left out alone.
 type emitter struct {
 	out     io.Writer
 	patch   bool
@@ -32,6 +32,7 @@ type emitter struct {
 	summary DiffSummary
 
 	reserved int64
+	isCut    bool
 	entries  int
 	event    []byte
 	sections []byte
@@ -78,8 +79,12 @@ func (e *emitter) fits(c *change) bool {
 		e.reserved -= c.bound
 		return true
 	}
+	if c.tooLarge || int64(len(c.section))+c.reserve > e.limit {
+		return false
+	}
 	free := e.limit - e.summary.PatchBytes - e.reserved
-	if c.tooLarge || e.summary.PatchTruncated || int64(len(c.section))+c.reserve > free {
+	e.isCut = e.isCut || int64(len(c.section))+c.reserve > free
+	if e.isCut {
 		return false
 	}
 	e.reserved += c.reserve

@@ -70,9 +70,9 @@ func notThere(path string) error {
 }
 
 type exporter struct {
-	out       *frameStream
-	summary   ExportSummary
-	heldNames int
+	out     *frameStream
+	summary ExportSummary
+	held    heldNames
 	// links holds the first name of every file with several.
 	links map[uint64]string
 	inGit bool
@@ -102,7 +102,7 @@ func (x *exporter) whole(path string, folder *tree.Dir, name, as string) (Export
 
 func (x *exporter) entry(folder *tree.Dir, name, path string, m *meta) error {
 	if len(path) > pathLimitBytes {
-		return message.Errorf(message.KindLimit, "a path is longer than %d bytes; export a smaller part", pathLimitBytes)
+		return message.Errorf(message.KindLimit, "a path is longer than %d bytes; look at a smaller part", pathLimitBytes)
 	}
 	header := tar.Header{
 		Name: path, Mode: int64(m.permissions()), Uid: int(m.uid), Gid: int(m.gid),
@@ -171,15 +171,12 @@ func (x *exporter) folder(parent *tree.Dir, name, path string) error {
 
 func (x *exporter) below(dir *tree.Dir, path, name string) error {
 	isGit := name == gitFolder
-	names, err := dir.Names()
+	names, err := x.held.list(dir)
 	if err != nil {
 		return fmt.Errorf("list %q: %w", path, err)
 	}
-	x.heldNames += len(names)
-	defer func() { x.heldNames -= len(names) }()
-	if x.heldNames > heldNamesLimit {
-		return message.Errorf(message.KindLimit, "folders with more than %d names in all lie on one way down; export a smaller part", heldNamesLimit)
-	}
+	x.held += heldNames(len(names))
+	defer func() { x.held -= heldNames(len(names)) }()
 	for _, one := range names {
 		m, found, err := statAt(dir.Fd(), one.Name)
 		if err != nil || !found {

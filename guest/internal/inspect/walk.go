@@ -17,7 +17,7 @@ const (
 	// gitPathLimitBytes is the longest path that git can open.
 	gitPathLimitBytes = 4095
 	// heldNamesLimit bounds the names of all folders on the way to where the walk is.
-	heldNamesLimit = 8_000_000
+	heldNamesLimit = 2_000_000
 	// lookAheadLimit bounds how many entries are looked at before their turn, in all. Beyond it folders are listed that a
 	// patch could have made, or removed, by itself.
 	lookAheadLimit = 1_000_000
@@ -35,7 +35,7 @@ type walker struct {
 	// path of the folder the walk is in, with a slash at its end, then the name at hand.
 	path      []byte
 	links     linkGroups
-	heldNames int
+	held      heldNames
 	lookAhead int
 	// resolves tells of a symlink of the older side whether it leads anywhere, if only to nothing.
 	resolves func(path string) (bool, error)
@@ -84,11 +84,8 @@ func (w *walker) walk(f *folder) error {
 	if err != nil {
 		return err
 	}
-	w.heldNames += len(items)
-	defer func() { w.heldNames -= len(items) }()
-	if w.heldNames > heldNamesLimit {
-		return message.Errorf(message.KindLimit, "folders with more than %d names in all lie on one way down; compare a smaller part", heldNamesLimit)
-	}
+	w.held += heldNames(len(items))
+	defer func() { w.held -= heldNames(len(items)) }()
 	var waiting []*folder
 	enter := func() error {
 		last := waiting[len(waiting)-1]
@@ -129,7 +126,7 @@ func (w *walker) enter(f, below *folder) error {
 	w.path = append(w.path, '/')
 	below.base = len(w.path)
 	if below.base > pathLimitBytes {
-		return message.Errorf(message.KindLimit, "a path is longer than %d bytes; compare a smaller part", pathLimitBytes)
+		return message.Errorf(message.KindLimit, "a path is longer than %d bytes; look at a smaller part", pathLimitBytes)
 	}
 	err := w.open(f, below)
 	if err == nil {
@@ -201,12 +198,12 @@ func (w *walker) items(f *folder) ([]item, error) {
 	var err error
 	same := f.from != nil && f.to != nil && w.isSettled(f.fromMeta, f.toMeta)
 	if f.from != nil && !same {
-		if from, err = f.from.Names(); err != nil {
+		if from, err = w.held.list(f.from); err != nil {
 			return nil, err
 		}
 	}
 	if f.to != nil {
-		if to, err = f.to.Names(); err != nil {
+		if to, err = w.held.list(f.to); err != nil {
 			return nil, err
 		}
 	}
@@ -214,6 +211,17 @@ func (w *walker) items(f *folder) ([]item, error) {
 		from = to
 	}
 	return w.merge(from, to), nil
+}
+
+// heldNames counts the names of the folders on the way down.
+type heldNames int
+
+func (h heldNames) list(dir *tree.Dir) ([]tree.Name, error) {
+	names, err := dir.NamesUpTo(heldNamesLimit - int(h))
+	if err == tree.ErrTooManyNames {
+		return nil, message.Errorf(message.KindLimit, "the folders of one path hold more than %d names; look at a smaller part", heldNamesLimit)
+	}
+	return names, err
 }
 
 // isUntouched names are the same on both sides, with everything below.
@@ -409,7 +417,7 @@ func (w *walker) folderChange(f, below *folder, c *change) (listed bool, err err
 func (w *walker) submit(f *folder, c *change) error {
 	c.path = string(w.path)
 	if len(c.path) > pathLimitBytes {
-		return message.Errorf(message.KindLimit, "a path is longer than %d bytes; compare a smaller part", pathLimitBytes)
+		return message.Errorf(message.KindLimit, "a path is longer than %d bytes; look at a smaller part", pathLimitBytes)
 	}
 	if c.from != nil {
 		c.weight += c.from.contentSize()

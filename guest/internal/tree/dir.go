@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"slices"
 	"unsafe"
 
@@ -115,11 +116,19 @@ type Name struct {
 	Inode uint64
 }
 
+// ErrTooManyNames is met in a folder with more names than the caller can hold.
+var ErrTooManyNames = errors.New("the folder holds too many names")
+
 // Names lists a folder, sorted by bytes, without "." and "..".
 func (d *Dir) Names() ([]Name, error) { return ReadNames(d.fd) }
 
+// NamesUpTo is Names for folders that somebody may have filled to use up memory.
+func (d *Dir) NamesUpTo(limit int) ([]Name, error) { return readNames(d.fd, limit) }
+
 // ReadNames lists an open folder from its start.
-func ReadNames(fd int) ([]Name, error) {
+func ReadNames(fd int) ([]Name, error) { return readNames(fd, math.MaxInt) }
+
+func readNames(fd, limit int) ([]Name, error) {
 	if _, err := unix.Seek(fd, 0, unix.SEEK_SET); err != nil {
 		return nil, err
 	}
@@ -136,7 +145,9 @@ func ReadNames(fd int) ([]Name, error) {
 		if n == 0 {
 			break
 		}
-		names = parseDirents(names, buffer[:n])
+		if names = parseDirents(names, buffer[:n]); len(names) > limit {
+			return nil, ErrTooManyNames
+		}
 	}
 	slices.SortFunc(names, func(a, b Name) int {
 		switch {
