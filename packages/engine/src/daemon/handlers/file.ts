@@ -6,6 +6,7 @@ import { startForUse } from '../../workspace/operations/exec.ts'
 import type { Call } from '../../workspace/services.ts'
 import type { Workspace } from '../../workspace/workspace.ts'
 import { progressTo, type Handlers } from '../handler.ts'
+import { sayingOutcome } from '../refused-archive.ts'
 
 const DEFAULT_MAX_LINES = 400
 const DEFAULT_MAX_BYTES = 65_536
@@ -68,11 +69,13 @@ export const fileHandlers = {
     const { archiveEntries, archiveBytes, archivePathBytes } = engine.services.config.limits
     const limits = { entries: archiveEntries, bytes: archiveBytes, pathBytes: archivePathBytes }
     const progress = progressTo(reply)
-    const pushed = await sandbox.agent.extract({ dest, delete: input.delete, limits }, upload.data, {
-      signal,
-      onProgress: ({ files, bytes }) =>
-        progress({ step: `pushing to ${dest}`, done: bytes, total: null, unit: 'bytes', detail: `${files} files` }),
-    })
+    const pushed = await sayingOutcome('nothing was written', () =>
+      sandbox.agent.extract({ dest, delete: input.delete, limits }, upload.data, {
+        signal,
+        onProgress: ({ files, bytes }) =>
+          progress({ step: `pushing to ${dest}`, done: bytes, total: null, unit: 'bytes', detail: `${files} files` }),
+      }),
+    )
     workspace.touch()
     return { workspaceId: workspace.id, dest, ...pushed }
   },

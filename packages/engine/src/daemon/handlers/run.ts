@@ -5,6 +5,7 @@ import type { Workspace } from '../../workspace/workspace.ts'
 import { converse } from '../command-stream.ts'
 import { EngineLeaving, type HandlerCall } from '../handler.ts'
 import { progressTo } from '../handler.ts'
+import { sayingOutcome } from '../refused-archive.ts'
 import { earlierCommand, rememberEnd, replay, startOnce } from './command.ts'
 
 /** How long the workspace of a `run` stays whose client went away: the result can be fetched meanwhile. */
@@ -47,7 +48,9 @@ const ownWorkspace = async (call: HandlerCall<'run'>): Promise<Workspace> => {
   const seed = input.seed === undefined ? null : upload.data
   const ephemeral = input.keep ? null : (requestId ?? 'run')
   const options = { ...input, ifAbsent: false }
-  const created = await engine.workspaces.create(options, seed, { ...call, onProgress: progressTo(reply) }, ephemeral)
+  const created = await sayingOutcome('no workspace was made', () =>
+    engine.workspaces.create(options, seed, { ...call, onProgress: progressTo(reply) }, ephemeral),
+  )
   return engine.workspaces.get(created.workspaceId)
 }
 

@@ -6,12 +6,14 @@ import { stopWorkspace } from '../../workspace/operations/stop.ts'
 import type { Workspace } from '../../workspace/workspace.ts'
 import { refuseManyLabels, type Workspaces } from '../../workspace/workspaces.ts'
 import { progressTo, type Handlers } from '../handler.ts'
+import { sayingOutcome } from '../refused-archive.ts'
 
 export const workspaceHandlers = {
   'workspace.create': async (call) => {
     const { input, upload, reply, engine } = call
     const seed = input.seed === undefined ? null : upload.data
-    return engine.workspaces.create(input, seed, { ...call, onProgress: progressTo(reply) })
+    const onProgress = progressTo(reply)
+    return sayingOutcome('no workspace was made', () => engine.workspaces.create(input, seed, { ...call, onProgress }))
   },
 
   'workspace.list': async ({ engine, input }) => ({
