@@ -180,8 +180,12 @@ func TestABackgroundChildThatKeepsThePipeDoesNotKeepTheCommand(t *testing.T) {
 }
 
 func TestABackgroundChildThatGoesOnWritingDoesNotKeepTheCommand(t *testing.T) {
-	got := run(t, script(`(while :; do echo more; sleep 0.02; done) & echo now`))
+	command := start(t, newTestRegistry(t), "cmd", script(`(while :; do echo more; sleep 0.02; done) & echo now`))
+	got := attach(t, command, 0)
 	wantCode(t, got, 0)
+	if err := command.Kill(); err != nil {
+		t.Fatal(err)
+	}
 	if !strings.Contains(got.stdout, "now\n") {
 		t.Errorf("got %.40q", got.stdout)
 	}

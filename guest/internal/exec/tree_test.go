@@ -98,6 +98,7 @@ func TestWhatACommandLeftBehindIsStillKilled(t *testing.T) {
 	wantCode(t, attach(t, command, 0), 5)
 	delete(pids, "main")
 	// Those cannot be told from anybody else's once their parent is gone.
+	defer unix.Kill(pids["no-environment"], unix.SIGKILL)
 	delete(pids, "no-environment")
 	if err := command.Signal(unix.SIGKILL, -1); err != nil {
 		t.Fatal(err)

@@ -103,7 +103,7 @@ func TestOrphansAreCollectedToo(t *testing.T) {
 
 func TestASignalReachesAChildOnlyUntilItIsCollected(t *testing.T) {
 	done := make(chan syscall.WaitStatus, 1)
-	pid, err := reaper().Spawn(fork("sleep 1000"), func(status syscall.WaitStatus) { done <- status })
+	pid, err := reaper().Spawn(fork("exec sleep 1000"), func(status syscall.WaitStatus) { done <- status })
 	if err != nil {
 		t.Fatal(err)
 	}
