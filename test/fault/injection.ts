@@ -5,7 +5,7 @@ import type { World } from '../support/world.ts'
 const ENGINE = fileURLToPath(new URL('../../packages/engine/src/main.ts', import.meta.url))
 
 /** What can go wrong at a step, as `PYRO_FAULT` takes it. */
-export type Fault = 'kill' | 'kill-after' | 'fail' | 'hang'
+export type Fault = 'kill' | 'kill-after' | 'fail' | 'hang' | 'kill-undo' | 'fail-undo'
 
 /** Every step of every operation, as the step runner itself lists them: `workspace.create/clone`. */
 const listSteps = (): readonly string[] => {
@@ -20,6 +20,9 @@ export const stepsOf = (operation: string): readonly string[] => {
   process.stdout.write(`steps of ${operation}: ${steps.map((step) => step.split('/')[1]).join(', ')}\n`)
   return steps
 }
+
+/** Where the drivers differ. The other steps are the same code for all: they are gone through on one driver. */
+export const isDriversOwn = (step: string): boolean => /sandbox|verify|freeze|commit/.test(step)
 
 /** A new engine in which this step goes wrong; engines that are started after it are sound again. */
 export const armFault = async (world: World, step: string, fault: Fault): Promise<{ readonly pid: number }> => {

@@ -22,6 +22,7 @@ describe('create', () => {
     await killAtEachStep(driver, {
       world,
       operation: 'workspace.create',
+      undoes: true,
       prepare: () => Promise.resolve(),
       call: async () => {
         const options = { environment: ENVIRONMENT, driver, name: 'made', seed: { path: seed }, ...SMALL, keep: true }

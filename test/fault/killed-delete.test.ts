@@ -17,6 +17,7 @@ describe('delete', () => {
     await killAtEachStep(driver, {
       world,
       operation: 'workspace.delete',
+      undoes: false,
       prepare: async () => {
         const ws = await markedWorkspace(world, driver)
         await ws.exec(['sleep', '600'], { detach: true })

@@ -3,7 +3,7 @@ import type { Workspace } from '@pyro/sdk'
 import { expect } from 'vitest'
 import { ENVIRONMENT, type CliEnd, type World } from '../support/world.ts'
 import { expectInOrder } from './account.ts'
-import { armFault, during, stepsOf } from './injection.ts'
+import { armFault, during, isDriversOwn, stepsOf, type Fault } from './injection.ts'
 
 /** Small enough for many at one time. */
 export const SMALL = { memoryMib: 128, diskMib: 1024, vcpus: 1 } as const
@@ -12,6 +12,8 @@ export interface Killing {
   readonly world: World
   /** As the step runner calls it. */
   readonly operation: string
+  /** Whether a failure takes the steps back; else they are finished by whoever comes next. */
+  readonly undoes: boolean
   /** Run before the engine that will die is started. */
   readonly prepare: () => Promise<void>
   /** The call of an SDK that waits while the engine dies; its own assertions included. */
@@ -22,18 +24,16 @@ export interface Killing {
   readonly after: () => Promise<void>
 }
 
-/** Where the drivers differ. The other steps are the same code for all: they are gone through on one driver. */
-const DRIVERS_OWN = /sandbox|verify|freeze|commit/
-
 /**
- * Kills the engine before and after each step of an operation; whoever waits for it, SDK or CLI, ends as if nothing had been. Every
- * step on runc; on the other drivers those where drivers differ, after they are done.
+ * Kills the engine before and after each step of an operation, and while it takes one back; whoever waits for it, SDK or CLI, ends
+ * as if nothing had been. Every step on runc; on the other drivers those where drivers differ, after they are done.
  */
 export const killAtEachStep = async (driver: TestedDriver, killing: Killing): Promise<void> => {
   const { world, prepare, call, command, after } = killing
   const cases = stepsOf(killing.operation).flatMap((step) => {
-    if (driver === 'runc') return (['kill', 'kill-after'] as const).map((fault) => ({ step, fault }))
-    return DRIVERS_OWN.test(step) ? [{ step, fault: 'kill-after' as const }] : []
+    const undone: Fault[] = killing.undoes && isDriversOwn(step) && !step.endsWith('/commit') ? ['kill-undo'] : []
+    if (driver === 'runc') return (['kill', 'kill-after', ...undone] as const).map((fault) => ({ step, fault }))
+    return isDriversOwn(step) ? [{ step, fault: 'kill-after' as const }] : []
   })
   for (const [index, { step, fault }] of cases.entries()) {
     await during(`${step}:${fault}`, async () => {

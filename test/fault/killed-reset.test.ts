@@ -17,6 +17,7 @@ describe('reset', () => {
     await killAtEachStep(driver, {
       world,
       operation: 'workspace.reset',
+      undoes: true,
       prepare: async () => {
         await ws.exec('echo now > /workspace/mark', { check: true })
         await ws.exec(['sleep', '600'], { detach: true })

@@ -17,6 +17,7 @@ describe('snapshot create', () => {
     await killAtEachStep(driver, {
       world,
       operation: 'workspace.snapshot.create',
+      undoes: true,
       // Replaces the snapshot of the case before.
       prepare: async () => void (await ws.exec(`echo ${++serial} > /workspace/mark`, { check: true })),
       call: async () => {

@@ -16,6 +16,7 @@ describe('start', () => {
     await killAtEachStep(driver, {
       world,
       operation: 'workspace.start',
+      undoes: true,
       prepare: async () => void (await ws.stop()),
       call: async () => {
         expect(await ws.start()).toMatchObject({ phase: 'running', failure: null })
@@ -37,6 +38,7 @@ describe('stop', () => {
     await killAtEachStep(driver, {
       world,
       operation: 'workspace.stop',
+      undoes: false,
       prepare: async () => {
         await ws.start()
         await ws.exec(['sleep', '600'], { detach: true })

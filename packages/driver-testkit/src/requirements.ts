@@ -72,6 +72,27 @@ export const REQUIREMENTS = {
   'rebooted.left': {
     text: 'after a host reboot everything is listed within a second with its snapshots, and left by start, reset and delete',
   },
+  'failed.create': {
+    text: 'a create that fails or is cancelled at any step says where and leaves nothing, also when its undo fails',
+  },
+  'failed.start': {
+    text: 'a start that fails or is cancelled at any step says where and leaves the workspace as it was',
+  },
+  'failed.snapshot': {
+    text: 'a snapshot that fails or is cancelled at any step says where; what runs goes on and no snapshot is lost',
+  },
+  'failed.reset': {
+    text: 'a reset that fails or is cancelled at any step says where; the workspace runs on, with its commands, as if nobody had asked',
+  },
+  'failed.stop-delete': {
+    text: 'a stop or delete that fails leaves a failed workspace that says why and is left by start, reset or delete',
+  },
+  'failed.no-start': {
+    text: 'a sandbox that does not start leaves its workspace as it was, which says so',
+  },
+  'failed.no-space': {
+    text: 'a reset on a host without space leaves the workspace as it was, and works when there is room again',
+  },
   'isolation.host-invisible': {
     text: 'nothing of the host is visible or writable from inside beyond what SECURITY.md says',
     exempt: { fake: NO_ISOLATION },

@@ -1,8 +1,11 @@
 import { PyroError } from '@pyro/protocol'
 import { abortable } from './wait.ts'
 
-/** What a fault does: die before the step, die after it, fail it, or never return from it. */
-const FAULTS = ['kill', 'kill-after', 'fail', 'hang'] as const
+/**
+ * What a fault does: die before the step, die after it, fail it, or never return from it; or fail it when it is done and then die
+ * when it is undone, or fail its undo.
+ */
+const FAULTS = ['kill', 'kill-after', 'fail', 'hang', 'kill-undo', 'fail-undo'] as const
 type Fault = (typeof FAULTS)[number]
 
 /** Makes one step of one operation go wrong, on purpose. Tests only. */
@@ -25,10 +28,22 @@ export const parseFault = (text: string | null): FaultPlan | null => {
 export const beforeStep = async (plan: FaultPlan | null, step: string, signal: AbortSignal): Promise<void> => {
   if (plan?.step !== step) return
   if (plan.fault === 'kill') process.kill(process.pid, 'SIGKILL')
-  if (plan.fault === 'fail') throw new PyroError('internal', `fault injected at ${step}`)
+  if (plan.fault === 'fail') throw injected(step)
   if (plan.fault === 'hang') await abortable(new Promise<never>(() => undefined), signal)
 }
 
 export const afterStep = (plan: FaultPlan | null, step: string): void => {
-  if (plan?.step === step && plan.fault === 'kill-after') process.kill(process.pid, 'SIGKILL')
+  if (plan?.step !== step) return
+  if (plan.fault === 'kill-after') process.kill(process.pid, 'SIGKILL')
+  if (plan.fault === 'kill-undo' || plan.fault === 'fail-undo') throw injected(step)
 }
+
+export const beforeUndo = (plan: FaultPlan | null, step: string): void => {
+  if (plan?.step === step && plan.fault === 'fail-undo') throw injected(`the undo of ${step}`)
+}
+
+export const afterUndo = (plan: FaultPlan | null, step: string): void => {
+  if (plan?.step === step && plan.fault === 'kill-undo') process.kill(process.pid, 'SIGKILL')
+}
+
+const injected = (at: string): PyroError => new PyroError('internal', `fault injected at ${at}`)

@@ -1,4 +1,4 @@
-import { afterStep, beforeStep, type FaultPlan } from './fault.ts'
+import { afterStep, afterUndo, beforeStep, beforeUndo, type FaultPlan } from './fault.ts'
 import { errorFields, type Log } from './log.ts'
 
 /**
@@ -35,6 +35,9 @@ export interface IntentLog {
   end<T>(id: number, work: () => T): T
 }
 
+/** `clean`: the world is as before. `left`: an undo failed, and what its step and those before it have made may be there. */
+export type Undone = 'clean' | 'left'
+
 export interface StepRun<Plan, Context, Result> {
   readonly list: StepList<Plan, Context>
   /** What the operation is about, e.g. a workspace id. */
@@ -50,8 +53,8 @@ export interface StepRun<Plan, Context, Result> {
   readonly begin?: () => void
   /** The point of no return, in one transaction with the end of the intent. */
   readonly commit: () => Result
-  /** The world is as before; runs in one transaction with the end of the intent. */
-  readonly undone?: (error: unknown) => void
+  /** The operation is over without its commit; runs in one transaction with the end of the intent. */
+  readonly undone?: (error: unknown, outcome: Undone) => void
 }
 
 export const runSteps = async <Plan, Context, Result>(run: StepRun<Plan, Context, Result>): Promise<Result> => {
@@ -68,8 +71,8 @@ export const runSteps = async <Plan, Context, Result>(run: StepRun<Plan, Context
     }
     return await faulted(run, COMMIT_STEP, () => Promise.resolve(intents.end(id, run.commit)))
   } catch (error) {
-    if (list.recovery === 'undo') await undoSteps(run, at)
-    intents.end(id, () => run.undone?.(error))
+    const outcome = list.recovery === 'undo' ? await undoSteps(run, at) : 'clean'
+    intents.end(id, () => run.undone?.(error, outcome))
     throw error
   }
 }
@@ -86,21 +89,30 @@ const faulted = async <T>(
   return result
 }
 
-/** Undoes the steps up to and including `last`, the newest first. An undo that fails is logged and does not stop the others. */
+/**
+ * Undoes the steps up to and including `last`, the newest first. It ends at an undo that fails: what earlier steps have made (a
+ * disk) may still be used by what that one should have ended (a sandbox).
+ */
 export const undoSteps = async <Plan, Context>(
   run: {
     readonly list: StepList<Plan, Context>
     readonly plan: Plan
     readonly context: Context
+    readonly fault: FaultPlan | null
     readonly log: Log
   },
   last: number,
-): Promise<void> => {
+): Promise<Undone> => {
   for (const step of run.list.steps.slice(0, last + 1).toReversed()) {
+    const name = `${run.list.operation}/${step.name}`
     try {
+      beforeUndo(run.fault, name)
       await step.undo?.(run.plan, run.context)
+      afterUndo(run.fault, name)
     } catch (error) {
       run.log.error({ operation: run.list.operation, step: step.name, ...errorFields(error) }, 'undo failed')
+      return 'left'
     }
   }
+  return 'clean'
 }

@@ -1,10 +1,11 @@
 import { undoSteps } from '../lib/steps.ts'
 import type { IntentRow } from '../store/intents.ts'
-import { CREATE_STEPS, type CreatePlan } from './operations/create.ts'
+import { leaveToReleaser } from './leftovers.ts'
+import { CREATE_STEPS, createLeftovers, type CreatePlan } from './operations/create.ts'
 import { DELETE_STEPS, recordDeleted, type DeletePlan } from './operations/delete.ts'
-import { RESET_STEPS, type ResetPlan } from './operations/reset.ts'
-import { SNAPSHOT_STEPS, type SnapshotPlan } from './operations/snapshot.ts'
-import { START_STEPS, type StartPlan } from './operations/start.ts'
+import { RESET_STEPS, resetLeftovers, type ResetPlan } from './operations/reset.ts'
+import { SNAPSHOT_STEPS, snapshotLeftovers, type SnapshotPlan } from './operations/snapshot.ts'
+import { START_STEPS, startLeftovers, type StartPlan } from './operations/start.ts'
 import { STOP_STEPS, type StopPlan } from './operations/stop.ts'
 import type { Services } from './services.ts'
 import type { Workspace } from './workspace.ts'
@@ -23,33 +24,45 @@ export const recoverIntent = async (
 ): Promise<Recovered> => {
   const { store, log } = services
   const { operation, step, id } = intent
+  const run = { fault: services.fault, log }
   log.info({ operation, step, workspace: intent.subject }, 'recovering')
   switch (operation) {
     case CREATE_STEPS.operation: {
+      const plan = intent.plan as CreatePlan
       const context = { services, live: null, volume: null, sandbox: null, seeded: { files: 0, bytes: 0 } }
-      await undoSteps({ list: CREATE_STEPS, plan: intent.plan as CreatePlan, context, log }, step)
-      store.intents.end(id, () => store.workspaces.delete(intent.subject))
+      const outcome = await undoSteps({ ...run, list: CREATE_STEPS, plan, context }, step)
+      store.intents.end(id, () => {
+        store.workspaces.delete(intent.subject)
+        if (outcome === 'left') leaveToReleaser(services, createLeftovers(plan), null)
+      })
       return 'gone'
     }
     case START_STEPS.operation: {
       const plan = intent.plan as StartPlan
-      await undoSteps({ list: START_STEPS, plan, context: { services, live: null, sandbox: null }, log }, step)
-      store.intents.end(id, () => workspace?.change({ phase: plan.phaseBefore }))
+      const context = { services, live: null, sandbox: null }
+      const outcome = await undoSteps({ ...run, list: START_STEPS, plan, context }, step)
+      store.intents.end(id, () => {
+        workspace?.change({ phase: plan.phaseBefore })
+        if (outcome === 'left') leaveToReleaser(services, startLeftovers(plan), null)
+      })
       return 'kept'
     }
     case SNAPSHOT_STEPS.operation: {
-      const context = { services, live: null }
-      await undoSteps({ list: SNAPSHOT_STEPS, plan: intent.plan as SnapshotPlan, context, log }, step)
-      store.intents.end(id, () => undefined)
+      const plan = intent.plan as SnapshotPlan
+      const outcome = await undoSteps({ ...run, list: SNAPSHOT_STEPS, plan, context: { services, live: null } }, step)
+      store.intents.end(id, () => {
+        if (outcome === 'left') leaveToReleaser(services, snapshotLeftovers(plan), null)
+      })
       return 'kept'
     }
     case RESET_STEPS.operation: {
       const plan = intent.plan as ResetPlan
-      await undoSteps(
-        { list: RESET_STEPS, plan, context: { services, live: null, volume: null, sandbox: null }, log },
-        step,
-      )
-      store.intents.end(id, () => workspace?.change({ phase: plan.phaseBefore }))
+      const context = { services, live: null, volume: null, sandbox: null }
+      const outcome = await undoSteps({ ...run, list: RESET_STEPS, plan, context }, step)
+      store.intents.end(id, () => {
+        workspace?.change({ phase: plan.phaseBefore })
+        if (outcome === 'left') leaveToReleaser(services, resetLeftovers(plan), null)
+      })
       return 'kept'
     }
     case STOP_STEPS.operation: {

@@ -19,7 +19,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 . "$bundle/settings.sh"
-mkfifo "$bundle/unshared" "$bundle/mapped"
+mkfifo "$bundle/mapped"
 # A background job gets /dev/null for stdin; the agent's config waits on descriptor 5.
 exec 5<&0
 unshare --keep-caps --user --mount --uts --ipc --net --pid -- sh -euc '
@@ -30,7 +30,10 @@ unshare --keep-caps --user --mount --uts --ipc --net --pid -- sh -euc '
   echo $! >"$1.new"
 ' "$bundle" "$pid_file" &
 stage=$!
-read _ <"$bundle/unshared"
+until [ -e "$bundle/unshared" ]; do
+  sleep 0.01
+  kill -0 "$stage"
+done
 echo "0 $id_base 65536" >"/proc/$stage/uid_map"
 echo "0 $id_base 65536" >"/proc/$stage/gid_map"
 echo yes >"$bundle/mapped"

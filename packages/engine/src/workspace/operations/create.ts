@@ -7,6 +7,7 @@ import type { EnvironmentLease } from '../../environment/environments.ts'
 import { runSteps, type StepList } from '../../lib/steps.ts'
 import type { WorkspaceRow } from '../../store/workspaces.ts'
 import { freezeDisk } from '../../snapshot/snapshots.ts'
+import { leaveToReleaser, type Leftovers } from '../leftovers.ts'
 import { hostnameOf } from '../naming.ts'
 import { explainStart } from '../sandbox-failure.ts'
 import { endSandbox, newToken, sandboxIdOf, startSandbox, verifySandbox } from '../sandbox-life.ts'
@@ -115,6 +116,13 @@ export const CREATE_STEPS: StepList<CreatePlan, CreateContext> = {
   ],
 }
 
+export const createLeftovers = ({ row, baseline, generation }: CreatePlan): Leftovers => ({
+  workspaceId: row.id,
+  driver: row.driver,
+  sandboxes: [sandboxIdOf(row.id, generation)],
+  volumes: [row.volume, baseline],
+})
+
 /** The row of a new workspace. */
 export const newRow = (
   input: CreateInput,
@@ -201,6 +209,11 @@ export const createWorkspace = async (
     intents: store.intents,
     fault: services.fault,
     log: workspace.log,
+    undone: (_error, outcome) => {
+      if (outcome === 'clean') return
+      store.workspaces.delete(row.id)
+      leaveToReleaser(services, createLeftovers(plan), context.sandbox)
+    },
     commit: () => {
       const createdAt = Date.now()
       store.snapshots.put({

@@ -7,6 +7,7 @@ import type { ReleaseRow } from '../../store/releases.ts'
 import type { SnapshotRow } from '../../store/snapshots.ts'
 import type { WorkspaceRow } from '../../store/workspaces.ts'
 import { commandText } from '../commands/command-result.ts'
+import { leaveToReleaser, type Leftovers } from '../leftovers.ts'
 import { explainStart } from '../sandbox-failure.ts'
 import { endSandbox, newToken, sandboxIdOf, startSandbox, verifySandbox } from '../sandbox-life.ts'
 import { volumeId, type Call, type Services } from '../services.ts'
@@ -92,6 +93,13 @@ export const RESET_STEPS: StepList<ResetPlan, ResetContext> = {
   ],
 }
 
+export const resetLeftovers = ({ workspaceId, driver, generation, volume, save }: ResetPlan): Leftovers => ({
+  workspaceId,
+  driver,
+  sandboxes: [sandboxIdOf(workspaceId, generation)],
+  volumes: save === null ? [volume] : [volume, save.to],
+})
+
 export type ResetRequest = { readonly snapshot: string; readonly saveAs: string | null }
 
 /** In a turn. Until the commit the old sandbox is untouched and carries the workspace; after it nothing is asked of it. */
@@ -126,7 +134,10 @@ export const resetWorkspace = async (workspace: Workspace, request: ResetRequest
         nextSerial: before.nextSerial + (plan.save === null ? 0 : 1),
       }),
     commit: () => swap(workspace, { plan, before, target, request, context, call, startedAt }),
-    undone: () => workspace.change({ phase: before.phase, failure: before.failure }),
+    undone: (_error, outcome) => {
+      workspace.change({ phase: before.phase, failure: before.failure })
+      if (outcome === 'left') leaveToReleaser(services, resetLeftovers(plan), context.sandbox)
+    },
   })
   // A command that has started on the new sandbox meanwhile is none of these.
   await workspace.commands.interruptAll({ by: 'reset', limit: null }, plan.generation)

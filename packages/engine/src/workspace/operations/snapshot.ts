@@ -2,6 +2,7 @@ import { BASELINE, PyroError, type ResultOf } from '@pyro/protocol'
 import { runSteps, type StepList } from '../../lib/steps.ts'
 import { admitSnapshot, findSnapshot, flushDisk, freezeDisk } from '../../snapshot/snapshots.ts'
 import type { SnapshotRow } from '../../store/snapshots.ts'
+import { leaveToReleaser, type Leftovers } from '../leftovers.ts'
 import { snapshotRecord } from '../record.ts'
 import { volumeId, type Call, type Services } from '../services.ts'
 import type { Workspace } from '../workspace.ts'
@@ -44,6 +45,13 @@ export const SNAPSHOT_STEPS: StepList<SnapshotPlan, SnapshotContext> = {
   ],
 }
 
+export const snapshotLeftovers = ({ workspaceId, driver, to }: SnapshotPlan): Leftovers => ({
+  workspaceId,
+  driver,
+  sandboxes: [],
+  volumes: [to],
+})
+
 export const snapshotVolume = (workspaceId: string, serial: number): string => `${workspaceId}.s${serial}`
 
 /** In a turn. */
@@ -76,6 +84,9 @@ export const createSnapshot = async (
     intents: store.intents,
     fault: services.fault,
     log: workspace.log,
+    undone: (_error, outcome) => {
+      if (outcome === 'left') leaveToReleaser(services, snapshotLeftovers(plan), null)
+    },
     commit: () => {
       const row = namedSnapshot(before.id, request.name, plan.to)
       store.snapshots.put(row)

@@ -2,6 +2,7 @@ import { PyroError, type Phase, type WorkspaceRecord } from '@pyro/protocol'
 import type { Volume } from '../../disk/disk-store.ts'
 import type { Sandbox } from '../../driver/driver.ts'
 import { runSteps, type StepList } from '../../lib/steps.ts'
+import { leaveToReleaser, type Leftovers } from '../leftovers.ts'
 import { endSandbox, newToken, sandboxIdOf, startSandbox, verifySandbox } from '../sandbox-life.ts'
 import { explainStart } from '../sandbox-failure.ts'
 import { volumeId, type Call, type Services } from '../services.ts'
@@ -9,6 +10,7 @@ import type { Workspace } from '../workspace.ts'
 
 export interface StartPlan {
   readonly workspaceId: string
+  readonly driver: string
   readonly phaseBefore: Phase
   readonly generation: number
   readonly token: string
@@ -42,6 +44,13 @@ export const START_STEPS: StepList<StartPlan, StartContext> = {
   ],
 }
 
+export const startLeftovers = ({ workspaceId, driver, generation }: StartPlan): Leftovers => ({
+  workspaceId,
+  driver,
+  sandboxes: [sandboxIdOf(workspaceId, generation)],
+  volumes: [],
+})
+
 /** In a turn: a stopped or failed workspace on its own disk. Running already is fine. */
 export const startWorkspace = async (workspace: Workspace, call: Call): Promise<WorkspaceRecord> => {
   const { services } = workspace
@@ -50,6 +59,7 @@ export const startWorkspace = async (workspace: Workspace, call: Call): Promise<
   const volume = await ownVolume(workspace)
   const plan: StartPlan = {
     workspaceId: before.id,
+    driver: before.driver,
     phaseBefore: before.phase,
     generation: before.nextGeneration,
     token: newToken(),
@@ -71,7 +81,10 @@ export const startWorkspace = async (workspace: Workspace, call: Call): Promise<
       if (context.sandbox !== null) workspace.attach(context.sandbox)
       return workspace.record()
     },
-    undone: () => workspace.change({ phase: before.phase, failure: before.failure }),
+    undone: (_error, outcome) => {
+      workspace.change({ phase: before.phase, failure: before.failure })
+      if (outcome === 'left') leaveToReleaser(services, startLeftovers(plan), context.sandbox)
+    },
   })
 }
 
