@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { createHash } from 'node:crypto'
 import { basename, join } from 'node:path'
 
@@ -37,7 +37,7 @@ export const lookAtHost = async ({ home, runtimeDir }: { home: string; runtimeDi
     lines: [
       ...processes.map(({ pid, what }) => `process ${pid}: ${what}`),
       ...mounts.map((point) => `mount ${point}`),
-      ...loops.map(({ device, file }) => `loop ${device}: ${file}`),
+      ...loops.map(({ device, file }) => `loop ${device}: ${file}${mounts.length > 0 ? '' : holdersOf(device)}`),
       ...cgroups.map((path) => `cgroup ${path}`),
       ...sockets.map((path) => `socket ${path}`),
     ],
@@ -75,6 +75,28 @@ const loopFiles = (): { device: string; file: string }[] =>
     const file = readText(`/sys/block/${device}/loop/backing_file`).trim()
     return device.startsWith('loop') && file !== '' ? [{ device, file }] : []
   })
+
+/** Who keeps a loop device that this mount namespace no longer has: programs with a namespace of their own copy all mounts. */
+const holdersOf = (device: string): string => {
+  const own = readlinkSync('/proc/self/ns/mnt')
+  const holders = readdirSync('/proc').filter(
+    (name) =>
+      /^\d+$/.test(name) &&
+      namespaceOf(name) !== own &&
+      readText(`/proc/${name}/mountinfo`).includes(`/dev/${device} `),
+  )
+  const shown = holders.map((pid) => `${pid} ${readText(`/proc/${pid}/cmdline`).replaceAll('\0', ' ').slice(0, 60)}`)
+  return ` (mounted elsewhere by: ${shown.join('; ') || 'nobody'})`
+}
+
+const namespaceOf = (pid: string): string => {
+  try {
+    return readlinkSync(`/proc/${pid}/ns/mnt`)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return ''
+    throw error
+  }
+}
 
 const cgroupsNamed = (folder: string, name: string, depth: number): string[] => {
   if (depth === 0 || !existsSync(folder)) return []
