@@ -82,19 +82,20 @@ const holdersOf = (device: string): string => {
   const holders = readdirSync('/proc').filter(
     (name) =>
       /^\d+$/.test(name) &&
-      namespaceOf(name) !== own &&
+      ![own, ''].includes(namespaceOf(name)) &&
       readText(`/proc/${name}/mountinfo`).includes(`/dev/${device} `),
   )
   const shown = holders.map((pid) => `${pid} ${readText(`/proc/${pid}/cmdline`).replaceAll('\0', ' ').slice(0, 60)}`)
   return ` (mounted elsewhere by: ${shown.join('; ') || 'nobody'})`
 }
 
+/** Empty for a process that is gone, or that is not ours to look at. */
 const namespaceOf = (pid: string): string => {
   try {
     return readlinkSync(`/proc/${pid}/ns/mnt`)
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return ''
-    throw error
+    if (!['ENOENT', 'EACCES'].includes(String((error as NodeJS.ErrnoException).code))) throw error
+    return ''
   }
 }
 
