@@ -46,8 +46,11 @@ var agentBinary = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// inMemory is set in the process that runs the tests.
-const inMemory = "PYRO_TEST_IN_MEMORY"
+const (
+	// inMemory is set in the process that runs the tests, and in those that it starts to fuzz.
+	inMemory       = "PYRO_TEST_IN_MEMORY"
+	mountedAlready = "mounted"
+)
 
 // TestMain runs the tests in a mount namespace of their own, which takes all they mount with it, and with temporary
 // folders in memory: they make several hundred thousand files.
@@ -56,15 +59,19 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "these tests need root: they mount, set owners and start namespaces")
 		os.Exit(1)
 	}
-	if folder := os.Getenv(inMemory); folder != "" {
-		err := errors.Join(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), unix.Mount("tmpfs", folder, "tmpfs", 0, "mode=0755"))
+	switch folder := os.Getenv(inMemory); folder {
+	case "":
+		os.Exit(runInMemory())
+	case mountedAlready:
+	default:
+		err := errors.Join(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), unix.Mount("tmpfs", folder, "tmpfs", 0, "mode=0755"),
+			os.Setenv(inMemory, mountedAlready))
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
-		os.Exit(m.Run())
 	}
-	os.Exit(runInMemory())
+	os.Exit(m.Run())
 }
 
 func runInMemory() int {
