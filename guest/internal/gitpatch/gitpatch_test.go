@@ -90,14 +90,18 @@ func TestAddedRemovedAndChangedFilesApply(t *testing.T) {
 
 func TestNamesAreQuotedAsGitReadsThem(t *testing.T) {
 	for _, name := range []string{
-		"plain", "with space", " leading", "trailing ", "tab\there", "line\nfeed", `quote"d`, `back\slash`, "ünï", "\xff\xfe",
+		"plain", "with space", " leading", "trailing ", "folder /f", "d /e /f", " / ", "tab\there", "line\nfeed", `quote"d`, `back\slash`, "ünï", "\xff\xfe",
 		"\x01\x7f", "a b/c d/e", "a => b", "b/a", "a/b/b/a", "new\r", "-dash", "#", "dev/null", "\a\b\v\f", "a  b\t",
+		"folder /file", "a / b", " / ",
 	} {
 		check(t, name, nil, file("1\n"))
+		check(t, name, nil, file(""))
 		check(t, name, file("1\n"), file("2\n"))
 		check(t, name, file("1\n"), &Blob{Executable, []byte("1\n")})
 		check(t, name, file("1\n"), nil)
 		check(t, name, file("1\n"), file("\x00"))
+		check(t, name, nil, file(""))
+		check(t, name, file(""), nil)
 	}
 }
 
