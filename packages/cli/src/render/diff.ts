@@ -15,16 +15,23 @@ export const diffNames = ({ entries }: DiffResult): string[] =>
 /** ` src/main.py | 12 ++++----`, and a line that adds up, like `git diff --stat`. */
 export const diffStat = (diff: DiffResult): string => {
   const rows = diff.entries.map((entry) => ({ name: shortName(entry), count: countOf(entry), entry }))
-  const nameWidth = Math.max(...rows.map(({ name }) => name.length))
-  const countWidth = Math.max(...rows.map(({ count }) => count.length))
+  const nameWidth = largest(rows, ({ name }) => name.length)
+  const countWidth = largest(rows, ({ count }) => count.length)
   const graphWidth = Math.max(10, STAT_WIDTH - nameWidth - countWidth - 5)
-  const most = Math.max(1, ...diff.entries.map((entry) => (entry.additions ?? 0) + (entry.deletions ?? 0)))
+  const most = Math.max(
+    1,
+    largest(diff.entries, ({ additions, deletions }) => (additions ?? 0) + (deletions ?? 0)),
+  )
   const scale = Math.min(1, graphWidth / most)
   const lines = rows.map(({ name, count, entry }) =>
     ` ${name.padEnd(nameWidth)} | ${count.padStart(countWidth)} ${graph(entry, scale)}`.trimEnd(),
   )
   return [...lines, totalLine(diff)].join('\n')
 }
+
+/** There may be more entries than a call takes arguments. */
+const largest = <Item>(items: readonly Item[], sizeOf: (item: Item) => number): number =>
+  items.reduce((most, item) => Math.max(most, sizeOf(item)), 0)
 
 const totalLine = ({ entries, totals }: DiffResult): string => {
   const parts = [` ${counted(entries.length, 'path')} changed`]

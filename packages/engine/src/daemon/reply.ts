@@ -1,5 +1,6 @@
 import type { ServerResponse } from 'node:http'
 import {
+  ANSWER_LIMIT_BYTES,
   ERRORS,
   FRAME,
   frameHeader,
@@ -7,10 +8,11 @@ import {
   FRAMES_CONTENT_TYPE,
   NDJSON_CONTENT_TYPE,
   STARTED_HEADER,
+  PyroError,
   type FrameType,
-  type PyroError,
 } from '@pyro/protocol'
 
+const MIB = 1024 * 1024
 /** A payload below this goes out in one piece with its header. */
 const JOIN_BELOW_BYTES = 8 * 1024
 
@@ -35,7 +37,7 @@ export class HttpReply implements Reply<unknown> {
   }
 
   event(event: unknown): Promise<void> | null {
-    return this.#json(FRAME.event, event)
+    return this.#json(FRAME.event, JSON.stringify(event))
   }
 
   stdout(data: Buffer): Promise<void> | null {
@@ -55,47 +57,47 @@ export class HttpReply implements Reply<unknown> {
     if (!this.#response.headersSent) this.#response.setHeader(STARTED_HEADER, name)
   }
 
+  /** @throws PyroError `limit.exceeded` for a result that no client takes; then nothing of it was sent */
   result(result: unknown): void {
     if (this.#response.destroyed) return
-    if (this.#stream) {
-      void this.#json(FRAME.result, result)
+    const text = resultText(result)
+    if (!this.#stream) this.#whole(200, text)
+    else {
+      void this.#json(FRAME.result, text)
       this.#response.end()
-      return
     }
-    this.#whole(200, result)
   }
 
   /** Before the first frame an error has its HTTP status; after it, it is the last frame. */
   error(error: PyroError): void {
     if (this.#response.destroyed) return
     if (!this.#response.headersSent) {
-      this.#whole(ERRORS[error.code].status, { error: error.toBody() })
+      this.#whole(ERRORS[error.code].status, JSON.stringify({ error: error.toBody() }))
       return
     }
-    void this.#json(FRAME.error, error.toBody())
+    void this.#json(FRAME.error, JSON.stringify(error.toBody()))
     this.#response.end()
   }
 
-  #whole(status: number, value: unknown): void {
-    const text = JSON.stringify(value)
+  #whole(status: number, text: string): void {
     this.#response.writeHead(status, { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) })
     this.#response.end(text)
   }
 
-  #json(type: FrameType, value: unknown): Promise<void> | null {
-    if (this.#lines) return this.#line({ frame: frameName(type), value })
-    return this.#frame(type, Buffer.from(JSON.stringify(value)))
+  #json(type: FrameType, text: string): Promise<void> | null {
+    if (this.#lines) return this.#line(`{"frame":"${frameName(type)}","value":${text}}`)
+    return this.#frame(type, Buffer.from(text))
   }
 
   #bytes(type: FrameType, data: Uint8Array): Promise<void> | null {
     if (data.byteLength === 0) return null
     if (!this.#lines) return this.#frame(type, data)
-    return this.#line({ frame: frameName(type), base64: Buffer.from(data).toString('base64') })
+    return this.#line(JSON.stringify({ frame: frameName(type), base64: Buffer.from(data).toString('base64') }))
   }
 
-  #line(value: unknown): Promise<void> | null {
+  #line(text: string): Promise<void> | null {
     this.#begin()
-    return this.#sent(this.#response.write(`${JSON.stringify(value)}\n`))
+    return this.#sent(this.#response.write(`${text}\n`))
   }
 
   #frame(type: FrameType, payload: Uint8Array): Promise<void> | null {
@@ -123,4 +125,22 @@ export class HttpReply implements Reply<unknown> {
       this.#response.on('drain', settle).on('close', settle)
     })
   }
+}
+
+const resultText = (result: unknown): string => {
+  try {
+    const text = JSON.stringify(result)
+    if (Buffer.byteLength(text) <= ANSWER_LIMIT_BYTES) return text
+  } catch (error) {
+    // A text beyond what the engine of JavaScript can hold.
+    if (!(error instanceof RangeError)) throw error
+  }
+  throw new PyroError(
+    'limit.exceeded',
+    `the answer is larger than ${ANSWER_LIMIT_BYTES / MIB} MiB; nothing was changed`,
+    {
+      hint: 'ask for a part of it, e.g. with --path',
+      data: { limit: 'answerBytes', max: ANSWER_LIMIT_BYTES },
+    },
+  )
 }

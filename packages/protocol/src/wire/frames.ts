@@ -27,6 +27,9 @@ export const FRAME_HEADER_BYTES = 5
 /** A larger frame is a protocol error; senders split. */
 export const FRAME_PAYLOAD_LIMIT_BYTES = 4 * 1024 * 1024
 
+/** The one exception: a client takes a `result` up to this size, in a frame or as a JSON body. A larger one is `limit.exceeded`. */
+export const ANSWER_LIMIT_BYTES = 256 * 1024 * 1024
+
 export const FRAMES_CONTENT_TYPE = 'application/vnd.pyro.frames'
 export const NDJSON_CONTENT_TYPE = 'application/x-ndjson'
 

@@ -1,5 +1,6 @@
 import type { Agent, ClientRequest, IncomingMessage } from 'node:http'
 import {
+  ANSWER_LIMIT_BYTES,
   isErrorCode,
   PyroError,
   REQUEST_ID_HEADER,
@@ -12,9 +13,6 @@ import type { OperationId } from '@pyro/protocol'
 
 // An import statement would evaluate every lazy export of the module (its WebSocket loads a whole HTTP client): 20 ms.
 const http = process.getBuiltinModule('node:http')
-
-/** Largest JSON answer that is accepted: 100 commands with full heads and tails are 51 MB. */
-const ANSWER_LIMIT_BYTES = 256 * 1024 * 1024
 
 /** The connection ended before the engine had answered: the engine died, restarted or is not there. */
 export class EngineGone extends Error {

@@ -1,5 +1,13 @@
 import type { ClientRequest, IncomingMessage } from 'node:http'
-import { FRAME, FrameDecoder, FRAMES_CONTENT_TYPE, isPyroError, PyroError, type Frame } from '@pyro/protocol/client'
+import {
+  ANSWER_LIMIT_BYTES,
+  FRAME,
+  FrameDecoder,
+  FRAMES_CONTENT_TYPE,
+  isPyroError,
+  PyroError,
+  type Frame,
+} from '@pyro/protocol/client'
 import {
   chunksOf,
   EngineGone,
@@ -92,7 +100,7 @@ const send = async (
 const readAnswer = async (response: IncomingMessage, sink: Sink): Promise<Outcome> => {
   const type = response.headers['content-type'] ?? ''
   if (!type.startsWith(FRAMES_CONTENT_TYPE)) return jsonOutcome(response, await readBody(response))
-  const decoder = new FrameDecoder()
+  const decoder = new FrameDecoder({ jsonLimitBytes: ANSWER_LIMIT_BYTES })
   for await (const chunk of chunksOf(response)) {
     for (const frame of decoder.push(chunk)) {
       if (frame.type === FRAME.result || frame.type === FRAME.error) {
