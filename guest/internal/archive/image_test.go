@@ -38,7 +38,7 @@ func mustImage(t testing.TB, root string, layers ...[]byte) Result {
 
 func TestAnImageKeepsWhatItsOwnerMade(t *testing.T) {
 	root := t.TempDir()
-	suid, owned, caps, pipe, free := file("bin/su", "x"), file("home/u/f", "x"), file("bin/ping", "x"), node("run/pipe", tar.TypeFifo), symlink("etc/out", "/../../../etc")
+	suid, owned, caps, pipe, free := file("bin/su", "x"), file("srv/u/f", "x"), file("bin/ping", "x"), node("run/pipe", tar.TypeFifo), symlink("etc/out", "/../../../etc")
 	suid.Mode, owned.Uid, owned.Gid, owned.Mode = 0o4755, 1000, 1001, 0o640
 	// cap_net_raw=ep
 	caps.PAXRecords = map[string]string{
@@ -46,7 +46,7 @@ func TestAnImageKeepsWhatItsOwnerMade(t *testing.T) {
 		"SCHILY.xattr.user.mark":           "kept", "SCHILY.xattr.trusted.overlay.opaque": "y",
 	}
 	caps.Uid = 7
-	home := folder("home/u/")
+	home := folder("srv/u/")
 	home.Uid, home.Gid, home.Mode = 1000, 1001, 0o2750
 	result := mustImage(t, root, pack(t, suid, home, owned, caps, pipe, free, node("dev/null", tar.TypeChar), node("dev/sda", tar.TypeBlock), file("/abs", "x")))
 	if result.Devices != 2 {
@@ -54,7 +54,7 @@ func TestAnImageKeepsWhatItsOwnerMade(t *testing.T) {
 	}
 	got := listing(t, root, `%P %y %m %U:%G %l\0`)
 	for _, want := range []string{
-		"bin/su f 4755 0:0 ", "home/u d 2750 1000:1001 ", "home/u/f f 640 1000:1001 ", "bin/ping f 644 7:0 ", "run/pipe p 644 0:0 ",
+		"bin/su f 4755 0:0 ", "srv/u d 2750 1000:1001 ", "srv/u/f f 640 1000:1001 ", "bin/ping f 644 7:0 ", "run/pipe p 644 0:0 ",
 		"etc/out l 777 0:0 /../../../etc", "abs f 644 0:0 ",
 	} {
 		if !strings.Contains(got, want+"\x00") {

@@ -147,7 +147,7 @@ func owned(uid, gid int) string { return fmt.Sprintf("%d:%d", idBase+uid, idBase
 
 // rootfs is a small root filesystem.
 func rootfs(t *testing.T) []byte {
-	su, mine := file("bin/su", "x"), file("home/u/f", "x")
+	su, mine := file("bin/su", "x"), file("srv/u/f", "x")
 	su.Mode, mine.Uid, mine.Gid = 0o4755, 1000, 1001
 	ping := file("bin/ping", "x")
 	ping.PAXRecords = map[string]string{
@@ -174,7 +174,7 @@ func TestARootFilesystemIsUnpackedAsItsOwnersMadeIt(t *testing.T) {
 		}
 		got := listing(t, volume)
 		for path, want := range map[string]string{
-			"bin/su": "f 4755 " + owned(0, 0) + " ", "home/u/f": "f 644 " + owned(1000, 1001) + " ", "lib": "l 777 " + owned(0, 0) + " usr/lib",
+			"bin/su": "f 4755 " + owned(0, 0) + " ", "srv/u/f": "f 644 " + owned(1000, 1001) + " ", "lib": "l 777 " + owned(0, 0) + " usr/lib",
 			"tmp": "d 1777 " + owned(0, 0) + " ", "workspace": "d 755 " + owned(0, 0) + " ", "proc": "d 555 " + owned(0, 0) + " ",
 			"sys": "d 555 " + owned(0, 0) + " ", "dev": "d 755 " + owned(0, 0) + " ", "run": "d 755 " + owned(0, 0) + " ",
 		} {
@@ -198,7 +198,7 @@ func TestAnArchiveMayComeThroughAPipe(t *testing.T) {
 	for _, how := range []string{"plain", "gzip"} {
 		answer, volume := unpackFrom(t, bytes.NewReader(compressed(t, how, rootfs(t))), nil)
 		goldentest.MustResult[Result](t, answer)
-		if contentOf(t, volume+"/home/u/f") != "x" {
+		if contentOf(t, volume+"/srv/u/f") != "x" {
 			t.Errorf("%s: the file is not there", how)
 		}
 	}
