@@ -2,9 +2,11 @@ package gitpatch
 
 import "strings"
 
-// Quote gives a name as git does with core.quotePath on: as it is, or in double quotes with C escapes.
+// Quote gives a name as git does with core.quotePath on: as it is, or in double quotes with C escapes. A folder that ends
+// with a space is quoted as well: git writes it bare into the first line of a section and then cannot read it there, which
+// matters for empty files, modes and binaries, whose sections name the file nowhere else.
 func Quote(name string) string {
-	plain := true
+	plain := !strings.Contains(name, " /")
 	for at := 0; at < len(name) && plain; at++ {
 		plain = !needsQuotes(name[at])
 	}
