@@ -372,7 +372,7 @@ func checkEntry(t testing.TB, path string, before, after node, was, is bool, ent
 }
 
 // names has few of each sort, so that paths meet; the order of "a", "a-b" and "a/x" is a trap of its own.
-var names = []string{"a", "b", "a-b", "a.c", "a b", "d", `q"x`, "t\tb", `b\s`, "ü", "\xff\xfe", "e", "n\nl"}
+var names = []string{"a", "b", "a-b", "a.c", "a b", "d", `q"x`, "t\tb", `b\s`, "ü", "\xff\xfe", "e", "n\nl", "end ", " "}
 
 func randomText(random *rand.Rand) string {
 	if random.Intn(12) == 0 {
