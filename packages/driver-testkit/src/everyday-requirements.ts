@@ -3,6 +3,16 @@ export const EVERYDAY = {
   'reset.snapshot-exact': {
     text: 'a reset to a snapshot restores exactly what an independent lister saw when it was taken',
   },
+  'reset.snapshot-exact-times': {
+    text: 'times are restored to the nanosecond as programs inside saw them',
+    exempt: {
+      runsc: 'gVisor shows times of its own cache while it runs; those on the disk differ by some milliseconds',
+    },
+  },
+  'reset.snapshot-exact-attributes': {
+    text: 'extended attributes and file capabilities made inside are restored exactly',
+    exempt: { runsc: 'gVisor has no extended attributes: setting one inside fails with ENOTSUP' },
+  },
   'reset.baseline-new-machine': {
     text: 'a reset to the baseline gives a new sandbox with the same identity, an empty history and an empty diff',
   },
@@ -91,4 +101,13 @@ export const EVERYDAY = {
   'workspace.run': { text: 'run is create, exec and delete in one; keep leaves the workspace' },
   'workspace.apart': { text: 'two workspaces see nothing of each other' },
   'workspace.network-off': { text: 'loopback works, and there is no other way out' },
+  'diff.patch-applies': {
+    text: 'the patch gives, by git apply on a copy of the seed, the same tree apart from what the entries name',
+  },
+  'diff.patch-merges': { text: 'the patch merges into a work tree that has moved on, with git apply --3way' },
+  'diff.git-folders': { text: 'changes below a .git are never in the patch; hooks and configuration are named' },
+  'diff.ignored': { text: 'what the gitignore files of the baseline name is counted, and listed on request' },
+  'diff.any-states': { text: 'any two states and any root are compared, running or stopped' },
+  'diff.entries': { text: 'each change is an entry that says what it is' },
+  'diff.command-line': { text: 'pyro workspace diff prints the patch, a stat or names, and ends with 1 on request' },
 } as const
