@@ -47,7 +47,7 @@ export const workspaceReset: ToolOf<'workspace.reset'> = {
           ? null
           : differing === 0
             ? 'nothing differs from baseline'
-            : `${count(differing, 'file')} differ from baseline`,
+            : `${count(differing, 'file differs', 'files differ')} from baseline`,
         `snapshots: ${snapshots.map(oneLine).join(', ')}`,
       ),
       structured: { ...reset, differsFromBaseline: differing, snapshots },
