@@ -31,10 +31,11 @@ export const LIMITS = {
   inlineHeadBytes: 64 * 1024,
   /** … and this much from its end. */
   inlineTailBytes: 192 * 1024,
-  /** Processes and threads in one sandbox, however much memory it has. */
-  sandboxProcesses: 4096,
-  /** Processes and threads for each MiB of a sandbox's memory: a fork bomb meets this limit before it uses up the memory. */
-  processesPerMemoryMib: 2,
+  /** Processes and threads in one sandbox, however little or much memory it has. */
+  sandboxProcessesLeast: 256,
+  sandboxProcessesMost: 4096,
+  /** Between the two: for each MiB of memory. A fork bomb meets this limit before it uses up the memory. */
+  processesPerMemoryMib: 1,
   /** Commands running at one time in one workspace. */
   runningCommands: 512,
   /** Bytes of a JSON request. */

@@ -37,7 +37,10 @@ export const startSandbox = async (
     hostname: row.hostname,
     vcpus: row.vcpus,
     memoryMib: row.memoryMib,
-    pidsMax: Math.min(limits.sandboxProcesses, row.memoryMib * limits.processesPerMemoryMib),
+    pidsMax: Math.min(
+      limits.sandboxProcessesMost,
+      Math.max(limits.sandboxProcessesLeast, row.memoryMib * limits.processesPerMemoryMib),
+    ),
     token: plan.token,
   }
   const record: SandboxRecord = { driver: driver.id, spec, details: {} }
