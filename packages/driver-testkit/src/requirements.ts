@@ -93,6 +93,15 @@ export const REQUIREMENTS = {
   'failed.no-space': {
     text: 'a reset on a host without space leaves the workspace as it was, and works when there is room again',
   },
+  'restarted.output': {
+    text: 'more output than a log keeps reaches its reader byte for byte, whenever engines die meanwhile',
+  },
+  'restarted.unread-output': {
+    text: 'output that nobody reads while engines change is in the log from the first byte to the last',
+  },
+  'restarted.daemon': {
+    text: 'a restart of the daemon loses nothing: commands, their callers, snapshots and disks go on',
+  },
   'isolation.host-invisible': {
     text: 'nothing of the host is visible or writable from inside beyond what SECURITY.md says',
     exempt: { fake: NO_ISOLATION },

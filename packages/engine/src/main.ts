@@ -159,6 +159,8 @@ const start = async (log: Log): Promise<void> => {
 /** Sandboxes and their commands live on; whoever waits for one finds it again at the next engine. */
 const letGo = async (engine: Engine, server: EngineServer): Promise<void> => {
   const all = engine.workspaces.all()
+  // Before the commands are let go: whoever follows one must not come back to this engine, which no longer knows it.
+  server.leave()
   for (const { commands } of all) commands.releaseAll()
   const until = Date.now() + LEAVE_GRACE_MS
   while (engine.calls.count > 0 && Date.now() < until) await sleep(LEAVE_POLL_MS)

@@ -35,6 +35,7 @@ const OWN_REPETITION: ReadonlySet<OperationId> = new Set(['workspace.exec', 'run
 export class EngineServer {
   readonly #engine: Engine
   readonly #server: Server
+  #left: Promise<void> | null = null
 
   private constructor(engine: Engine) {
     this.#engine = engine
@@ -61,18 +62,27 @@ export class EngineServer {
     return server
   }
 
-  /** No new connections; those that are open get `graceMs` to end. */
-  async close(graceMs: number): Promise<void> {
-    const closed = new Promise<void>((resolve) => {
+  /** From now on whoever comes, also on an open connection, is left to the next engine. Calls under way go on. */
+  leave(): void {
+    this.#left ??= new Promise<void>((resolve) => {
       this.#server.close(() => resolve())
     })
     this.#server.closeIdleConnections()
+  }
+
+  /** Connections that are open get `graceMs` to end. */
+  async close(graceMs: number): Promise<void> {
+    this.leave()
     const timer = setTimeout(() => this.#server.closeAllConnections(), graceMs)
-    await closed
+    await this.#left
     clearTimeout(timer)
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    if (this.#left !== null) {
+      response.destroy()
+      return
+    }
     const gone = new AbortController()
     response.on('error', () => gone.abort())
     response.on('close', () => {

@@ -8,6 +8,8 @@ import { locateEngine } from './locate.ts'
 /** How long a started engine may take until its socket answers. */
 const START_DEADLINE_MS = 15_000
 const POLL_MS = 20
+/** Between two starts of an engine that leaves because another one has the home. */
+const RELAUNCH_MS = 500
 /** Log lines shown when an engine dies at start. */
 const LOG_TAIL_LINES = 8
 const LOG_TAIL_BYTES = 64 * 1024
@@ -32,8 +34,11 @@ export const startEngine = async (start: EngineStart): Promise<void> => {
   const log = openLog(start.home)
   const logStart = fstatSync(log).size
   try {
-    const ended = launch(program, start.home, log)
-    await waitForAnswer(start, ended, () => readFrom(log, logStart))
+    await waitForAnswer(
+      start,
+      () => launch(program, start.home, log),
+      () => readFrom(log, logStart),
+    )
   } finally {
     closeSync(log)
   }
@@ -72,12 +77,19 @@ const launch = (program: { file: string; args: readonly string[] }, home: string
   return ended
 }
 
-const waitForAnswer = async (start: EngineStart, ended: Ended, log: () => string): Promise<void> => {
+const waitForAnswer = async (start: EngineStart, launchOne: () => Ended, log: () => string): Promise<void> => {
   const deadline = Date.now() + START_DEADLINE_MS
+  let ended = launchOne()
+  let launchedAt = Date.now()
   while (Date.now() < deadline) {
     if (await start.answers()) return
     const end = ended.value
     if (end !== null && end.code !== 0) throw startFailure(end, log())
+    // It found another engine at this home, which may have been about to leave.
+    if (end !== null && Date.now() - launchedAt > RELAUNCH_MS) {
+      ended = launchOne()
+      launchedAt = Date.now()
+    }
     await sleep(POLL_MS, undefined, start.signal === undefined ? {} : { signal: start.signal })
   }
   throw new PyroError(

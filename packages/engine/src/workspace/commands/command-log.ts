@@ -59,6 +59,16 @@ export class CommandLog {
     return this.#sealed
   }
 
+  /** True when so much more output would be kept whole. */
+  takes(bytes: number): boolean {
+    const fileBytes = this.#fileBytes + FRAME_HEADER_BYTES + bytes
+    return (
+      !this.#sealed &&
+      this.#accepted + bytes <= this.#limitBytes &&
+      fileBytes <= this.#limitBytes * FILE_BYTES_PER_LOG_BYTE
+    )
+  }
+
   seal(): void {
     this.#sealed = true
   }

@@ -33,6 +33,7 @@ export class OutputReader {
   #logReader: LogReader | null = null
   #closed = false
   #wake: (() => void) | null = null
+  #caughtUp: (() => void) | null = null
   #drained: (() => void) | null = null
 
   constructor(command: ReadableCommand, options: { readonly cursor: number; readonly holding: boolean }) {
@@ -44,6 +45,12 @@ export class OutputReader {
 
   get cursor(): number {
     return this.#cursor
+  }
+
+  /** Null, or settles when this reader has read all that is in the log: what the log cannot keep must not come before. */
+  behind(): Promise<void> | null {
+    if (!this.#holding || this.#live || this.#closed) return null
+    return new Promise((resolve) => (this.#caughtUp = resolve))
   }
 
   /** Called by the command for every part. A promise means: wait for me. */
@@ -86,6 +93,7 @@ export class OutputReader {
     this.#closed = true
     this.#command.leave(this)
     this.#drained?.()
+    this.#caughtUp?.()
     this.wake()
     await this.#logReader?.close()
   }
@@ -122,12 +130,17 @@ export class OutputReader {
     await log.flushed()
     if (this.#cursor < log.bytes) return null
     if (this.#cursor >= this.#command.cursor) {
-      this.#live = true
+      this.#join()
       return null
     }
     if (!log.sealed) return null
-    this.#live = true
+    this.#join()
     return this.#skipTo(this.#command.cursor)
+  }
+
+  #join(): void {
+    this.#live = true
+    this.#caughtUp?.()
   }
 
   #skipTo(cursor: number): Gap {

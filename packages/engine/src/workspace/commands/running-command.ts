@@ -11,7 +11,7 @@ import { OutputReader, type ReadableCommand } from './output-reader.ts'
 /** Between two tries to find a command again whose link went. */
 const REATTACH_PAUSE_MS = 500
 const ATTACH_TIMEOUT_MS = 10_000
-/** After a restart of the engine: how long output beyond the log waits for the client that was reading it. */
+/** After a restart of the engine: how long output that the log cannot keep waits for the client that was reading it. */
 const READER_RETURN_MS = 15_000
 
 /** What ended, for whoever writes it down. */
@@ -31,6 +31,8 @@ export class RunningCommand implements ReadableCommand {
   readonly #aborted = new AbortController()
   #interruption: Interruption | null = null
   #output: CommandOutput | null = null
+  /** Of a command that another engine started: whoever was reading it there may be about to come. */
+  #readerMayCome = false
   cursor = 0
   finished = false
 
@@ -108,6 +110,7 @@ export class RunningCommand implements ReadableCommand {
 
   /** Reads until the command ends; `output` is null for one that must be found again. Null: this engine lets go of it. */
   async consume(output: CommandOutput | null): Promise<CommandEnd | null> {
+    this.#readerMayCome = output === null
     const end = await Promise.race([this.#readToEnd(output), this.#interrupted.promise])
     return this.#interruption === null ? (end ?? null) : { interruption: this.#interruption }
   }
@@ -131,6 +134,7 @@ export class RunningCommand implements ReadableCommand {
         }
         this.#catchUpWith(output.cursor)
         for await (const part of output) {
+          if (!this.log.takes(part.data.length)) await this.#readersCaughtUp()
           this.cursor = part.cursor
           const held = this.#deliver(part)
           if (held !== null) await held
@@ -152,7 +156,7 @@ export class RunningCommand implements ReadableCommand {
   async #reattach(): Promise<CommandOutput> {
     // The log is complete up to here, so nobody needs what is before. Beyond it only the reader itself knows what it has.
     if (this.log.sealed && this.#output === null) {
-      await withDeadline(this.#readerCame.promise, READER_RETURN_MS, () => new Error('late')).catch(ignoreLate)
+      await this.#readerReturned()
       const cursors = [...this.#readers].map(({ cursor }) => cursor)
       if (cursors.length > 0) this.cursor = Math.max(this.cursor, Math.min(...cursors))
     }
@@ -160,6 +164,21 @@ export class RunningCommand implements ReadableCommand {
       timeoutMs: ATTACH_TIMEOUT_MS,
       signal: this.#aborted.signal,
     })
+  }
+
+  /** The log cannot keep what comes now: whoever holds the command back gets it live, or loses it. */
+  async #readersCaughtUp(): Promise<void> {
+    await this.#readerReturned()
+    const behind = [...this.#readers].flatMap((reader) => reader.behind() ?? [])
+    await abortable(Promise.all(behind), this.#aborted.signal)
+  }
+
+  /** Waits once, bounded. */
+  async #readerReturned(): Promise<void> {
+    if (!this.#readerMayCome) return
+    this.#readerMayCome = false
+    const came = withDeadline(this.#readerCame.promise, READER_RETURN_MS, () => new Error('late')).catch(ignoreLate)
+    await abortable(came, this.#aborted.signal)
   }
 
   /** The agent no longer keeps what is between our cursor and its own. */

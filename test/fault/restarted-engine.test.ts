@@ -1,0 +1,131 @@
+import { spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { fileURLToPath } from 'node:url'
+import type { Workspace } from '@pyro/sdk'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { onEveryDriver } from '../support/every-driver.ts'
+import { ENVIRONMENT, until, World } from '../support/world.ts'
+import { expectInOrder } from './account.ts'
+import { markedWorkspace, markOf, SMALL } from './killed-engine.ts'
+
+const ENGINE = fileURLToPath(new URL('../../packages/engine/src/main.ts', import.meta.url))
+const MIB = 1024 * 1024
+
+let world: World
+beforeAll(async () => {
+  world = await World.open()
+})
+afterAll(() => world[Symbol.asyncDispose]())
+
+/** What `seq 1 last` prints, as length and digest. */
+const sequence = (last: number): { bytes: number; sha256: string } => {
+  const hash = createHash('sha256')
+  let bytes = 0
+  const step = 10_000
+  for (let first = 1; first <= last; first += step) {
+    const count = Math.min(step, last - first + 1)
+    const text = `${Array.from({ length: count }, (_, index) => first + index).join('\n')}\n`
+    bytes += text.length
+    hash.update(text)
+  }
+  return { bytes, sha256: hash.digest('hex') }
+}
+
+describe('output across engines', () => {
+  onEveryDriver('restarted.output', async (driver) => {
+    await using ws = await world.pyro.workspaces.create({ environment: ENVIRONMENT, driver, ...SMALL })
+    // More than a log keeps: what is beyond it, only the agent still has.
+    const last = 9_200_000
+    const expected = sequence(last)
+    expect(expected.bytes).toBeGreaterThan(64 * MIB)
+    const deaths = [5 * MIB, 30 * MIB, 66 * MIB]
+    const hash = createHash('sha256')
+    let bytes = 0
+    const gaps: number[] = []
+    const result = await ws.exec(`seq 1 ${last}; exit 5`, {
+      onGap: (gap) => void gaps.push(gap),
+      onStdoutBytes: async (chunk) => {
+        hash.update(chunk)
+        bytes += chunk.length
+        if (bytes < (deaths[0] ?? Infinity)) return
+        deaths.shift()
+        await world.killEngine()
+      },
+    })
+    expect({ bytes, sha256: hash.digest('hex'), gaps }).toEqual({ ...expected, gaps: [] })
+    expect(deaths).toEqual([])
+    expect(result).toMatchObject({ exitCode: 5, stdoutBytes: expected.bytes, truncated: true })
+    expect(result.stdout.startsWith('1\n2\n3\n')).toBe(true)
+    expect(result.stdout.endsWith(`\n${last}\n`)).toBe(true)
+  })
+
+  onEveryDriver('restarted.unread-output', async (driver) => {
+    await using ws = await world.pyro.workspaces.create({ environment: ENVIRONMENT, driver, ...SMALL })
+    const last = 1_000_000
+    const { bytes } = sequence(last)
+    const command = await ws.exec(`seq 1 ${last}; sleep 1; echo end`, { detach: true })
+    await world.killEngine()
+    const result = await command.wait()
+    expect(result).toMatchObject({ exitCode: 0, stdoutBytes: bytes + 'end\n'.length })
+    const hash = createHash('sha256')
+    for await (const { bytes: chunk } of command.output()) hash.update(chunk)
+    const whole = Array.from({ length: last }, (_, index) => index + 1).join('\n')
+    expect(hash.digest('hex')).toBe(createHash('sha256').update(`${whole}\nend\n`).digest('hex'))
+  })
+})
+
+/** What of a record does not go on by itself. */
+const constant = async (ws: Workspace): Promise<unknown> => {
+  const { diskBytes: _diskBytes, lastCommand: _lastCommand, ...record } = await ws.status()
+  return record
+}
+
+describe('daemon restart', () => {
+  onEveryDriver('restarted.daemon', async (driver) => {
+    await using ws = await markedWorkspace(world, driver)
+    const detached = await ws.exec('sleep 2; exit 6', { detach: true })
+    const lines = 'i=0; while [ $i -lt 20 ]; do i=$((i+1)); echo $i; sleep 0.1; done; exit 7'
+    const attached = world.cli(['workspace', 'exec', ws.id, '--', lines])
+    const waiting = ws.exec(lines)
+    await until(async () => (await ws.commands.list({ running: true })).length === 3, 'three commands')
+    const before = await constant(ws)
+    const pid = await world.enginePid()
+    expect(await world.cli(['daemon', 'restart'])).toMatchObject({ code: 0 })
+    expect(await world.enginePid()).not.toBe(pid)
+    expect(await constant(ws)).toEqual(before)
+    const printed = Array.from({ length: 20 }, (_, index) => `${index + 1}\n`).join('')
+    expect(await attached).toEqual({ code: 7, stdout: printed, stderr: '' })
+    expect(await waiting).toMatchObject({ exitCode: 7, stdout: printed })
+    expect(await detached.wait()).toMatchObject({ exitCode: 6 })
+    expect(await markOf(ws)).toBe('now')
+    await ws.reset({ snapshot: 'kept' })
+    expect(await markOf(ws)).toBe('kept')
+    await expectInOrder(world)
+  })
+})
+
+describe('engines that start at once', () => {
+  test('one of them wins and the others leave; every caller is served', async () => {
+    await world.killEngine()
+    const ends = Array.from({ length: 3 }, () => {
+      const child = spawn(process.execPath, [ENGINE], { stdio: 'ignore' })
+      return new Promise<number | null>((resolve) => child.once('exit', resolve))
+    })
+    const callers = Array.from({ length: 3 }, () => world.cli(['workspace', 'list', '--json']))
+    expect(
+      (await Promise.all(callers)).map(({ code, stdout }) => ({ code, list: JSON.parse(stdout) as unknown })),
+    ).toEqual(callers.map(() => ({ code: 0, list: { workspaces: [] } })))
+    const engines = async (): Promise<number> =>
+      (await world.sight()).processes.filter(({ what }) => what.startsWith('pyro-engine')).length
+    await until(async () => (await engines()) === 1, 'one engine to be left')
+    const pid = await world.enginePid()
+    const codes = ends.map((end) =>
+      Promise.race([end, new Promise<'runs'>((resolve) => setTimeout(resolve, 5_000, 'runs'))]),
+    )
+    const outcome = await Promise.all(codes)
+    // At most one of ours may be the winner: a caller may have been first.
+    expect(outcome.filter((code) => code === 'runs').length).toBeLessThanOrEqual(1)
+    expect(outcome.filter((code) => code !== 'runs')).toEqual(outcome.filter((code) => code !== 'runs').map(() => 0))
+    expect(await world.enginePid()).toBe(pid)
+  })
+})
