@@ -10,6 +10,7 @@ import { commands } from './generate/cli.ts'
 import type { GeneratedFile } from './generate/generated-file.ts'
 import { guestFixtures } from './generate/guest-fixtures.ts'
 import { openapi } from './generate/openapi.ts'
+import { parity } from './generate/parity.ts'
 import { publicContract } from './generate/public-contract.ts'
 import { routes } from './generate/routes.ts'
 import { cliSpec, errors, mcpTools } from './generate/surfaces.ts'
@@ -29,6 +30,7 @@ const generateAll = async (): Promise<readonly GeneratedFile[]> =>
       errors(),
       publicContract(),
       guestFixtures(),
+      parity(),
       routes(),
       commands(),
     ])
