@@ -10,7 +10,7 @@ import { DownloadClock, seconds } from './timing.ts'
 const ENVIRONMENT = 'debian:12'
 const GIT_DEADLINE_MS = 60_000
 const NAME_WIDTH = 12
-const TEXT_WIDTH = 92
+const TEXT_WIDTH = 98
 /** Name of the process that is left behind; the kernel keeps 15 characters. */
 const LEFT_BEHIND = 'left-behind'
 
