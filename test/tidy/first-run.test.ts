@@ -3,8 +3,8 @@ import { describe, expect, test } from 'vitest'
 import { parseArguments } from '../../packages/cli/src/args/parse.ts'
 import { findCommand } from '../../packages/cli/src/args/words.ts'
 import { COMMANDS } from '../../packages/cli/src/generated/commands.ts'
-import { BY_HAND, QUICKSTART } from './lines.ts'
-import { withoutMeasures } from './tell.ts'
+import { BY_HAND, QUICKSTART } from '../../scripts/first-run/lines.ts'
+import { withoutMeasures } from '../../scripts/first-run/tell.ts'
 
 const steps = [QUICKSTART, ...BY_HAND]
 
