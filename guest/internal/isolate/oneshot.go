@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 
@@ -32,7 +33,13 @@ func ReadInput(into any) error {
 }
 
 // Host runs the host half of a one-shot role: it answers with an error frame unless the inside may have answered.
+// It dies with the engine that started it: the next one clears up what this one would still write to.
 func Host(spec Spec) int {
+	// The signal is this thread's, which therefore stays.
+	runtime.LockOSThread()
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return Fail(fmt.Errorf("ask to die with the engine: %w", err))
+	}
 	spec.Stdin, spec.Stdout, spec.Stderr = os.Stdin, os.Stdout, os.Stderr
 	// Only pipes have a size; files need none.
 	if _, err := unix.FcntlInt(os.Stdin.Fd(), unix.F_SETPIPE_SZ, stdinPipeBytes); err != nil && err != unix.EBADF && err != unix.EPERM {

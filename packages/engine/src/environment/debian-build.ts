@@ -68,8 +68,17 @@ const runMmdebstrap = async (folder: string, options: BuildOptions): Promise<voi
   const progress = new BuildProgress(recipe.name, options.onProgress)
   const late = AbortSignal.timeout(BUILD_TIMEOUT_MS)
   const program = startStreamingProgram(
-    '/usr/bin/unshare',
-    [...NAMESPACES, 'sh', '-c', ON_OVERLAY, 'mmdebstrap', ...mmdebstrapArgs(folder, options)],
+    '/usr/bin/setpriv',
+    [
+      ...WITH_ENGINE,
+      '/usr/bin/unshare',
+      ...NAMESPACES,
+      'sh',
+      '-c',
+      ON_OVERLAY,
+      'mmdebstrap',
+      ...mmdebstrapArgs(folder, options),
+    ],
     {
       stdin: 'ignore',
       env: {
@@ -104,6 +113,8 @@ const runMmdebstrap = async (folder: string, options: BuildOptions): Promise<voi
   )
 }
 
+/** The build dies with the engine, whatever ends that. */
+const WITH_ENGINE = ['--pdeathsig', 'KILL', '--']
 const NAMESPACES = ['--mount', '--propagation', 'private', '--pid', '--fork', '--kill-child', '--mount-proc', '--']
 
 /**

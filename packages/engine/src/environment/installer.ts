@@ -13,6 +13,8 @@ const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
 /** A tree takes more than its tar where files are small. */
 const UNPACKED_FACTOR = 1.2
 const PROGRESS_INTERVAL_MS = 200
+/** Processes that were killed take a moment to let go of their folder: 1.5 s in all. */
+const REMOVAL = { recursive: true, force: true, maxRetries: 5, retryDelay: 100 } as const
 
 export interface InstallSource {
   /** The plain archive, a file of ours. */
@@ -52,7 +54,7 @@ export class Installer {
   }
 
   static async open(options: InstallerOptions): Promise<Installer> {
-    await rm(options.temporaryFolder, { recursive: true, force: true })
+    await rm(options.temporaryFolder, REMOVAL)
     await mkdir(options.temporaryFolder, { recursive: true, mode: 0o700 })
     return new Installer(options)
   }
@@ -75,7 +77,7 @@ export class Installer {
       await mkdir(folder, { mode: 0o700 })
       return await action(folder)
     } finally {
-      await rm(folder, { recursive: true, force: true })
+      await rm(folder, REMOVAL)
       this.#folders.delete(folder)
     }
   }
