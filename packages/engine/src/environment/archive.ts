@@ -171,7 +171,15 @@ const typedArchiveError = (error: unknown): unknown => {
       'the archive is damaged: it cannot be uncompressed; nothing was installed',
       { cause: error },
     )
-  if (code === 'ENOSPC')
-    return new PyroError('disk.full', 'no space on the host for the archive; nothing was installed', { cause: error })
   return error
 }
+
+/** A file of ours that the host has no space for. */
+export const typedHostError = (error: unknown): unknown =>
+  errnoOf(error) === 'ENOSPC' || errnoOf(error) === 'EDQUOT' ? noSpace(error) : error
+
+export const noSpace = (cause?: unknown): PyroError =>
+  new PyroError('disk.full', 'no space on the host for the environment; nothing was installed', {
+    hint: 'free space on the host, or run: pyro env prune',
+    cause,
+  })

@@ -14,6 +14,8 @@ export class BuildProgress {
   #step: string
   #fetchedBytes = 0
   #neededBytes: number | null = null
+  /** Some program of the build met a full disk. */
+  isDiskFull = false
   #packages = 0
   #configured = 0
   #error: string | null = null
@@ -39,6 +41,7 @@ export class BuildProgress {
 
   #line(line: string): void {
     this.#error ??= /^(?:E: |error: )(.+)/.exec(line)?.[1] ?? null
+    if (/No space left on device|You don't have enough free space/.test(line)) this.isDiskFull = true
     this.#failedDownload ??= /^Err:\d+ (.+)/.exec(line)?.[1] ?? null
     if (line.startsWith('I: running apt-get update')) this.#enter(`reading package lists for ${this.#name}`)
     else if (line.startsWith('I: downloading packages')) this.#enter(`fetching packages for ${this.#name}`)
@@ -71,7 +74,8 @@ export class BuildProgress {
     this.#report({
       step: this.#step,
       done: isInstalling
-        ? Math.floor((100 * this.#configured) / Math.max(this.#packages, 1))
+        ? // Packages of the build itself are configured too, and were not counted.
+          Math.min(100, Math.floor((100 * this.#configured) / Math.max(this.#packages, 1)))
         : isFetching
           ? this.#fetchedBytes
           : null,

@@ -1,5 +1,5 @@
 import { constants } from 'node:fs'
-import { copyFile, mkdir, open, readFile, rename, rm } from 'node:fs/promises'
+import { copyFile, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isPyroError, type Progress } from '@pyro/protocol'
 import { z } from 'zod'
@@ -10,6 +10,9 @@ import { debianArchitecture, recipeKey, type Recipe } from './catalog.ts'
 import { buildDebian } from './debian-build.ts'
 
 const cached = z.object({ digest: z.string().startsWith('sha256:'), bytes: z.int(), compressedBytes: z.int() })
+
+/** A shared folder that is full, or that others own: a convenience that is missing. */
+const CANNOT_SHARE: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EROFS', 'EACCES', 'EPERM'])
 
 export interface BuiltArchivesOptions {
   readonly packageFolder: string
@@ -64,7 +67,12 @@ export class BuiltArchives {
     })
     onProgress({ step: `compressing ${recipe.name}`, done: null, total: null, unit: null, detail: null })
     const { digestHex, bytes, compressedBytes } = await compressArchive(path, compressedPath, signal)
-    await this.#share(recipe, compressedPath, { digest: `sha256:${digestHex}`, bytes, compressedBytes })
+    try {
+      await this.#share(recipe, compressedPath, { digest: `sha256:${digestHex}`, bytes, compressedBytes })
+    } catch (error) {
+      // The next home then builds for itself.
+      if (!CANNOT_SHARE.has(errnoOf(error) ?? '')) throw error
+    }
     return { path, archive: { digestHex, bytes }, compressedPath }
   }
 
@@ -96,15 +104,15 @@ export class BuiltArchives {
     await mkdir(sharedFolder, { recursive: true, mode: 0o700 })
     const base = join(sharedFolder, this.keyOf(recipe))
     const archive = `${base}.tar.zst`
-    await copyFile(compressedPath, `${archive}.${process.pid}`, constants.COPYFILE_FICLONE)
-    await rename(`${archive}.${process.pid}`, archive)
-    const file = await open(`${base}.json.${process.pid}`, 'w', 0o600)
+    const own = [`${archive}.${process.pid}`, `${base}.json.${process.pid}`] as const
     try {
-      await file.writeFile(JSON.stringify({ ...description, builtAt: nowText() }))
+      await copyFile(compressedPath, own[0], constants.COPYFILE_FICLONE)
+      await rename(own[0], archive)
+      await writeFile(own[1], JSON.stringify({ ...description, builtAt: nowText() }), { mode: 0o600 })
+      await rename(own[1], `${base}.json`)
     } finally {
-      await file.close()
+      await Promise.all(own.map((file) => rm(file, { force: true })))
     }
-    await rename(`${base}.json.${process.pid}`, `${base}.json`)
   }
 }
 

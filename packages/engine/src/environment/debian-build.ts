@@ -5,6 +5,7 @@ import { errnoOf } from '../process/identity.ts'
 import { runProgram } from '../process/program.ts'
 import { startStreamingProgram } from '../process/streaming-program.ts'
 import { configuredSources, debianMirror, publicSources, type AptSource, type DebianMirror } from './apt-sources.ts'
+import { noSpace } from './archive.ts'
 import { BuildProgress } from './build-progress.ts'
 import { debianArchitecture, LEFT_OUT, type Recipe } from './catalog.ts'
 
@@ -101,6 +102,7 @@ const runMmdebstrap = async (folder: string, options: BuildOptions): Promise<voi
   if (end.exitCode === 0) return
   // What `sh` answers when there is no such program.
   if (end.exitCode === 127) throw missingTool()
+  if (progress.isDiskFull) throw noSpace()
   throw new PyroError(
     'environment.pull-failed',
     late.aborted

@@ -17,7 +17,7 @@ import { STANDARD_PATH } from '../process/find-program.ts'
 import { spoolArchive } from './archive.ts'
 import { BuiltArchives } from './built-archives.ts'
 import { CATALOG, ociPlatform, recipeOf } from './catalog.ts'
-import { Installer } from './installer.ts'
+import { digestOf, Installer } from './installer.ts'
 import { digestHex, Library, type Manifest } from './library.ts'
 import { clearPackageCache } from './package-cache.ts'
 import { SharedWork } from './shared-work.ts'
@@ -80,6 +80,8 @@ export class Environments {
   readonly #pulls = new SharedWork<Manifest>()
   /** By digest: how many creates under way stand on it. */
   readonly #leases = new Map<string, number>()
+  /** By digest: how many pulls and imports are about to name it. */
+  readonly #arriving = new Map<string, number>()
 
   private constructor(options: OpenEnvironmentsOptions, library: Library, installer: Installer) {
     this.#options = options
@@ -139,6 +141,7 @@ export class Environments {
   ): Promise<EnvironmentRecord & { readonly skippedDevices: number }> {
     const { environment, source, image, replace } = request
     this.#checkImportName(environment, replace)
+    using arriving = new DisposableStack()
     const manifest = await this.#installer.withTemporaryFolder(async (folder) => {
       const path = join(folder, 'rootfs.tar')
       const step = `receiving ${environment}`
@@ -148,12 +151,20 @@ export class Environments {
         onProgress: (bytes) => options.onProgress?.({ step, done: bytes, total: null, unit: 'bytes', detail: null }),
       })
       const install = { path, archive: plain, image, compressedPath: null, name: environment }
+      arriving.use(this.#arrive(digestOf(install)))
       return this.#installer.install(install, options)
     })
-    // Another import may have taken the name meanwhile: the first one has it.
-    this.#checkImportName(environment, replace)
-    await this.#library.setName(environment, { digest: manifest.digest, source, recipe: null, createdAt: nowText() })
-    return { ...this.#record(environment), skippedDevices: manifest.skippedDevices }
+    const { digest, skippedDevices } = manifest
+    try {
+      // Another import may have taken the name meanwhile: the first one has it.
+      this.#checkImportName(environment, replace)
+      await this.#library.setName(environment, { digest, source, recipe: null, createdAt: nowText() })
+    } catch (error) {
+      arriving.dispose()
+      await this.#removeUnused(digest)
+      throw error
+    }
+    return { ...this.#record(environment), skippedDevices }
   }
 
   async remove(name: string): Promise<{ removed: string; digest: string; freedBytes: number | null }> {
@@ -161,9 +172,7 @@ export class Environments {
     if (named === undefined) throw this.#notFound(name, 'is not installed')
     this.#checkUnused(name, named.digest)
     await this.#library.removeName(name)
-    const isShared = [...this.#library.names().values()].some(({ digest }) => digest === named.digest)
-    const freedBytes = isShared ? 0 : await this.#removeArchive(named.digest)
-    return { removed: name, digest: named.digest, freedBytes }
+    return { removed: name, digest: named.digest, freedBytes: (await this.#removeUnused(named.digest)) ?? 0 }
   }
 
   async prune({ all }: { readonly all: boolean }): Promise<PruneResult> {
@@ -175,10 +184,9 @@ export class Environments {
         removed.push({ kind: 'environment', name, bytes: freedBytes ?? 0 })
       }
     }
-    const named = new Set([...this.#library.names().values()].map(({ digest }) => digest))
     for (const { digest } of Array.from(this.#library.manifests().values())) {
-      if (named.has(digest) || this.#isInUse(digest)) continue
-      removed.push({ kind: 'superseded', name: digest, bytes: await this.#removeArchive(digest) })
+      const bytes = await this.#removeUnused(digest)
+      if (bytes !== null) removed.push({ kind: 'superseded', name: digest, bytes })
     }
     if (this.#pulls.isIdle) {
       const bytes = await clearPackageCache(join(this.#options.home, 'cache', 'packages'))
@@ -189,8 +197,10 @@ export class Environments {
 
   /** For a create: the environment, pulled when missing and `pull` says so. Dispose the lease when the workspace is recorded. */
   async acquire(name: string, options: EnvironmentCallOptions & { readonly pull: boolean }): Promise<EnvironmentLease> {
-    if (!options.pull && !this.#library.names().has(name))
-      throw this.#notFound(name, 'is not installed, and pulling was refused')
+    if (!options.pull && recipeOf(name) !== null && !this.#library.names().has(name))
+      throw new PyroError('environment.not-found', `environment ${name} is not installed; nothing was changed`, {
+        hint: `pull it first with pyro env pull ${name}, or leave --no-pull out`,
+      })
     const pulled = await this.#ensure(name, options)
     const named = this.#library.names().get(name)
     const manifest = named === undefined ? undefined : this.#library.manifests().get(named.digest)
@@ -230,9 +240,11 @@ export class Environments {
     if (recipe === null && named === undefined) throw this.#notFound(name, 'is neither in the catalog nor installed')
     if (recipe === null || named?.recipe === this.#archives.keyOf(recipe)) return false
     await this.#pulls.join(name, options, async (signal, onProgress) => {
+      using arriving = new DisposableStack()
       const manifest = await this.#installer.withTemporaryFolder(async (folder) => {
-        const built = await this.#archives.obtain(recipe, { folder, signal, onProgress })
-        return this.#installer.install({ ...built, image: null, name }, { signal, onProgress })
+        const built = { ...(await this.#archives.obtain(recipe, { folder, signal, onProgress })), image: null, name }
+        arriving.use(this.#arrive(digestOf(built)))
+        return this.#installer.install(built, { signal, onProgress })
       })
       await this.#library.setName(name, {
         digest: manifest.digest,
@@ -243,6 +255,22 @@ export class Environments {
       return manifest
     })
     return true
+  }
+
+  /** What is being installed has no name yet, and is wanted all the same. */
+  #arrive(digest: string): Disposable {
+    this.#arriving.set(digest, (this.#arriving.get(digest) ?? 0) + 1)
+    return { [Symbol.dispose]: () => void this.#arriving.set(digest, (this.#arriving.get(digest) ?? 1) - 1) }
+  }
+
+  /** Bytes that came back; null: something has a use for it. */
+  #removeUnused(digest: string): Promise<number | null> {
+    return this.#installer.alone(digest, async () => {
+      const isNamed = [...this.#library.names().values()].some((named) => named.digest === digest)
+      const isArriving = (this.#arriving.get(digest) ?? 0) > 0
+      if (isNamed || isArriving || this.#isInUse(digest) || !this.#library.manifests().has(digest)) return null
+      return this.#removeArchive(digest)
+    })
   }
 
   async #removeArchive(digest: string): Promise<number> {

@@ -5,7 +5,14 @@ import { isPyroError, PyroError, type Progress } from '@pyro/protocol'
 import { environmentVolume, type DiskStore, type VolumeId } from '../disk/disk-store.ts'
 import { nowText } from '../lib/wait.ts'
 import type { ArchiveLimits, OfflineAgent, OfflineProgress } from '../offline/offline-agent.ts'
-import { compressArchive, expandArchive, sha256Hex, takeOverFile, type PlainArchive } from './archive.ts'
+import {
+  compressArchive,
+  expandArchive,
+  sha256Hex,
+  takeOverFile,
+  typedHostError,
+  type PlainArchive,
+} from './archive.ts'
 import { ociPlatform } from './catalog.ts'
 import { digestHex, type Library, type Manifest } from './library.ts'
 
@@ -69,13 +76,15 @@ export class Installer {
     return [...this.#folders]
   }
 
-  /** Runs `action` with a folder of its own that is gone afterwards. */
+  /** Runs `action` with a folder of its own that is gone afterwards. A host without space for it is `disk.full`. */
   async withTemporaryFolder<T>(action: (folder: string) => Promise<T>): Promise<T> {
     const folder = join(this.#options.temporaryFolder, `env-${randomUUID()}`)
     this.#folders.add(folder)
     try {
       await mkdir(folder, { mode: 0o700 })
       return await action(folder)
+    } catch (error) {
+      throw typedHostError(error)
     } finally {
       await rm(folder, REMOVAL)
       this.#folders.delete(folder)
@@ -85,6 +94,11 @@ export class Installer {
   install(source: InstallSource, options: InstallOptions): Promise<Manifest> {
     const digest = digestOf(source)
     return this.#oneAtATime(digest, () => this.#install(digest, source, options))
+  }
+
+  /** Runs `action` while nothing of this digest is being installed or unpacked. */
+  alone<T>(digest: string, action: () => Promise<T>): Promise<T> {
+    return this.#oneAtATime(digest, action)
   }
 
   /** The volume of an installed archive, unpacked again when the disk store has lost it. */
@@ -206,7 +220,7 @@ const refused = (error: unknown): unknown => {
 }
 
 /** Two images of one archive are two environments. */
-const digestOf = ({ archive, image }: InstallSource): string => {
+export const digestOf = ({ archive, image }: InstallSource): string => {
   if (image === null) return `sha256:${archive.digestHex}`
   return `sha256:${sha256Hex(`${archive.digestHex}\n${image}`)}`
 }

@@ -109,9 +109,17 @@ export class Library {
     this.#manifests.set(manifest.digest, manifest)
   }
 
+  /** On failure the name is what it was. */
   async setName(name: string, named: Named): Promise<void> {
+    const before = this.#names.get(name)
     this.#names.set(name, named)
-    await this.#writeNames()
+    try {
+      await this.#writeNames()
+    } catch (error) {
+      if (before === undefined) this.#names.delete(name)
+      else this.#names.set(name, before)
+      throw error
+    }
   }
 
   async removeName(name: string): Promise<void> {
