@@ -99,6 +99,9 @@ func takeConfig(config *imageConfig, result *Result) error {
 		}
 	}
 	result.User, result.WorkingDir = config.Config.User, config.Config.WorkingDir
+	if result.WorkingDir != "" {
+		result.WorkingDir = path.Clean("/" + result.WorkingDir)
+	}
 	if len(result.User) > userLimitBytes || len(result.WorkingDir) > directoryLimitSize {
 		return message.Errorf(message.KindTooLarge, "User or WorkingDir of the image is too long")
 	}

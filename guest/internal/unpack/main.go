@@ -128,6 +128,9 @@ func run(cx context.Context, input Input, stdin *os.File) (*Result, error) {
 	if err := makeFolders(root); err != nil {
 		return nil, err
 	}
+	if err := makeWorkingDir(result.WorkingDir); err != nil {
+		return nil, err
+	}
 	result.Packages, err = readPackages(root)
 	return result, err
 }
@@ -167,6 +170,22 @@ func makeFolders(root int) error {
 		return message.Errorf(message.KindInvalid, "/%s of the archive is not a file", agent)
 	}
 	return unix.Close(fd)
+}
+
+// makeWorkingDir makes the folder that an image names and does not hold, as other engines do. The volume is the root here:
+// whatever links lie on the way, they end in it.
+func makeWorkingDir(path string) error {
+	if path == "" {
+		return nil
+	}
+	err := os.MkdirAll(path, 0o755)
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return err
+	}
+	if err != nil {
+		return message.Errorf(message.KindInvalid, "WorkingDir %q of the image cannot be made: %v", message.Clip(path, 512), err)
+	}
+	return nil
 }
 
 // seekable gives the tar as a plain file. What is compressed or comes through a pipe, and may be an image whose parts
