@@ -8,6 +8,7 @@ import {
   NDJSON_CONTENT_TYPE,
   OPERATIONS,
   REQUEST_ID_HEADER,
+  STARTED_HEADER,
   VERSION_HEADER,
   type ErrorCode,
   type HttpFacet,
@@ -148,7 +149,7 @@ export const openapi = async (): Promise<GeneratedFile> =>
     info: {
       title: 'Pyro engine',
       version: await packageVersion(),
-      description: `HTTP on a unix socket that only root can open. Unknown fields are refused; a JSON request is at most ${LIMITS.requestBytes} bytes.\n\n${FRAMES_TEXT}`,
+      description: `HTTP on a unix socket that only root can open. Unknown fields are refused; a JSON request is at most ${LIMITS.requestBytes} bytes. An answer has the header \`${STARTED_HEADER}\`, with the name of the workspace, when the call had to start it first.\n\n${FRAMES_TEXT}`,
       license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
     },
     servers: [{ url: 'http://localhost', description: 'the unix socket of the engine' }],

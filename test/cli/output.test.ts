@@ -60,6 +60,22 @@ describe('what a command of the user prints', () => {
   })
 })
 
+describe('the exit code of exec', () => {
+  test.each([
+    ['the command gave', 0, ['--', 'true']],
+    ['the command gave, too', 77, ['--', 'exit 77']],
+    ['stands for a time that was over', 124, ['--timeout', '200ms', '--', 'sleep', '60']],
+    ['stands for what cannot run', 126, ['--', '/etc/passwd']],
+    ['stands for what is not there', 127, ['--', 'nosuch-program']],
+    ['stands for a signal', 128 + 9, ['--', 'kill -9 $$']],
+    ['stands for Pyro itself', 125, ['--user']],
+  ] as const)('that %s is %i, with --json, too', async (_what, code, args) => {
+    for (const json of [[], ['--json']]) {
+      expect((await world.cli(['workspace', 'exec', 'fix', ...json, ...args])).code).toBe(code)
+    }
+  })
+})
+
 describe('--json', () => {
   test.each([
     ['workspace list', async () => ({ workspaces: await world.pyro.workspaces.list() })],

@@ -346,12 +346,10 @@ describe('a seed path', () => {
     }
   })
 
-  test('whose content the kernel keeps is path.unreadable', async () => {
+  test('that even root may not read is path.unreadable', async () => {
     const before = await stateOf(world)
-    const args = ['workspace', 'create', ENVIRONMENT, '--driver', 'runc', '--seed-path', '/proc/self/map_files']
-    const refusal = await onCli(world, args)
-    expect(await problemsOf(before, { code: refusal.code, refusal })).toEqual([])
-    expect(['path.unreadable', 'archive.unsafe-entry']).toContain(refusal.code)
+    const args = ['workspace', 'create', ENVIRONMENT, '--driver', 'runc', '--seed-path', '/proc/sys/net/ipv4/route']
+    expect(await problemsOf(before, { code: 'path.unreadable', refusal: await onCli(world, args) })).toEqual([])
   })
 
   test('that is no git work tree is refused for --seed-git', async () => {
@@ -474,6 +472,15 @@ describe('over MCP', () => {
   test.each(INPUTS)('%s is refused, and the parameters are named', async (_what, tool, input) => {
     const before = await stateOf(world)
     expect(await problemsOf(before, { code: 'input.invalid', refusal: await onMcp(host, tool, input) })).toEqual([])
+  })
+
+  test('a message beyond the limit is answered, and the server goes on', async () => {
+    const before = await stateOf(world)
+    const stdin = 'x'.repeat(9 * 1024 * 1024)
+    const call = host.call('workspace_exec', { workspace: 'fix', command: 'cat', stdin })
+    await expect(call).rejects.toThrow(/limit\.exceeded: a message has at most \d+ bytes; nothing was done/)
+    expect((await host.call('file_read', { workspace: 'fix', path: 'kept.txt' })).text).toBe('kept')
+    expect(await untilAsBefore(world, before)).toEqual(before)
   })
 
   test('a tool that is none is an error of the protocol', async () => {

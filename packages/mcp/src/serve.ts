@@ -1,10 +1,12 @@
 import type { McpProfile } from '@pyro/protocol'
 import { Pyro, type ClientOptions } from '@pyro/sdk'
+import { ProtocolErrorCode } from '@modelcontextprotocol/server'
 import { serveStdio } from '@modelcontextprotocol/server/stdio'
 import { Calls } from './calls.ts'
 import { Creations } from './creations.ts'
 import { HostPaths, type HostPathOptions } from './host/host-paths.ts'
 import { listen } from './http/listen.ts'
+import { MessageLimit } from './message-limit.ts'
 import { Runs } from './runs.ts'
 import { createServer } from './server.ts'
 import type { ServerContext } from './tool.ts'
@@ -54,20 +56,33 @@ export const serve = async (options: ServeOptions = {}): Promise<Serving> => {
     : listen({ port: options.http, tokenFile: options.tokenFile, home: pyro.client.home, profile, shared })
 }
 
+/** A request that is not read is answered all the same: its caller would wait for ever. */
+const refuseMessage = (id: string | null): void => {
+  const message = `limit.exceeded: a message has at most ${MESSAGE_LIMIT_BYTES} bytes; nothing was done`
+  const error = { code: ProtocolErrorCode.InvalidRequest, message }
+  process.stdout.write(`{"jsonrpc":"2.0","id":${id},"error":${JSON.stringify(error)}}\n`)
+}
+
 const serveOnStdio = async (profile: McpProfile, shared: ServerContext): Promise<Serving> => {
   const { StdioServerTransport } = await import('@modelcontextprotocol/server/stdio')
   const closed = Promise.withResolvers<void>()
-  const transport = new StdioServerTransport(process.stdin, process.stdout, { maxBufferSize: MESSAGE_LIMIT_BYTES })
+  const input = process.stdin.pipe(new MessageLimit({ limitBytes: MESSAGE_LIMIT_BYTES, onDropped: refuseMessage }))
+  // Whole lines below the limit, several at once.
+  const transport = new StdioServerTransport(input, process.stdout, { maxBufferSize: 2 * MESSAGE_LIMIT_BYTES })
   const report = (error: Error): void => void process.stderr.write(`pyro mcp: ${error.message}\n`)
   const handle = serveStdio(() => createServer({ profile, shared, closeCancels: false }), {
     transport,
     onerror: report,
   })
   const finish = (): void => {
+    // Still read, it would keep the process.
+    process.stdin.destroy()
     shared.pyro.close()
     closed.resolve()
   }
-  for (const event of ['end', 'close'] as const) process.stdin.once(event, finish)
+  for (const event of ['end', 'close'] as const) input.once(event, finish)
+  // A host that reads no more has gone, too.
+  process.stdout.once('close', finish)
   return {
     url: null,
     tokenFile: null,
