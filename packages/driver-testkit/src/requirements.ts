@@ -11,19 +11,12 @@ export interface Requirement {
   readonly exempt?: Partial<Record<TestedDriver, string>>
 }
 
-const NO_ISOLATION = 'made for tests: promises no isolation'
-const NO_LIMITS = 'made for tests: has no limits'
-
 /**
  * What every driver does the same. Each entry is cited by a test (`onEveryDriver(id, …)`); one that no test cites fails the build.
  * `docs/parity.md` is made from this list.
  */
 export const REQUIREMENTS = {
   ...EVERYDAY,
-  'limit.memory': {
-    text: 'a command that uses up the memory is reported as such and the workspace can be used, or left, afterwards',
-    exempt: { fake: NO_LIMITS },
-  },
   'killed.create': {
     text: 'an engine killed at any step of create leaves no trace but the workspace that its caller then gets',
   },
@@ -101,10 +94,6 @@ export const REQUIREMENTS = {
   },
   'restarted.daemon': {
     text: 'a restart of the daemon loses nothing: commands, their callers, snapshots and disks go on',
-  },
-  'isolation.host-invisible': {
-    text: 'nothing of the host is visible or writable from inside beyond what SECURITY.md says',
-    exempt: { fake: NO_ISOLATION },
   },
   'leaks.forgotten-workspace': {
     text: 'of a workspace that the state has forgotten an audit finds everything, and releases it',
