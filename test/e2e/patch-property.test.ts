@@ -136,7 +136,7 @@ describe('the patch', () => {
           copyTree(from, copy)
           expect(applyPatch(copy, diff.patch)).toEqual({ code: 0, stderr: '' })
           expect(unexplained(files(await listHost(to)), files(await listHost(copy)), notInPatch(diff))).toEqual([])
-          // Git knows no empty folder, so it is all that may be left out: a new one, or one that something else took the place of.
+          // Git knows no empty folder, so it is all that may be left out: a new one, or what takes the place of several.
           const left = diff.result.entries.filter(({ inPatch }) => !inPatch)
           expect(left.filter(({ type, oldType }) => type !== 'directory' && oldType !== 'directory')).toEqual([])
         }),

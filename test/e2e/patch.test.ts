@@ -33,7 +33,7 @@ printf 'more\n' >> "$(printf 'new\nline\tand\\backslash')"; echo x > "$(printf '
 rm dangling; ln -s elsewhere dangling; rm src/soft; echo 'now a file' > src/soft; rm folder-link; mkdir folder-link; echo x > folder-link/x
 ln -s README.md new-link; ln -s /etc/passwd absolute-link; ln -s ../../.. leaving-link; ln -s "$(printf 'target \377 "q"')" odd-link; rm src/hard; ln -s hard src/hard
 mv src/read-only src/moved-away; rm -rf x*
-mkdir 'ends with space '; : > 'ends with space /empty'; mkdir -p made/deep/folders; echo x > made/deep/folders/file; printf '%0.sa' $(seq 100000) > long-line; echo >> long-line
+rmdir empty/also-empty; echo x > empty/also-empty; mkdir 'ends with space '; : > 'ends with space /empty'; mkdir -p made/deep/folders; echo x > made/deep/folders/file; printf '%0.sa' $(seq 100000) > long-line; echo >> long-line
 `
 
 /** What no patch carries. */
@@ -41,12 +41,11 @@ const BEYOND = String.raw`
 set -e
 mkdir empty-folder; chmod 600 src/deep/65536; chown daemon:mail src/deep/65531; echo x > owned; chown 7:7 owned; mkdir owned-folder; chown 7:7 owned-folder; echo x > owned-folder/x
 chmod 4755 new-binary; chmod 711 sp\ ace; head -c 9000000 /dev/urandom > over-8-mib
-mkdir -p nested/.git/hooks; echo x > nested/.git/config; echo x > nested/tracked; rmdir empty/also-empty
+mkdir -p nested/.git/hooks; echo x > nested/.git/config; echo x > nested/tracked
 `
 
 const BEYOND_PATHS = [
   'empty-folder',
-  'empty/also-empty',
   'nested/.git',
   'nested/.git/config',
   'nested/.git/hooks',

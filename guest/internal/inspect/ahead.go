@@ -60,6 +60,17 @@ func (w *walker) isRemoved(f, below *folder, c *change) (removed bool, bytes int
 	return removed, bytes, leaveBoth(dir, below, err)
 }
 
+// isEmpty tells whether nothing at all was in a folder.
+func (w *walker) isEmpty(f, below *folder) (bool, error) {
+	dir, err := f.from.Enter(below.name)
+	if err != nil {
+		return false, w.failed("open", below.name, err)
+	}
+	names, err := dir.NamesUpTo(0)
+	empty := err == nil && len(names) == 0
+	return empty, leaveBoth(dir, below, ignoreTooMany(err))
+}
+
 func ignoreTooMany(err error) error {
 	if err == tree.ErrTooManyNames {
 		return nil

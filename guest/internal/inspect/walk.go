@@ -405,6 +405,10 @@ func (w *walker) folderChange(f, below *folder, c *change) (listed bool, err err
 	}
 	var bytes int64
 	below.removed, bytes, err = w.isRemoved(f, below, c)
+	if err == nil && !below.removed && !c.unpatchable {
+		// Git makes room by itself where an empty folder stands.
+		below.removed, err = w.isEmpty(f, below)
+	}
 	if !below.removed || c.to.gitMode() == 0 {
 		c.unpatchable = true
 	} else {
