@@ -92,6 +92,29 @@ describe('the commands of a workspace', () => {
     expect((await ws.exec('cat /proc/[0-9]*/cmdline')).stdout).not.toContain('8634')
   })
 
+  onEveryDriver('command.command-line', async (driver) => {
+    const ws = await workspaces.of(driver)
+    const cli = (...args: string[]) => world.cli(['workspace', ...args])
+    const start = async (script: string): Promise<string> => {
+      const started = await cli('exec', ws.name, '--detach', '--', script)
+      expect(started).toMatchObject({ code: 0, stdout: expect.stringMatching(/^cmd-[a-z2-7]{12}\n$/) })
+      return started.stdout.trim()
+    }
+    const one = await start(
+      'rm -f /tmp/more; echo one; until [ -e /tmp/more ]; do sleep 0.02; done; echo two; echo three >&2; exit 9',
+    )
+    expect(await cli('command', 'wait', ws.name, one, '--timeout', '1ms')).toMatchObject({ code: 125 })
+    const follow = cli('logs', ws.name, '--command', one, '--follow')
+    await ws.exec(['touch', '/tmp/more'], { check: true })
+    expect(await follow).toMatchObject({ code: 0, stdout: 'one\ntwo\n', stderr: 'three\n' })
+    expect((await cli('command', 'wait', ws.name, one)).code).toBe(9)
+    const two = await start('sleep 86351; true')
+    expect((await cli('command', 'list', ws.name, '--running', '--id-only')).stdout).toBe(`${two}\n`)
+    expect((await cli('command', 'kill', ws.name, two, '--signal', 'KILL')).code).toBe(0)
+    expect((await cli('command', 'wait', ws.name, two)).code).toBe(137)
+    expect(await cli('logs', ws.name, '--command', 'cmd-aaaaaaaaaaaa')).toMatchObject({ code: 4 })
+  })
+
   onEveryDriver('command.output-order', async (driver) => {
     const ws = await workspaces.of(driver)
     // Each line waits until the one before it was seen outside, so its place is certain.

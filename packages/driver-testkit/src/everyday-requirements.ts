@@ -48,6 +48,7 @@ export const EVERYDAY = {
   'command.detached': { text: 'a detached command goes on by itself and is found, followed and waited for by its id' },
   'command.list': { text: 'the commands since the last reset are listed in order, with what became of them' },
   'command.kill': { text: 'kill asks the tree of a command to end and then ends it; other signals only arrive' },
+  'command.command-line': { text: 'pyro starts, lists, follows, waits for and kills commands, with their exit codes' },
   'command.output-order': { text: 'output and errors arrive, and are kept, in the order they were printed' },
   'command.output-bytes': { text: 'output is bytes: nothing is lost, and text is never cut inside a character' },
   'command.output-truncated': { text: 'a result carries head and tail of long output, the log all of it' },
