@@ -33,7 +33,7 @@ export class TemporaryFolder implements Disposable {
 }
 
 /** `folder/name`, where the name is bytes written as latin1. */
-export const rawPath = (folder: string, name: string): Buffer =>
+const rawPath = (folder: string, name: string): Buffer =>
   Buffer.concat([Buffer.from(`${folder}/`), Buffer.from(name, 'latin1')])
 
 /** Writes one of everything that a project may hold. */
