@@ -34,10 +34,11 @@ export const armFault = async (world: World, step: string, fault: Fault): Promis
 }
 
 /** Runs a case and says in its failure which one it was. */
-export const during = async <T>(what: string, work: () => Promise<T>): Promise<T> => {
+export const during = async <T>(what: string | (() => string), work: () => Promise<T>): Promise<T> => {
   try {
     return await work()
   } catch (error) {
-    throw new Error(`${what}: ${error instanceof Error ? error.message : String(error)}`, { cause: error })
+    const said = typeof what === 'string' ? what : what()
+    throw new Error(`${said}: ${error instanceof Error ? error.message : String(error)}`, { cause: error })
   }
 }

@@ -39,7 +39,7 @@ const whileKilling = async <T>(random: Random, work: Promise<T>): Promise<T> => 
 
 describe('a command whose engine is killed', () => {
   onEveryDriver('killed.exec', async (driver) => {
-    const random = new Random('kills during exec')
+    const random = Random.seeded('kills during exec')
     await using ws = await open(driver)
     const received = { stdout: '', stderr: '' }
     const result = await whileKilling(
@@ -62,7 +62,7 @@ describe('a command whose engine is killed', () => {
   })
 
   onEveryDriver('killed.exec-once', async (driver) => {
-    const random = new Random('kills at the start of exec')
+    const random = Random.seeded('kills at the start of exec')
     await using ws = await open(driver)
     const runs = 12
     for (let run = 1; run <= runs; run++) {

@@ -1,13 +1,21 @@
 /** Numbers that look random and are the same for the same seed (mulberry32). */
 export class Random {
-  readonly seed: number
   #state: number
 
-  /** `PYRO_SEED` repeats a run; else each run has its own, which is printed. */
-  constructor(what: string, seed = Number(process.env['PYRO_SEED'] ?? Date.now() % 1_000_000)) {
-    this.seed = seed
+  private constructor(seed: number) {
     this.#state = seed >>> 0
+  }
+
+  /** `PYRO_SEED` repeats a run; else each run has its own, which is printed. */
+  static seeded(what: string): Random {
+    const seed = Number(process.env['PYRO_SEED'] ?? Date.now() % 1_000_000)
     process.stdout.write(`${what}: PYRO_SEED=${seed}\n`)
+    return new Random(seed)
+  }
+
+  /** Numbers of their own for each part of something concurrent, whatever the others draw meanwhile. */
+  fork(part: number): Random {
+    return new Random(this.#state ^ Math.imul(part + 1, 0x9e3779b1))
   }
 
   /** 0 ≤ x < 1 */

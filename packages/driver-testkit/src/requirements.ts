@@ -86,6 +86,9 @@ export const REQUIREMENTS = {
   'failed.no-space': {
     text: 'a reset on a host without space leaves the workspace as it was, and works when there is room again',
   },
+  'concurrent.mixed': {
+    text: 'two hundred operations at once over twenty workspaces leave each as a model says that replays the accepted ones',
+  },
   'restarted.output': {
     text: 'more output than a log keeps reaches its reader byte for byte, whenever engines die meanwhile',
   },

@@ -9,8 +9,8 @@ export interface DiskState {
   readonly volume: VolumeId
   /** True for the present disk: a momentary frozen copy is made of it and removed afterwards. */
   readonly writable: boolean
-  /** The agent of the sandbox that writes to this volume now; null for snapshots and when none runs. */
-  readonly agent: AgentClient | null
+  /** The agent of the sandbox that writes to this volume now, as far as it is needed; null for snapshots and when none runs. */
+  readonly agent: Pick<AgentClient, 'flush'> | null
 }
 
 export interface FrozenContext {

@@ -1,7 +1,9 @@
-import { BASELINE, CURRENT, PyroError, type DiffResult, type ParsedInputOf } from '@pyro/protocol'
+import { BASELINE, CURRENT, isPyroError, PyroError, type DiffResult, type ParsedInputOf } from '@pyro/protocol'
+import type { CallOptions } from '../../agent/agent-client.ts'
 import { diffWorkspace } from '../../diff/diff.ts'
 import { exportWorkspace, type ExportSummary } from '../../diff/export.ts'
 import type { DiskState } from '../../diff/frozen.ts'
+import type { Sandbox } from '../../driver/driver.ts'
 import { findSnapshot } from '../../snapshot/snapshots.ts'
 import type { SnapshotRow } from '../../store/snapshots.ts'
 import { volumeId, type Call } from '../services.ts'
@@ -70,11 +72,23 @@ const looking = async <const Names extends readonly string[], T>(
 
 const stateOf = (workspace: Workspace, name: string): DiskState => {
   if (name === CURRENT) {
-    const agent = workspace.sandbox?.agent ?? null
+    const { sandbox } = workspace
+    const agent =
+      sandbox === null ? null : { flush: (options?: CallOptions) => flushWhileThere(workspace, sandbox, options) }
     return { name, volume: volumeId(workspace.row.volume), writable: true, agent }
   }
   const snapshot = findSnapshot(ownerOf(workspace), name)
   return { name, volume: volumeId(snapshot.volume), writable: false, agent: null }
+}
+
+/** A sandbox that a stop or reset ends meanwhile holds nothing back any more: its disk is as it left it. */
+const flushWhileThere = async (workspace: Workspace, sandbox: Sandbox, options?: CallOptions): Promise<void> => {
+  try {
+    await sandbox.agent.flush(options)
+  } catch (error) {
+    const isGone = isPyroError(error) && error.code === 'sandbox.unreachable' && workspace.sandbox !== sandbox
+    if (!isGone) throw error
+  }
 }
 
 const refuseMissing = async (workspace: Workspace, state: DiskState): Promise<void> => {
