@@ -1,6 +1,6 @@
 // System packages, through apt. A requirement is a program, not a package: whoever installed it in another way is left alone.
 import { spawnSync } from 'node:child_process'
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { backportsStanza, configuredSources } from './apt-sources.mjs'
 import { distribution, findProgram, isRoot } from './host.mjs'
 import { run, say, SetupError, step } from './report.mjs'
@@ -29,8 +29,23 @@ const TEST_REQUIREMENTS = [
   { program: 'getfattr', package: 'attr', why: 'an independent look at extended attributes' },
   { program: 'strace', package: 'strace', why: 'counting what the engine asks of the kernel' },
   { program: 'zstd', package: 'zstd', why: 'making .tar.zst seeds' },
+  {
+    program: 'busybox',
+    package: 'busybox-static',
+    why: 'root filesystems of one file',
+    present: (path) => isStatic(readFileSync(path)),
+  },
   { program: 'ps', package: 'procps', why: 'looking for left-over processes' },
 ]
+
+/** A program that names no interpreter needs no libraries. 64-bit, little-endian. @param {Buffer} elf */
+function isStatic(elf) {
+  const PT_INTERP = 3
+  const [start, size, count] = [Number(elf.readBigUInt64LE(32)), elf.readUInt16LE(54), elf.readUInt16LE(56)]
+  return Array.from({ length: count }, (_, at) => elf.readUInt32LE(start + at * size)).every(
+    (type) => type !== PT_INTERP,
+  )
+}
 
 /** @param {string} path */
 function isRecentRunsc(path) {

@@ -1,3 +1,4 @@
+import { ENVIRONMENTS } from './environment-requirements.ts'
 import { EVERYDAY } from './everyday-requirements.ts'
 
 /** Drivers that the suites run on. `fake` has no isolation and no limits; it runs wherever Linux does. */
@@ -17,6 +18,7 @@ export interface Requirement {
  */
 export const REQUIREMENTS = {
   ...EVERYDAY,
+  ...ENVIRONMENTS,
   'killed.create': {
     text: 'an engine killed at any step of create leaves no trace but the workspace that its caller then gets',
   },
