@@ -10,7 +10,7 @@ import { mountAt, unmount } from './volume-folder.ts'
 const MIB = 1024 * 1024
 /** The pool grows by whole multiples of this. */
 const GRAIN_BYTES = 64 * MIB
-/** btrfs has no use for less. */
+/** The kernel resizes no btrfs to less. */
 const SMALLEST_POOL_BYTES = 256 * MIB
 const MKFS_TIMEOUT_MS = 60_000
 /** How often the free space is looked at while it is short, and while there is plenty. */
@@ -160,8 +160,8 @@ const makeFile = async (helper: VolumesHelper, options: PoolOptions): Promise<vo
   }
   const made = `${file}.new`
   await rm(made, { force: true })
-  const sizeBytes = Math.min(stepBytes, await hostRoom(file, reserveBytes))
-  if (sizeBytes < Math.min(SMALLEST_POOL_BYTES, stepBytes))
+  const sizeBytes = Math.min(Math.max(stepBytes, SMALLEST_POOL_BYTES), await hostRoom(file, reserveBytes))
+  if (sizeBytes < SMALLEST_POOL_BYTES)
     throw new PyroError(
       'disk.full',
       `no room for the pool ${file}: the host must keep ${inMib(reserveBytes)} MiB free; nothing was changed`,
