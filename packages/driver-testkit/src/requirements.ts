@@ -1,4 +1,5 @@
 import { ENVIRONMENTS } from './environment-requirements.ts'
+import { CONFINEMENT } from './confinement-requirements.ts'
 import { EVERYDAY } from './everyday-requirements.ts'
 
 /** Drivers that the suites run on. `fake` has no isolation and no limits; it runs wherever Linux does. */
@@ -18,6 +19,7 @@ export interface Requirement {
  */
 export const REQUIREMENTS = {
   ...EVERYDAY,
+  ...CONFINEMENT,
   ...ENVIRONMENTS,
   'killed.create': {
     text: 'an engine killed at any step of create leaves no trace but the workspace that its caller then gets',

@@ -1,0 +1,56 @@
+const NO_ISOLATION = 'made for tests: promises no isolation'
+const NO_LIMITS = 'made for tests: has no limits'
+const SANDBOX_ENDS = 'the limits of memory and processes are walls of the whole gVisor sandbox: hitting one ends it'
+
+/** Part of `REQUIREMENTS`: what stays inside, and what nobody can use up. Cited by the tests in `test/limits/` and `test/isolation/`. */
+export const CONFINEMENT = {
+  'limit.memory': {
+    text: 'a command that uses up the memory is reported as such, and the workspace goes on or is started again on the same disk',
+    exempt: { fake: NO_LIMITS },
+  },
+  'limit.memory-of-files': {
+    text: 'files and segments that stay in memory leave enough for the commands that remove them',
+    exempt: {
+      fake: NO_LIMITS,
+      runsc: 'memory of files is gVisor’s own and ends with the sandbox when all of it is used up',
+    },
+  },
+  'limit.processes': {
+    text: 'a fork bomb is reported as such, and the workspace goes on or is started again on the same disk',
+    exempt: { fake: NO_LIMITS },
+  },
+  'limit.command-fails-alone': {
+    text: 'a command that hits the limit of memory or processes fails alone: what else runs in the sandbox goes on',
+    exempt: { fake: NO_LIMITS, runsc: SANDBOX_ENDS },
+  },
+  'limit.under-a-bomb': {
+    text: 'while processes are used up, time-outs hold, and files, status, diff, export, snapshot and reset work',
+    exempt: { fake: NO_LIMITS, runsc: SANDBOX_ENDS },
+  },
+  'limit.neighbours': {
+    text: 'a workspace that uses up its memory and its processes is not noticed in another one',
+    exempt: { fake: NO_LIMITS },
+  },
+  'limit.disk': {
+    text: 'a full disk stops writing and nothing else: commands run, a file write is disk.full, and status, diff, export, snapshot and reset work',
+  },
+  'limit.disk-exact': {
+    text: 'the disk limit is exact for what is written since the last reset, and no other workspace has less because of it',
+  },
+  'limit.disk-none': { text: 'where the disk limit cannot be enforced the record says so' },
+  'limit.shared-kernel': {
+    text: 'nobody can use up what the kernel counts for all: another workspace and the host have as much as before',
+    exempt: { fake: NO_LIMITS },
+  },
+  'limit.no-programs': {
+    text: 'a workspace without a single program works: status, files, diff, export, snapshot, reset, stop and start',
+  },
+  'limit.kill-everything': {
+    text: 'a sandbox in which everything is killed that can be killed goes on',
+    exempt: { fake: NO_ISOLATION },
+  },
+  'limit.signals': {
+    text: 'PID 1 survives every signal from inside, however it is sent, and cannot be traced, read or limited',
+    exempt: { fake: NO_ISOLATION },
+  },
+} as const
