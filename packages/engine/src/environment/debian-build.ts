@@ -119,12 +119,18 @@ const runMmdebstrap = async (folder: string, options: BuildOptions): Promise<voi
 const WITH_ENGINE = ['--pdeathsig', 'KILL', '--']
 const NAMESPACES = ['--mount', '--propagation', 'private', '--pid', '--fork', '--kill-child', '--mount-proc', '--']
 
+/** A mount namespace begins with a copy of every mount of the host: the pools of all homes would stay busy while we build. */
+const WITHOUT_POOLS = `while read -r _ at type _; do
+  case "$type $at" in 'btrfs '*/volumes) umount --lazy "$(printf %b "$at")" || : ;; esac
+done </proc/self/mounts`
+
 /**
  * Builds on an overlay of our own where the host can: a volatile one waits for no disk (dpkg syncs thousands of times), and being
  * another filesystem than the package cache it keeps a build that fails from emptying that: it ends with `rm --one-file-system`.
  * Relative, as commas and colons would end a path in options.
  */
-const ON_OVERLAY = `cd "$PYRO_BUILD" && mkdir upper work tree &&
+const ON_OVERLAY = `${WITHOUT_POOLS}
+cd "$PYRO_BUILD" && mkdir upper work tree &&
 mount -t overlay overlay -o volatile,lowerdir=tree,upperdir=upper,workdir=work tree && export TMPDIR="$PYRO_BUILD/tree"
 exec "$0" "$@"`
 
