@@ -37,6 +37,8 @@ const LOG_LIMIT_BYTES = 16 * 1024 * 1024
 /** SQLite opens no file with a path of 512 bytes or more, and has files beside its own. */
 const HOME_PATH_BYTES = 480
 const REQUEST_PRUNE_MS = 10 * 60_000
+/** How soon after a full host has room again the ends of commands are written down. */
+const END_RETRY_MS = 1_000
 
 const versionOf = (): string => {
   const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8')
@@ -93,6 +95,14 @@ const settleIdBase = (store: Store, config: EngineConfig): EngineConfig => {
   return config
 }
 
+const pruneRequests = (store: Store, log: Log): void => {
+  try {
+    store.requests.prune(Date.now())
+  } catch (error) {
+    log.warn(errorFields(error), 'answered requests were not pruned')
+  }
+}
+
 const start = async (log: Log): Promise<void> => {
   refuseUser()
   const opened = openHome()
@@ -146,8 +156,10 @@ const start = async (log: Log): Promise<void> => {
     adopted: adoptAll(services, workspaces),
     leave: () => leaving.resolve(),
   }
-  const pruning = setInterval(() => store.requests.prune(Date.now()), REQUEST_PRUNE_MS)
+  const pruning = setInterval(() => pruneRequests(store, log), REQUEST_PRUNE_MS)
   cleanup.defer(() => clearInterval(pruning))
+  const writing = setInterval(() => store.commands.writeEnds(), END_RETRY_MS)
+  cleanup.defer(() => clearInterval(writing))
   const server = await EngineServer.listen(engine)
   log.info({ version: engine.version, socket: engine.socket, home: config.home, pid: process.pid }, 'ready')
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, engine.leave)

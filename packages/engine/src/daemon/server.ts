@@ -11,6 +11,7 @@ import {
   type OperationId,
 } from '@pyro/protocol'
 import { errorFields } from '../lib/log.ts'
+import { isHostFull } from '../store/database.ts'
 import type { Engine } from './engine.ts'
 import { EngineLeaving, type HandlerCall, type Handler } from './handler.ts'
 import { HANDLERS } from './handlers.ts'
@@ -23,8 +24,6 @@ import { findRoute, type Route } from './router.ts'
 const REQUEST_ID_BYTES = 64
 /** Clients keep their connections; an idle one costs a file descriptor. */
 const KEEP_ALIVE_MS = 60_000
-/** SQLITE_FULL */
-const SQLITE_FULL = 13
 
 /** Operations that a client of any version may call: to see that it must restart the engine, and to do so. */
 const ANY_VERSION: ReadonlySet<OperationId> = new Set(['engine.status', 'engine.shutdown'])
@@ -166,7 +165,7 @@ export class EngineServer {
 
   #publicError(error: unknown, request: IncomingMessage): PyroError {
     if (isPyroError(error)) return error
-    if ((error as { errcode?: number } | null)?.errcode === SQLITE_FULL) {
+    if (isHostFull(error)) {
       return new PyroError('disk.full', 'the host has no space left for the state of Pyro; nothing was changed', {
         hint: 'free space on the host',
         cause: error,

@@ -1,5 +1,5 @@
 import type { LimitHit } from '@pyro/protocol'
-import type { Database, Row } from './database.ts'
+import { isHostFull, type Database, type Row } from './database.ts'
 
 /** One command since the last reset. Times are milliseconds since 1970. */
 export interface CommandRow {
@@ -36,8 +36,15 @@ export interface CommandInline {
 const NO_INLINE = 'id, workspace_id, generation, sequence, request_id, state, data'
 const EMPTY = new Uint8Array(0)
 
+interface CommandEnding {
+  readonly row: CommandRow
+  readonly inline: CommandInline
+}
+
 export class CommandTable {
   readonly #db: Database
+  /** Ends that a full host kept from the file: they are seen all the same, and written when there is room. */
+  readonly #unwritten = new Map<string, CommandEnding>()
 
   constructor(db: Database) {
     this.#db = db
@@ -56,7 +63,26 @@ export class CommandTable {
     )
   }
 
-  end(row: CommandRow, inline: CommandInline): void {
+  /** False when the host has no space for it now: a later engine must be able to learn of it elsewhere. */
+  end(row: CommandRow, inline: CommandInline): boolean {
+    this.#unwritten.set(row.id, { row, inline })
+    this.writeEnds()
+    return !this.#unwritten.has(row.id)
+  }
+
+  /** Writes what a full host kept from the file so far. */
+  writeEnds(): void {
+    try {
+      for (const [id, ending] of this.#unwritten) {
+        this.#writeEnd(ending)
+        this.#unwritten.delete(id)
+      }
+    } catch (error) {
+      if (!isHostFull(error)) throw error
+    }
+  }
+
+  #writeEnd({ row, inline }: CommandEnding): void {
     this.#db.run(
       `UPDATE commands SET state = ?, data = ?, stdout_head = ?, stdout_tail = ?, stderr_head = ?, stderr_tail = ?
        WHERE id = ?`,
@@ -72,15 +98,17 @@ export class CommandTable {
 
   get(id: string): CommandRow | null {
     const row = this.#db.get(`SELECT ${NO_INLINE} FROM commands WHERE id = ?`, id)
-    return row === undefined ? null : fromRow(row)
+    return row === undefined ? null : this.#fromRow(row)
   }
 
   byRequest(requestId: string): CommandRow | null {
     const row = this.#db.get(`SELECT ${NO_INLINE} FROM commands WHERE request_id = ?`, requestId)
-    return row === undefined ? null : fromRow(row)
+    return row === undefined ? null : this.#fromRow(row)
   }
 
   inline(id: string): CommandInline {
+    const unwritten = this.#unwritten.get(id)
+    if (unwritten !== undefined) return unwritten.inline
     const row = this.#db.get('SELECT stdout_head, stdout_tail, stderr_head, stderr_tail FROM commands WHERE id = ?', id)
     const part = (name: string): Uint8Array => (row?.[name] as Uint8Array | null | undefined) ?? EMPTY
     return {
@@ -99,7 +127,7 @@ export class CommandTable {
         workspaceId,
         limit,
       )
-      .map(fromRow)
+      .map((row) => this.#fromRow(row))
       .toReversed()
   }
 
@@ -108,7 +136,10 @@ export class CommandTable {
   }
 
   running(): CommandRow[] {
-    return this.#db.all(`SELECT ${NO_INLINE} FROM commands WHERE state = 'running' ORDER BY sequence`).map(fromRow)
+    return this.#db
+      .all(`SELECT ${NO_INLINE} FROM commands WHERE state = 'running' ORDER BY sequence`)
+      .map((row) => this.#fromRow(row))
+      .filter(({ state }) => state === 'running')
   }
 
   ids(workspaceId: string): Set<string> {
@@ -143,6 +174,7 @@ export class CommandTable {
       workspaceId,
     )
     this.#db.run('DELETE FROM commands WHERE workspace_id = ?', workspaceId)
+    for (const [id, { row }] of this.#unwritten) if (row.workspaceId === workspaceId) this.#unwritten.delete(id)
   }
 
   clearedAt(workspaceId: string, id: string): number | null {
@@ -156,6 +188,11 @@ export class CommandTable {
 
   delete(id: string): void {
     this.#db.run('DELETE FROM commands WHERE id = ?', id)
+    this.#unwritten.delete(id)
+  }
+
+  #fromRow(row: Row): CommandRow {
+    return this.#unwritten.get(String(row['id']))?.row ?? fromRow(row)
   }
 }
 

@@ -56,17 +56,17 @@ export class Database {
     if (this.#depth > 0) return work()
     this.#db.exec('BEGIN IMMEDIATE')
     this.#depth++
-    let result: T
     try {
-      result = work()
-    } catch (error) {
+      const result = work()
       this.#depth--
-      this.#db.exec('ROLLBACK')
+      this.#db.exec('COMMIT')
+      return result
+    } catch (error) {
+      this.#depth = 0
+      // A disk that ran full may have rolled it back already.
+      if (this.#db.isTransaction) this.#db.exec('ROLLBACK')
       throw error
     }
-    this.#depth--
-    this.#db.exec('COMMIT')
-    return result
   }
 
   close(): void {
@@ -82,6 +82,12 @@ export class Database {
     return statement
   }
 }
+
+/** SQLITE_FULL */
+const FULL = 13
+
+/** True when a write failed because the host has no space left. */
+export const isHostFull = (error: unknown): boolean => (error as { errcode?: number } | null)?.errcode === FULL
 
 const refuseNewer = (path: string, version: number): void => {
   if (version <= SCHEMA_VERSION) return

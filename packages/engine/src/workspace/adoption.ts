@@ -23,10 +23,8 @@ const hostBootId = (): string => readFileSync('/proc/sys/kernel/random/boot_id',
  */
 export const adoptAll = async (services: Services, workspaces: Workspaces): Promise<void> => {
   const { store } = services
-  const bootId = hostBootId()
-  const rebooted = store.meta('hostBootId') !== null && store.meta('hostBootId') !== bootId
-  store.setMeta('hostBootId', bootId)
   const loaded = workspaces.load()
+  const rebooted = noteBoot(services)
   const known = new Set<string>(loaded.map(({ id }) => id))
   const orphans = store.intents.all().filter(({ subject }) => !known.has(subject))
   services.releaser.scheduleAll()
@@ -37,6 +35,19 @@ export const adoptAll = async (services: Services, workspaces: Workspaces): Prom
     }),
     ...orphans.map((intent) => recoverOrphan(services, intent)),
   ])
+}
+
+/** Whether the host was restarted since an engine ran. A host without space can do without the note: the next engine makes it. */
+const noteBoot = ({ store, log }: Services): boolean => {
+  const bootId = hostBootId()
+  const former = store.meta('hostBootId')
+  if (former === bootId) return false
+  try {
+    store.setMeta('hostBootId', bootId)
+  } catch (error) {
+    log.error(errorFields(error), 'the boot of the host was not noted')
+  }
+  return former !== null
 }
 
 const recoverOrphan = async (services: Services, intent: Parameters<typeof recoverIntent>[1]): Promise<void> => {

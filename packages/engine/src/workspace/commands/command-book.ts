@@ -268,8 +268,10 @@ export class CommandBook {
       await running.log.flushed()
       const final = endedRow(running, ended, limit)
       const inline = running.inline()
-      store.commands.end(final, inline)
-      if ('exit' in ended) sandbox.agent.release(row.id).catch((error: unknown) => logRelease(logger, row.id, error))
+      // The agent keeps the end of a command that a full host keeps us from writing down.
+      const written = store.commands.end(final, inline)
+      if ('exit' in ended && written)
+        sandbox.agent.release(row.id).catch((error: unknown) => logRelease(logger, row.id, error))
       return commandResult(final, inline)
     } catch (error) {
       logger.error({ command: row.id, ...errorFields(error) }, 'the end of a command could not be written down')

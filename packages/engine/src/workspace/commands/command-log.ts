@@ -92,10 +92,11 @@ export class CommandLog {
   async close(): Promise<void> {
     this.seal()
     await this.#tail
-    if (this.#file === null || this.failure !== null) return
-    const file = await this.#file
+    const opened = this.#file
     this.#file = null
-    await file.close()
+    // One that could not be opened is the log's failure already.
+    const file = await opened?.catch(() => null)
+    await file?.close()
   }
 
   #sealWhenFull(): void {
