@@ -120,8 +120,10 @@ export class AgentCalls implements AgentClient {
       await call.answered()
       for await (const frame of call.frames()) {
         call.touch()
-        if (frame.type === FRAME.event) options?.onProgress?.(call.parseJson(frame.payload, guestProgress))
-        else if (frame.type === FRAME.result) return call.parseJson(frame.payload, extractResult)
+        if (frame.type === FRAME.event) {
+          const progress = call.parseJson(frame.payload, guestProgress)
+          options?.onProgress?.(progress)
+        } else if (frame.type === FRAME.result) return call.parseJson(frame.payload, extractResult)
         else throw call.unexpected(frame)
       }
       throw call.session.fail('an extract ended without a result')

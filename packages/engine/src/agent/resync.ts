@@ -89,7 +89,7 @@ export function findHello(seen: Buffer, nonce: string): { line: Hello; end: numb
     if (end < 0) return seen.length - start > HELLO_LIMIT_BYTES ? 'malformed' : null
     const line = parseHello(seen.subarray(start + MARK.length - 1, end))
     if (line?.nonce === nonce) return { line, end: end + 1 }
-    if (line === null && seen.indexOf(nonce, start) >= 0) return 'malformed'
+    if (line === null && seen.subarray(start, end).includes(nonce)) return 'malformed'
     from = end + 1
   }
 }
