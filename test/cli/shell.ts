@@ -11,7 +11,8 @@ export const shellEnv = (world: World): NodeJS.ProcessEnv => {
   const bin = join(world.folder, 'bin')
   mkdirSync(bin, { recursive: true })
   writeFileSync(join(bin, 'pyro'), `#!/bin/sh\nexec '${process.execPath}' '${CLI}' "$@"\n`, { mode: 0o755 })
-  const { NO_COLOR: _noColor, FORCE_COLOR: _forceColor, ...env } = { ...process.env, ...world.env }
+  // A person's terminal is no build server, where Node shows few colours.
+  const { NO_COLOR: _noColor, FORCE_COLOR: _forceColor, CI: _ci, ...env } = { ...process.env, ...world.env }
   return { ...env, PATH: `${bin}:${env['PATH'] ?? ''}`, TERM: 'xterm-256color' }
 }
 

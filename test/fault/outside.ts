@@ -18,7 +18,14 @@ export const sandboxOf = async (world: World, workspaceId: string): Promise<Sand
 }
 
 export const signalAll = (pids: readonly number[], signal: NodeJS.Signals): void => {
-  for (const pid of pids) process.kill(pid, signal)
+  for (const pid of pids) {
+    try {
+      process.kill(pid, signal)
+    } catch (error) {
+      // The death of one may have ended others before their turn.
+      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
+    }
+  }
 }
 
 /** Milliseconds that a call takes. */

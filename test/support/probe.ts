@@ -63,10 +63,6 @@ export const outcomesOf = (stdout: string): Outcome[] =>
     .split('\n')
     .map((line) => JSON.parse(line) as Outcome)
 
-/** Those that worked, with what they achieved: for messages that say what went wrong. */
-export const successes = (outcomes: readonly Outcome[]): string[] =>
-  outcomes.filter(({ succeeded }) => succeeded).map(({ attempt, detail }) => `${attempt}: ${detail}`)
-
 /** Takes some of a resource inside and gives it back. */
 export const useIn = async (ws: Workspace, hog: string, count: number): Promise<Taken> =>
   takenOf(await ws.exec([PROBE, 'use', hog, String(count)], { check: true }))
