@@ -53,4 +53,23 @@ export const CONFINEMENT = {
     text: 'PID 1 survives every signal from inside, however it is sent, and cannot be traced, read or limited',
     exempt: { fake: NO_ISOLATION },
   },
+  'isolation.escapes': {
+    text: 'the ways out of a sandbox that are known are closed, each beside a control in which it is open',
+    exempt: { fake: NO_ISOLATION },
+  },
+  'isolation.host-invisible': {
+    text: 'nothing of the host is visible or writable from inside beyond what SECURITY.md says',
+    exempt: { fake: NO_ISOLATION },
+  },
+  'isolation.unprivileged-outside': {
+    text: 'root inside is nobody outside, and can be any user inside',
+    exempt: { fake: NO_ISOLATION },
+  },
+  'isolation.neighbours': {
+    text: 'workspaces see nothing of each other: no process, key, socket, segment or file',
+    exempt: { fake: NO_ISOLATION },
+  },
+  'isolation.races': {
+    text: 'links and renames that race against export, diff, push and file access never reach outside',
+  },
 } as const
