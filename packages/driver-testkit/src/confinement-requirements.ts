@@ -38,6 +38,9 @@ export const CONFINEMENT = {
     text: 'the disk limit is exact for what is written since the last reset, and no other workspace has less because of it',
   },
   'limit.disk-none': { text: 'where the disk limit cannot be enforced the record says so' },
+  'limit.host-space': {
+    text: 'a host without space stops writing and nothing else: nothing becomes read-only, and all goes on when there is room again',
+  },
   'limit.shared-kernel': {
     text: 'nobody can use up what the kernel counts for all: another workspace and the host have as much as before',
     exempt: { fake: NO_LIMITS },

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { chmod, chown, readdir, rename, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
-import { PyroError } from '@pyro/protocol'
+import { isPyroError, PyroError } from '@pyro/protocol'
 import { z } from 'zod'
 import {
   groupOf,
@@ -23,6 +23,8 @@ const MIB = 1024 * 1024
 const FULL_MARGIN_BYTES = MIB
 /** A clone costs metadata only, but whoever asks for one is about to write. */
 const CLONE_ROOM_BYTES = 32 * MIB
+/** The space of a removed volume comes back within half a minute. */
+const ROOM_WAIT_MS = 30_000
 const FLUSH_TIMEOUT_MS = 10 * 60_000
 /** Made under this prefix and renamed when complete. What bears it when the store opens is half-made. */
 const UNFINISHED = '.new-'
@@ -181,7 +183,18 @@ export class BtrfsStore implements DiskStore {
     return { freeBytes: bavail * bsize, totalBytes: blocks * bsize }
   }
 
+  /** Space of volumes that were removed a moment ago is waited for before anybody is told that there is none. */
   async makeRoom(bytes: number): Promise<void> {
+    try {
+      await this.#findRoom(bytes)
+    } catch (error) {
+      if (this.#deleted.length === 0 || !isPyroError(error) || error.code !== 'disk.full') throw error
+      await this.reclaimSpace({ timeoutMs: ROOM_WAIT_MS })
+      await this.#findRoom(bytes)
+    }
+  }
+
+  async #findRoom(bytes: number): Promise<void> {
     if (this.#pool !== null) return this.#pool.ensureFree(bytes)
     const { freeBytes } = await this.space()
     if (freeBytes < bytes)
