@@ -93,6 +93,12 @@ export const REQUIREMENTS = {
   'concurrent.mixed': {
     text: 'two hundred operations at once over twenty workspaces leave each as a model says that replays the accepted ones',
   },
+  'hostile.agent': {
+    text: 'an agent that was replaced by a hostile one harms its own workspace alone, which a reset brings back',
+  },
+  'hostile.dial-ins': {
+    text: 'whoever dials the channel from inside without the token disturbs nobody, not even its own workspace',
+  },
   'restarted.output': {
     text: 'more output than a log keeps reaches its reader byte for byte, whenever engines die meanwhile',
   },

@@ -10,6 +10,9 @@ import { EngineLeaving } from './handler.ts'
 import type { Reply } from './reply.ts'
 import type { Upload } from './request-body.ts'
 
+/** How long a caller that cancelled waits for the end of its command. A sandbox that is frozen or hostile never tells. */
+const KILL_ANSWER_MS = 5_000
+
 /** `{ type: 'started' | 'gap' }`, as exec and run send them. */
 interface CommandEvents {
   event(
@@ -43,7 +46,15 @@ export const converse = async (talk: CommandConversation): Promise<CommandResult
   const leave = (): void => void reader.close()
   gone.addEventListener('abort', leave, { once: true })
   const { sandbox } = workspace
-  const kill = (): void => void send(workspace, sandbox, commandId, 'KILL')
+  let unanswered: NodeJS.Timeout | undefined
+  let gaveUp = false
+  const kill = (): void => {
+    void send(workspace, sandbox, commandId, 'KILL')
+    unanswered = setTimeout(() => {
+      gaveUp = true
+      leave()
+    }, KILL_ANSWER_MS)
+  }
   signal.addEventListener('abort', kill, { once: true })
   if (signal.aborted) kill()
   try {
@@ -51,6 +62,7 @@ export const converse = async (talk: CommandConversation): Promise<CommandResult
     void reply.event({ type: 'started', workspaceId: workspace.id, commandId })
     connectInput(talk, sandbox)
     await forward(reader, reply)
+    if (gaveUp) throw unconfirmed(signal, workspace.row.name, commandId)
     const result = await ended
     if (result === null) throw new EngineLeaving()
     if (signal.aborted) throw cancelledCommand(signal, result)
@@ -59,6 +71,7 @@ export const converse = async (talk: CommandConversation): Promise<CommandResult
   } finally {
     gone.removeEventListener('abort', leave)
     signal.removeEventListener('abort', kill)
+    clearTimeout(unanswered)
     await reader.close()
   }
 }
@@ -108,3 +121,14 @@ const cancelledCommand = (signal: AbortSignal, result: CommandResult): PyroError
     data: { command: { ...result } },
     cause: signal.reason,
   })
+
+const unconfirmed = (signal: AbortSignal, name: string, commandId: string): PyroError =>
+  new PyroError(
+    'request.cancelled',
+    `${commandId} was told to end because its caller cancelled; its sandbox does not answer`,
+    {
+      hint: `pyro workspace reset ${name}`,
+      data: { commandId },
+      cause: signal.reason,
+    },
+  )

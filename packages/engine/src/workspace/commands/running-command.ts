@@ -8,8 +8,9 @@ import { exitCodeOf, type Interruption } from './command-result.ts'
 import { HeadTail } from './head-tail.ts'
 import { OutputReader, type ReadableCommand } from './output-reader.ts'
 
-/** Between two tries to find a command again whose link went. */
+/** Between two tries to find a command again whose link went; doubled while nothing comes, up to the longest. */
 const REATTACH_PAUSE_MS = 500
+const LONGEST_REATTACH_PAUSE_MS = 4_000
 const ATTACH_TIMEOUT_MS = 10_000
 /** After a restart of the engine: how long output that the log cannot keep waits for the client that was reading it. */
 const READER_RETURN_MS = 15_000
@@ -124,6 +125,7 @@ export class RunningCommand implements ReadableCommand {
 
   async #readToEnd(first: CommandOutput | null): Promise<CommandEnd | null> {
     let output = first
+    let lost = { cursor: -1, pauseMs: REATTACH_PAUSE_MS }
     for (;;) {
       try {
         output ??= await this.#reattach()
@@ -147,7 +149,10 @@ export class RunningCommand implements ReadableCommand {
         }
         this.#logger.warn({ command: this.row.id, ...errorFields(error) }, 'command output was lost sight of')
         output = null
-        await pause(REATTACH_PAUSE_MS, this.#aborted.signal)
+        const again = lost.cursor === this.cursor
+        const pauseMs = again ? Math.min(2 * lost.pauseMs, LONGEST_REATTACH_PAUSE_MS) : REATTACH_PAUSE_MS
+        lost = { cursor: this.cursor, pauseMs }
+        await pause(pauseMs, this.#aborted.signal)
         if (this.#aborted.signal.aborted) return null
       }
     }
