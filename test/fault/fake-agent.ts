@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { createServer, type Http2Server, type ServerHttp2Stream } from 'node:http2'
 import { connect, type Socket } from 'node:net'
 import { buffer } from 'node:stream/consumers'
+import { setTimeout } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { GUEST_PROTOCOL, type Hello } from '@pyro/protocol/guest'
 
@@ -43,9 +44,27 @@ export const helloOf = (identity: Identity, nonce: string): Hello => ({
   ...identity,
 })
 
+/** How long an engine that was just restarted may take until it listens for its sandboxes again. */
+const LISTENS_MS = 30_000
+
+/** Connects as soon as an engine listens: the socket may be there from its predecessor. */
+const connected = async (path: string): Promise<Socket> => {
+  const deadline = performance.now() + LISTENS_MS
+  for (;;) {
+    const socket = connect(path)
+    try {
+      await once(socket, 'connect')
+      return socket
+    } catch (error) {
+      if (performance.now() > deadline) throw error
+      await setTimeout(50)
+    }
+  }
+}
+
 /** Dials an engine's socket and reads its nonce. What happens on the socket afterwards is the caller's. */
 export const dialIn = async (path: string): Promise<{ readonly socket: Socket; readonly nonce: string }> => {
-  const socket = connect(path)
+  const socket = await connected(path)
   // An engine that hangs up is what most cases wait for.
   socket.on('error', () => undefined)
   const [line] = (await once(socket, 'data')) as [Buffer]

@@ -113,7 +113,7 @@ describe('an endless answer', () => {
           // This process is still there for everybody else.
           const begun = performance.now()
           await pause(10)
-          expect(performance.now() - begun).toBeLessThan(500)
+          expect(performance.now() - begun).toBeLessThan(5_000)
           await link.close()
           await expect(flood).rejects.toMatchObject({ code: 'sandbox.unreachable' })
         })

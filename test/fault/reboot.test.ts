@@ -9,9 +9,7 @@ import { isRunning, until, World } from '../support/world.ts'
 import { expectInOrder, runtimeFolder } from './account.ts'
 import { armFault } from './injection.ts'
 import { markedWorkspace, markOf } from './killed-engine.ts'
-import { timed } from './outside.ts'
-
-const LOOK_MS = 1_000
+import { LOOK_MS, timed } from './outside.ts'
 
 let world: World
 beforeAll(async () => {

@@ -79,9 +79,18 @@ func TestADeadProcessIsDead(t *testing.T) {
 
 func TestEnvironmentsOfAnySizeAreReadWhole(t *testing.T) {
 	for _, size := range []int{0, 100, 5000, 120_000} {
-		child := exec.Command("sleep", "1000")
+		child := exec.Command("cat")
 		child.Env = []string{"FIRST=1", "LARGE=" + strings.Repeat("x", size), "LAST=é"}
+		stdin, _ := child.StdinPipe()
+		stdout, _ := child.StdoutPipe()
 		if err := child.Start(); err != nil {
+			t.Fatal(err)
+		}
+		// Only once it runs does the kernel know where its environment lies: an answer proves that.
+		if _, err := stdin.Write([]byte{'?'}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stdout.Read(make([]byte, 1)); err != nil {
 			t.Fatal(err)
 		}
 		environ, err := Environ(child.Process.Pid, make([]byte, 0, 16))
