@@ -14,14 +14,18 @@ export const scale: Row = {
     const runs = bench.quick ? 2 : 7
     const at = { environment: bench.environment, driver: 'runc', memoryMib: 128 } as const
     if (!bench.drivers.includes('runc')) return []
-    const { pid } = await bench.pyro.engine.status()
     await using crowd = new AsyncDisposableStack()
     const one = crowd.use(await bench.pyro.workspaces.create(at))
+    const afterRowsKib = await settledKib(bench)
+    // What the rows before have done to it is told beside it.
+    await bench.pyro.engine.shutdown()
+    await bench.pyro.engine.start()
+    const freshKib = await settledKib(bench)
     const alone = await measureAll(bench, one, runs)
-    const idleKib = await settledKib(pid)
+    const idleKib = await settledKib(bench)
     for (let made = 1; made < many; made += 1) crowd.use(await bench.pyro.workspaces.create(at))
     const crowded = await measureAll(bench, one, runs)
-    const crowdedKib = await settledKib(pid)
+    const crowdedKib = await settledKib(bench)
     const perWorkspaceMib = (crowdedKib - idleKib) / 1024 / (many - 1)
     const results = Object.keys(alone).map((what): Result => {
       const subject = crowded[what as keyof typeof crowded]
@@ -37,7 +41,7 @@ export const scale: Row = {
         note: '',
       }
     })
-    const memory = (what: string, mib: number, reach: number): Result => ({
+    const memory = (what: string, mib: number, reach: number, note = ''): Result => ({
       what,
       driver: 'runc',
       subject: null,
@@ -45,11 +49,16 @@ export const scale: Row = {
       floorName: '',
       reach: `≤ ${reach} MB`,
       holds: mib <= reach,
-      note: `${mib.toFixed(1)} MB`,
+      note: `${mib.toFixed(1)} MB${note}`,
     })
     return [
       ...results,
-      memory('idle engine', idleKib / 1024, ENGINE_REACH_MIB),
+      memory(
+        'idle engine',
+        freshKib / 1024,
+        ENGINE_REACH_MIB,
+        `; ${(afterRowsKib / 1024).toFixed(1)} after all rows above`,
+      ),
       memory('each idle workspace in it', perWorkspaceMib, WORKSPACE_REACH_MIB),
     ]
   },
@@ -75,7 +84,7 @@ const measureAll = async (
 }
 
 /** Resident memory after a pause in which garbage can go. */
-const settledKib = async (pid: number | null): Promise<number> => {
+const settledKib = async (bench: Bench): Promise<number> => {
   await new Promise((resolve) => setTimeout(resolve, 5_000))
-  return residentKib(pid)
+  return residentKib((await bench.pyro.engine.status()).pid)
 }

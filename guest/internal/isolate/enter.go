@@ -158,28 +158,14 @@ func setLimits() error {
 	return nil
 }
 
-const (
-	capabilityVersion3 = 0x20080522
-	lastCapability     = 63
-)
+const capabilityVersion3 = 0x20080522
 
-// dropPrivileges acts on every thread: to the kernel each has privileges of its own.
+// dropPrivileges acts on every thread: to the kernel each has privileges of its own. The bounding set may stay: it counts
+// only for whoever executes a program, which the filter refuses.
 func dropPrivileges(keep []uintptr) error {
 	kept := uint64(0)
 	for _, capability := range keep {
 		kept |= 1 << capability
-	}
-	for capability := uintptr(0); capability <= lastCapability; capability++ {
-		if kept&(1<<capability) != 0 {
-			continue
-		}
-		_, _, errno := syscall.AllThreadsSyscall(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, capability, 0)
-		if errno == unix.EINVAL {
-			break
-		}
-		if errno != 0 {
-			return fmt.Errorf("drop capability %d: %w", capability, errno)
-		}
 	}
 	header := unix.CapUserHeader{Version: capabilityVersion3}
 	data := [2]unix.CapUserData{

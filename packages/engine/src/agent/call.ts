@@ -1,5 +1,5 @@
 import type { ClientHttp2Stream } from 'node:http2'
-import { FRAME, FrameDecoder, FrameError, PyroError, type Frame } from '@pyro/protocol'
+import { batchesOf, FRAME, FrameDecoder, FrameError, PyroError, type Frame } from '@pyro/protocol'
 import { agentError, agentErrorBody } from '@pyro/protocol/guest'
 import type { z } from 'zod'
 import { toPyroError, type Subject } from './agent-errors.ts'
@@ -104,10 +104,10 @@ export class Call {
   async readJson<T>(schema: z.ZodType<T>, limitBytes: number): Promise<T> {
     const chunks: Buffer[] = []
     let size = 0
-    for await (const chunk of this.chunks()) {
-      size += chunk.length
+    for await (const batch of this.batches()) {
+      for (const chunk of batch) size += chunk.length
       if (size > limitBytes) throw this.session.fail(`an answer is larger than ${limitBytes} bytes`)
-      chunks.push(chunk)
+      chunks.push(...batch)
     }
     return this.parseJson(Buffer.concat(chunks), schema)
   }
@@ -127,12 +127,14 @@ export class Call {
   /** The body as frames. An `error` frame rejects as PyroError. */
   async *frames(): AsyncGenerator<Frame, void, undefined> {
     const decoder = new FrameDecoder({ jsonLimitBytes: JSON_FRAME_BYTES })
-    for await (const chunk of this.chunks()) {
+    for await (const batch of this.batches()) {
       try {
-        for (const frame of decoder.push(chunk)) {
-          if (frame.type === FRAME.error)
-            throw toPyroError(this.parseJson(frame.payload, agentError), this.#limits.subject)
-          yield frame
+        for (const chunk of batch) {
+          for (const frame of decoder.push(chunk)) {
+            if (frame.type === FRAME.error)
+              throw toPyroError(this.parseJson(frame.payload, agentError), this.#limits.subject)
+            yield frame
+          }
         }
       } catch (error) {
         if (error instanceof FrameError) throw this.session.fail(error.message, error)
@@ -142,14 +144,16 @@ export class Call {
     if (!decoder.atBoundary) throw this.session.fail(`the answer to ${this.path} ends within a frame`)
   }
 
-  async *chunks(): AsyncGenerator<Buffer, void, undefined> {
+  async *batches(): AsyncGenerator<readonly Buffer[], void, undefined> {
     try {
-      for await (const chunk of this.stream as AsyncIterable<Buffer>) {
-        this.session.account(chunk.length)
-        yield chunk
+      for await (const batch of batchesOf(this.stream)) {
+        for (const chunk of batch) this.session.account(chunk.length)
+        yield batch
       }
     } catch (error) {
       throw this.explain(error)
+    } finally {
+      this.stream.destroy()
     }
     if (this.#reason !== null || this.session.reason !== null) throw this.explain(null)
   }

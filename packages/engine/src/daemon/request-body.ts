@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import { Readable } from 'node:stream'
-import { FRAME, FrameDecoder, FrameError, FRAMES_CONTENT_TYPE, PyroError, type Frame } from '@pyro/protocol'
+import { batchesOf, FRAME, FrameDecoder, FrameError, FRAMES_CONTENT_TYPE, PyroError, type Frame } from '@pyro/protocol'
 import { parseJson } from './input.ts'
 
 /** Bytes of an upload that wait for the operation before the client is held back. */
@@ -46,15 +46,20 @@ export class RequestBody implements Upload {
       body.#endStreams()
       return body
     }
-    const chunks = request.iterator({ destroyOnReturn: false }) as AsyncIterableIterator<Buffer>
+    const batches = batchesOf(request)
     const decoder = new FrameDecoder()
-    const first = await firstFrames(chunks, decoder)
-    const [input, ...rest] = first
-    if (input?.type !== FRAME.input) throw new PyroError('input.invalid', 'the first frame of the request is not input')
-    if (input.payload.byteLength > limitBytes) throw tooLarge(limitBytes)
-    const body = new RequestBody(request, parseJson(textOf(input)))
-    void body.#pump(chunks, decoder, rest)
-    return body
+    try {
+      const [input, ...rest] = await firstFrames(batches, decoder)
+      if (input?.type !== FRAME.input)
+        throw new PyroError('input.invalid', 'the first frame of the request is not input')
+      if (input.payload.byteLength > limitBytes) throw tooLarge(limitBytes)
+      const body = new RequestBody(request, parseJson(textOf(input)))
+      void body.#pump(batches, decoder, rest)
+      return body
+    } catch (error) {
+      await batches.return()
+      throw error
+    }
   }
 
   onControl(listener: ControlListener): void {
@@ -79,14 +84,16 @@ export class RequestBody implements Upload {
     this.#request.resume()
   }
 
-  async #pump(chunks: AsyncIterableIterator<Buffer>, decoder: FrameDecoder, first: readonly Frame[]): Promise<void> {
+  async #pump(batches: Batches, decoder: FrameDecoder, first: readonly Frame[]): Promise<void> {
     let failure: unknown = null
     try {
       for (const frame of first) await this.#accept(frame)
-      for await (const chunk of chunks) {
-        for (const frame of decoder.push(chunk)) {
-          const held = this.#accept(frame)
-          if (held !== null) await held
+      for await (const batch of batches) {
+        for (const chunk of batch) {
+          for (const frame of decoder.push(chunk)) {
+            const held = this.#accept(frame)
+            if (held !== null) await held
+          }
         }
         if (this.#done) return
       }
@@ -176,12 +183,14 @@ class FrameStream extends Readable {
   }
 }
 
-const firstFrames = async (chunks: AsyncIterableIterator<Buffer>, decoder: FrameDecoder): Promise<Frame[]> => {
+type Batches = AsyncGenerator<readonly Buffer[], void, undefined>
+
+const firstFrames = async (batches: Batches, decoder: FrameDecoder): Promise<Frame[]> => {
   try {
     for (;;) {
-      const { value, done } = (await chunks.next()) as IteratorResult<Buffer, undefined>
+      const { value, done } = await batches.next()
       if (done === true) throw new PyroError('input.invalid', 'the request ended before its input')
-      const frames = [...decoder.push(value)]
+      const frames = value.flatMap((chunk) => [...decoder.push(chunk)])
       if (frames.length > 0) return frames
     }
   } catch (error) {
@@ -193,10 +202,10 @@ const firstFrames = async (chunks: AsyncIterableIterator<Buffer>, decoder: Frame
 const readText = async (request: IncomingMessage, limitBytes: number): Promise<string> => {
   const chunks: Buffer[] = []
   let size = 0
-  for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-    size += chunk.length
+  for await (const batch of batchesOf(request)) {
+    for (const chunk of batch) size += chunk.length
     if (size > limitBytes) throw tooLarge(limitBytes)
-    chunks.push(chunk)
+    chunks.push(...batch)
   }
   return Buffer.concat(chunks).toString('utf8')
 }

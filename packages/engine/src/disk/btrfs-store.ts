@@ -116,7 +116,8 @@ export class BtrfsStore implements DiskStore {
     await this.#step(`freezing volume ${from} as ${to}`, async () => {
       const inherit = await this.#group(options.group)
       const request = { source: this.path(from), path: this.path(to), readOnly: true, inherit }
-      await this.#helper.request('subvolume.snapshot', request, made)
+      // It writes out first what is not on the disk yet.
+      await this.#helper.request('subvolume.snapshot', request, made, { timeoutMs: FLUSH_TIMEOUT_MS })
     })
     return this.#volume(to, false)
   }

@@ -1,6 +1,6 @@
 import { open } from 'node:fs/promises'
 import type { Readable } from 'node:stream'
-import { PyroError } from '@pyro/protocol'
+import { batchesOf, PyroError } from '@pyro/protocol'
 import {
   diffSummary,
   exportSummary,
@@ -192,11 +192,11 @@ export class OfflineAgent {
 /** A seed that fails (its client vanished) fails the role, which then ends without a result. */
 const feedArchive = async (archive: Readable, input: FrameWriter): Promise<void> => {
   try {
-    const chunks = archive.iterator()
+    const batches = batchesOf(archive)
     for (;;) {
-      const next = await input.waitForClient(() => chunks.next())
+      const next = await input.waitForClient(() => batches.next())
       if (next.done === true) break
-      await input.data(next.value as Uint8Array)
+      await input.data(next.value)
     }
     await input.endOfData()
   } finally {

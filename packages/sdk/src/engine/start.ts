@@ -14,6 +14,12 @@ const RELAUNCH_MS = 500
 const LOG_TAIL_LINES = 8
 const LOG_TAIL_BYTES = 64 * 1024
 
+/**
+ * For glibc: memory of this size and above goes back to the system when it is freed, whatever was freed before. By default each
+ * large buffer raises both, and an idle engine keeps what its busiest moment had.
+ */
+const ALLOCATOR = { MALLOC_MMAP_THRESHOLD_: '131072', MALLOC_TRIM_THRESHOLD_: '131072' }
+
 export interface EngineStart {
   readonly home: string
   readonly socket: string
@@ -69,7 +75,7 @@ const launch = (program: { file: string; args: readonly string[] }, home: string
     cwd: '/',
     detached: true,
     stdio: ['ignore', log, log],
-    env: { ...process.env, PYRO_HOME: home },
+    env: { ...process.env, ...ALLOCATOR, PYRO_HOME: home },
   })
   child.once('error', (error) => (ended.value = { code: null, signal: null, error }))
   child.once('exit', (code, signal) => (ended.value ??= { code, signal, error: null }))

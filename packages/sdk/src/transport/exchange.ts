@@ -1,6 +1,7 @@
 import type { Agent, ClientRequest, IncomingMessage } from 'node:http'
 import {
   ANSWER_LIMIT_BYTES,
+  batchesOf,
   isErrorCode,
   PyroError,
   REQUEST_ID_HEADER,
@@ -118,10 +119,10 @@ export const responseOf = (request: ClientRequest): Promise<IncomingMessage> =>
     request.on('error', (error) => reject(connectionError(error)))
   })
 
-/** The chunks of an answer. Leaving early keeps the connection. */
-export async function* chunksOf(response: IncomingMessage): AsyncGenerator<Buffer, void, undefined> {
+/** An answer, a batch of chunks at a time. Leaving early keeps the connection. */
+export async function* batchesOfAnswer(response: IncomingMessage): AsyncGenerator<readonly Buffer[], void, undefined> {
   try {
-    yield* response.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>
+    yield* batchesOf(response)
   } catch (error) {
     throw connectionError(error)
   }
@@ -131,13 +132,13 @@ export async function* chunksOf(response: IncomingMessage): AsyncGenerator<Buffe
 export const readBody = async (response: IncomingMessage): Promise<Buffer> => {
   const chunks: Buffer[] = []
   let size = 0
-  for await (const chunk of chunksOf(response)) {
-    size += chunk.length
+  for await (const batch of batchesOfAnswer(response)) {
+    for (const chunk of batch) size += chunk.length
     if (size > ANSWER_LIMIT_BYTES) {
       response.destroy()
       throw new PyroError('limit.exceeded', `the answer of the engine is larger than ${ANSWER_LIMIT_BYTES} bytes`)
     }
-    chunks.push(chunk)
+    chunks.push(...batch)
   }
   return Buffer.concat(chunks)
 }

@@ -9,7 +9,7 @@ import {
   type Frame,
 } from '@pyro/protocol/client'
 import {
-  chunksOf,
+  batchesOfAnswer,
   EngineGone,
   errorOf,
   readBody,
@@ -101,16 +101,17 @@ const readAnswer = async (response: IncomingMessage, sink: Sink): Promise<Outcom
   const type = response.headers['content-type'] ?? ''
   if (!type.startsWith(FRAMES_CONTENT_TYPE)) return jsonOutcome(response, await readBody(response))
   const decoder = new FrameDecoder({ jsonLimitBytes: ANSWER_LIMIT_BYTES })
-  for await (const chunk of chunksOf(response)) {
-    for (const frame of decoder.push(chunk)) {
-      if (frame.type === FRAME.result || frame.type === FRAME.error) {
-        // The answer ends right behind this frame; read to its end, the connection serves the next call.
-        response.resume()
-        if (frame.type === FRAME.result) return { result: parse(frame), error: null }
-        return { result: null, error: errorOf({ error: parse(frame) }, response.statusCode ?? 0) }
+  for await (const batch of batchesOfAnswer(response)) {
+    for (const chunk of batch) {
+      for (const frame of decoder.push(chunk)) {
+        if (frame.type === FRAME.result || frame.type === FRAME.error) {
+          // The answer ends right behind this frame; read to its end, as it is now, the connection serves the next call.
+          if (frame.type === FRAME.result) return { result: parse(frame), error: null }
+          return { result: null, error: errorOf({ error: parse(frame) }, response.statusCode ?? 0) }
+        }
+        const waiting = deliver(frame, sink)
+        if (waiting !== undefined) await waiting
       }
-      const waiting = deliver(frame, sink)
-      if (waiting !== undefined) await waiting
     }
   }
   throw new EngineGone('the stream of the engine ended without a result')

@@ -136,7 +136,10 @@ export class RunningCommand implements ReadableCommand {
         }
         this.#catchUpWith(output.cursor)
         for await (const part of output) {
-          if (!this.log.takes(part.data.length)) await this.#readersCaughtUp()
+          if (!this.log.takes(part.data.length)) {
+            const behind = this.#readersBehind()
+            if (behind !== null) await behind
+          }
           this.cursor = part.cursor
           const held = this.#deliver(part)
           if (held !== null) await held
@@ -172,10 +175,14 @@ export class RunningCommand implements ReadableCommand {
   }
 
   /** The log cannot keep what comes now: whoever holds the command back gets it live, or loses it. */
-  async #readersCaughtUp(): Promise<void> {
-    await this.#readerReturned()
-    const behind = [...this.#readers].flatMap((reader) => reader.behind() ?? [])
-    await abortable(Promise.all(behind), this.#aborted.signal)
+  #readersBehind(): Promise<unknown> | null {
+    if (this.#readerMayCome) return this.#readerReturned().then(() => this.#readersBehind())
+    const behind: Promise<void>[] = []
+    for (const reader of this.#readers) {
+      const caughtUp = reader.behind()
+      if (caughtUp !== null) behind.push(caughtUp)
+    }
+    return behind.length === 0 ? null : abortable(Promise.all(behind), this.#aborted.signal)
   }
 
   /** Waits once, bounded. */

@@ -91,7 +91,6 @@ export const CREATE_STEPS: StepList<CreatePlan, CreateContext> = {
       name: 'freeze-baseline',
       async do(plan, cx) {
         const { disks } = cx.services.drivers.get(plan.row.driver)
-        await disks.flush(volumeId(plan.row.volume))
         await freezeDisk(disks, volumeId(plan.row.volume), volumeId(plan.baseline), plan.row.id)
       },
       async undo(plan, cx) {
