@@ -44,6 +44,7 @@ export const inTurn = async (
   subject: (run: number) => Promise<unknown>,
   floor: (run: number) => Promise<unknown>,
   after: (run: number) => Promise<unknown> = async () => {},
+  afterFloor: () => Promise<unknown> = async () => {},
 ): Promise<{ subject: Samples; floor: Samples }> => {
   const subjects: number[] = []
   const floors: number[] = []
@@ -51,6 +52,7 @@ export const inTurn = async (
     const a = await timeMs(() => subject(run))
     await after(run)
     const b = await timeMs(() => floor(run))
+    await afterFloor()
     if (run < 0) continue
     subjects.push(a)
     floors.push(b)
