@@ -255,13 +255,15 @@ async function removeFolder(folder: string): Promise<void> {
   }
 }
 
+/** True when it is gone, by whomever: an engine killed in between has left the folder above to the next one. */
 async function removeIfEmpty(folder: string): Promise<boolean> {
   try {
     await rmdir(folder)
     return true
   } catch (error) {
     const errno = errnoOf(error)
-    if (errno === 'EBUSY' || errno === 'ENOTEMPTY' || errno === 'ENOENT') return false
+    if (errno === 'ENOENT') return true
+    if (errno === 'EBUSY' || errno === 'ENOTEMPTY') return false
     throw error
   }
 }
