@@ -37,10 +37,3 @@ export const timed = async (call: () => Promise<unknown>): Promise<number> => {
 
 /** Every look at a workspace is answered within this time, whatever its sandbox does. */
 export const LOOK_MS = 1_000
-
-/** A busy host may delay one answer; a look that waits for a sandbox is late each time. */
-export const quickest = async (look: () => Promise<unknown>): Promise<number> => {
-  let best = Infinity
-  for (let tries = 0; tries < 3 && best >= LOOK_MS; tries++) best = Math.min(best, await timed(look))
-  return best
-}
