@@ -11,10 +11,15 @@ export class RuntimeFloor {
   readonly #root: string
   readonly #bundle: string
 
-  private constructor(runtime: string, folder: string) {
+  private constructor(runtime: string, root: string, bundle: string) {
     this.#runtime = runtime
-    this.#root = join(folder, 'state')
-    this.#bundle = join(folder, 'bundle')
+    this.#root = root
+    this.#bundle = bundle
+  }
+
+  /** The runtime's own command line on a sandbox of Pyro's, whose state folder of the runtime that is. */
+  static inSandbox(runtime: string, root: string): Pick<RuntimeFloor, 'pipeInto'> {
+    return new RuntimeFloor(runtime, root, '')
   }
 
   static async prepare(options: {
@@ -23,7 +28,7 @@ export class RuntimeFloor {
     folder: string
     idBase: number
   }): Promise<RuntimeFloor> {
-    const floor = new RuntimeFloor(options.runtime, options.folder)
+    const floor = new RuntimeFloor(options.runtime, join(options.folder, 'state'), join(options.folder, 'bundle'))
     await mkdir(floor.#bundle, { recursive: true })
     const mapping = [{ containerID: 0, hostID: options.idBase, size: 65_536 }]
     const capabilities = ['CAP_CHOWN', 'CAP_DAC_OVERRIDE', 'CAP_FOWNER', 'CAP_SETUID', 'CAP_SETGID', 'CAP_KILL']

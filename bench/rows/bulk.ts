@@ -1,17 +1,17 @@
 import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { RuntimeFloor } from '../floors/runtime.ts'
 import { shell } from '../floors/program.ts'
-import { inTurn, repeat, summarize, type Samples } from '../measure.ts'
+import { inTurn, summarize, timeMs, type Samples } from '../measure.ts'
 import type { Bench, Result, Row } from '../row.ts'
 import type { Workspace } from '@pyro/sdk'
 
-const PIPE_LOOP = `
-import subprocess, sys, time
-for i in range(int(sys.argv[1])):
-    t = time.perf_counter()
-    subprocess.run('cat blob | cat > /dev/null', shell=True, check=True)
-    print((time.perf_counter() - t) * 1000)
+/** Timed by the sandbox itself: what it costs to start something there is not part of it. */
+const PIPE = `
+import subprocess, time
+t = time.perf_counter()
+subprocess.run('cat blob | cat > /dev/null', shell=True, check=True)
+print((time.perf_counter() - t) * 1000)
 `
 
 /** Much data in, much data out. */
@@ -21,6 +21,7 @@ export const bulk: Row = {
     const mib = bench.quick ? 16 : 1024
     const files = bench.quick ? 1_000 : 50_000
     const runs = bench.quick ? 1 : 3
+    const rounds = bench.quick ? 1 : 7
     const small = join(bench.scratch, 'small')
     const large = join(bench.scratch, 'large')
     await shell(
@@ -30,94 +31,102 @@ export const bulk: Row = {
     )
     const results: Result[] = []
     for (const driver of bench.drivers) {
-      const floor = await RuntimeFloor.prepare({
-        runtime: driver,
-        tree: bench.floorTree,
-        folder: join(bench.scratch, `floor-${driver}`),
-        idBase: 0x40000000,
-      })
-      await floor.start('floor-bulk')
       for (const [what, folder] of [
         // In this order: a disk of many small files is taken apart for seconds after it was deleted.
         [`seed ${mib} MiB`, large],
         [`seed ${files} small files`, small],
       ] as const) {
-        let made: Workspace | undefined
-        // What one of the two has left to be written out is not the other's.
-        const settled = (): Promise<string> => shell('sync')
-        const measured = await inTurn(
-          runs,
-          async () => {
-            made = await bench.pyro.workspaces.create({
-              environment: bench.environment,
-              driver: driver as 'runc',
-              seed: { path: folder },
-            })
-          },
-          async () => {
-            const dest = `/var/tmp/${what.replaceAll(' ', '-')}`
-            await floor.pipeInto('floor-bulk', `tar -C '${folder}' -c .`, [
-              'sh',
-              '-c',
-              `rm -rf ${dest} && mkdir -p ${dest} && tar -x -C ${dest}`,
-            ])
-          },
-          async () => {
-            await made?.delete()
-            await settled()
-          },
-          settled,
-        )
-        results.push({
-          what,
-          driver,
-          subject: measured.subject,
-          floor: measured.floor,
-          floorName: 'tar into tar inside',
-          reach: '1.5×',
-          holds: measured.subject.medianMs <= 1.5 * measured.floor.medianMs,
-          note: 'create included',
-        })
+        results.push(await seeding(bench, { what, driver, folder, runs }))
       }
-      await floor.remove('floor-bulk')
-      await floor.dispose()
 
       await using workspace = await bench.pyro.workspaces.create({
         environment: bench.environment,
         driver: driver as 'runc',
         seed: { path: large },
       })
-      const pipe = await pipeInside(workspace, runs)
       let peak = 0
       const { pid } = await bench.pyro.engine.status()
       const watch = setInterval(() => void residentKib(pid).then((kib) => (peak = Math.max(peak, kib))), 50)
-      const printed = await repeat(runs, async () => {
+      const printed = await besidePipe(workspace, rounds, async () => {
         let bytes = 0
         await workspace.exec(['cat', 'blob'], { check: true, onStdoutBytes: (part) => void (bytes += part.byteLength) })
         if (bytes !== mib * 1024 * 1024) throw new Error(`${bytes} bytes arrived`)
       })
       clearInterval(watch)
-      results.push(
-        rate(`exec that prints ${mib} MiB`, driver, printed, pipe, `engine peak ${Math.round(peak / 1024)} MiB`),
-      )
-      const exported = await repeat(runs, async () => {
+      results.push(rate(`exec that prints ${mib} MiB`, driver, printed, `engine peak ${Math.round(peak / 1024)} MiB`))
+      const exported = await besidePipe(workspace, rounds, async () => {
         let bytes = 0
         await workspace.export('blob', { output: (part) => void (bytes += part.byteLength), format: 'tar' })
         if (bytes < mib * 1024 * 1024) throw new Error(`${bytes} bytes arrived`)
       })
-      results.push(rate(`a file of ${mib} MiB out`, driver, exported, pipe, ''))
+      results.push(rate(`a file of ${mib} MiB out`, driver, exported, ''))
     }
     return results
   },
 }
 
-/** Timed by the sandbox itself, the first round left out. */
-const pipeInside = async (workspace: Workspace, runs: number): Promise<Samples> => {
-  const { stdout } = await workspace.exec(['python3', '-c', PIPE_LOOP, String(runs + 1)], { check: true })
-  return summarize(stdout.trim().split('\n').slice(1).map(Number))
+interface Seeding {
+  readonly what: string
+  readonly driver: string
+  readonly folder: string
+  readonly runs: number
 }
 
-const rate = (what: string, driver: string, subject: Samples, floor: Samples, note: string): Result => ({
+/** The floor unpacks in a sandbox like the one that is seeded, on the same disk store. */
+const seeding = async (bench: Bench, { what, driver, folder, runs }: Seeding): Promise<Result> => {
+  const options = { environment: bench.environment, driver: driver as 'runc' }
+  await using beside = await bench.pyro.workspaces.create(options)
+  const { socket } = await bench.pyro.engine.status()
+  const sandbox = `${beside.id}-g${beside.info.generation}`
+  const floor = RuntimeFloor.inSandbox(driver, join(dirname(socket), 'sandboxes', sandbox, 'runtime'))
+  let made: Workspace | undefined
+  // What one of the two has left to be written out is not the other's.
+  const settled = (): Promise<string> => shell('sync')
+  const measured = await inTurn(
+    runs,
+    async () => {
+      made = await bench.pyro.workspaces.create({ ...options, seed: { path: folder } })
+    },
+    async () => {
+      await floor.pipeInto(sandbox, `tar -C '${folder}' -c .`, ['tar', '-x', '-C', '/workspace'])
+    },
+    async () => {
+      await made?.delete()
+      await settled()
+    },
+    async () => {
+      await beside.exec('rm -rf /workspace/*', { check: true })
+      await settled()
+    },
+  )
+  return {
+    what,
+    driver,
+    subject: measured.subject,
+    floor: measured.floor,
+    floorName: 'tar into tar inside',
+    reach: '1.5×',
+    holds: measured.subject.medianMs <= 1.5 * measured.floor.medianMs,
+    note: 'create included',
+  }
+}
+
+/** In turn with the pipe, so that a machine whose speed drifts is equally fast for both. The first round is left out. */
+const besidePipe = async (workspace: Workspace, rounds: number, work: () => Promise<void>): Promise<Pair> => {
+  const [subject, floor]: [number[], number[]] = [[], []]
+  for (let round = 0; round <= rounds; round += 1) {
+    subject.push(await timeMs(work))
+    floor.push(Number((await workspace.exec(['python3', '-c', PIPE], { check: true })).stdout))
+  }
+  return { subject: summarize(subject.slice(1)), floor: summarize(floor.slice(1)) }
+}
+
+interface Pair {
+  readonly subject: Samples
+  readonly floor: Samples
+}
+
+const rate = (what: string, driver: string, { subject, floor }: Pair, note: string): Result => ({
   what,
   driver,
   subject,

@@ -11,7 +11,7 @@ export const scale: Row = {
   name: 'scale',
   async run(bench: Bench): Promise<Result[]> {
     const many = bench.quick ? 5 : 200
-    const runs = bench.quick ? 2 : 7
+    const runs = bench.quick ? 2 : 15
     const at = { environment: bench.environment, driver: 'runc', memoryMib: 128 } as const
     if (!bench.drivers.includes('runc')) return []
     await using crowd = new AsyncDisposableStack()

@@ -14,11 +14,18 @@ const LONGEST_FIXTURE_STRING = 512
 /** Text that breaks careless encoders: quotes, control characters, beyond the BMP. */
 const AWKWARD_TEXT = 'a "b" \\ \t ü 𝄞'
 
+const FORMATTED: Readonly<Record<string, string>> = {
+  uuid: '51b258d5-bca4-492f-9c99-24ccdbf58cac',
+  base64: 'AP8KZMO8cg==',
+}
+
 const sampleString = (name: string, schema: JsonSchema, full: boolean): string => {
   const length = schema['minLength'] as number | undefined
   const longest = (schema['maxLength'] as number | undefined) ?? Number.MAX_SAFE_INTEGER
   if (length !== undefined && length === longest)
     return '0123456789abcdef'.repeat(Math.ceil(length / 16)).slice(0, length)
+  const formatted = FORMATTED[schema['format'] as string]
+  if (formatted !== undefined) return formatted
   if (name.endsWith('Base64')) return full ? 'AP8KZMO8cg==' : ''
   if (/^(mode|oldMode)$/.test(name)) return full ? '100755' : '100644'
   const text = full ? AWKWARD_TEXT : 'x'

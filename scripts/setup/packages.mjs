@@ -7,6 +7,8 @@ import { run, say, SetupError, step } from './report.mjs'
 
 /** gVisor releases before this year have the ptrace platform only, and other flags. */
 const RUNSC_OLDEST_YEAR = 2023
+/** 8.2, the first that maps a template read-only, as major * 100 + minor. */
+const QEMU_OLDEST = 802
 const APT_DEADLINE_MS = 15 * 60_000
 const PROBE_DEADLINE_MS = 10_000
 const BACKPORTS_FILE = '/etc/apt/sources.list.d/pyro-backports.sources'
@@ -36,6 +38,14 @@ const TEST_REQUIREMENTS = [
     present: (path) => isStatic(readFileSync(path)),
   },
   { program: 'ps', package: 'procps', why: 'looking for left-over processes' },
+  {
+    program: 'qemu-system-x86_64',
+    package: 'qemu-system-x86',
+    why: 'microVMs',
+    backports: true,
+    present: isRecentQemu,
+  },
+  { program: 'mke2fs', package: 'e2fsprogs', why: 'disk images of microVMs' },
 ]
 
 /** A program that names no interpreter needs no libraries. 64-bit, little-endian. @param {Buffer} elf */
@@ -53,6 +63,13 @@ function isRecentRunsc(path) {
   const year = /(20\d\d)\d{4}/.exec(result.stdout ?? '')?.[1]
   // Builds from source carry a commit instead of a date: those are nobody's ancient package.
   return result.status === 0 && (year === undefined || Number(year) >= RUNSC_OLDEST_YEAR)
+}
+
+/** @param {string} path */
+function isRecentQemu(path) {
+  const result = spawnSync(path, ['--version'], { encoding: 'utf8', timeout: PROBE_DEADLINE_MS })
+  const [, major = 0, minor = 0] = (/version (\d+)\.(\d+)/.exec(result.stdout ?? '') ?? []).map(Number)
+  return result.status === 0 && major * 100 + minor >= QEMU_OLDEST
 }
 
 /** @param {Requirement} requirement */

@@ -1,18 +1,38 @@
-import { execFileSync } from 'node:child_process'
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { execFileSync, spawnSync } from 'node:child_process'
+import {
+  appendFileSync,
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { DatabaseSync } from 'node:sqlite'
 import type { ResultOf } from '@pyro/protocol'
+import { socketOfHome } from '@pyro/sdk'
 import { describe, expect, test } from 'vitest'
 import { availableDrivers } from '../support/every-driver.ts'
+import { powerOff } from '../fault/outside.ts'
+import { SmallHost } from '../support/small-host.ts'
 import { ENVIRONMENT, World } from '../support/world.ts'
 import { asNobody, said, withoutPrograms } from './provocations.ts'
+import { runLine } from './shell.ts'
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 /** Room for an environment, its volume and some clones, all of them whole copies. */
 const TMPFS_BYTES = 6 * 1024 * 1024 * 1024
+const FAILING_HOST_MIB = 1024
+const FULL_HOST_MIB = 32
 
 /** The main job: nothing of it may depend on where the home lies. Gives the drivers that did it. */
 const doneOn = async (world: World): Promise<readonly string[]> => {
@@ -35,6 +55,13 @@ const doneOn = async (world: World): Promise<readonly string[]> => {
     done.push(driver)
   }
   return done
+}
+
+/** Paths below a folder that a user without any right finds, a line each. */
+const nobodyFinds = (folder: string, ...what: readonly string[]): string => {
+  const user = ['--reuid', '65534', '--regid', '65534', '--clear-groups']
+  const { stdout } = spawnSync('setpriv', [...user, 'find', folder, ...what], { encoding: 'utf8' })
+  return stdout
 }
 
 describe('a home', () => {
@@ -69,6 +96,157 @@ describe('a home', () => {
     },
   )
 
+  test('that becomes read-only is named by every command, ends no engine and loses nothing', async () => {
+    await using host = await SmallHost.make(FAILING_HOST_MIB)
+    await using world = await World.open({ within: host.folder, disk: 'copy' })
+    const ws = await world.pyro.workspaces.create({
+      environment: ENVIRONMENT,
+      driver: 'fake',
+      name: 'kept',
+      keep: true,
+    })
+    await ws.exec('echo kept > state', { check: true })
+    const running = await ws.exec('sleep 2; echo over', { detach: true })
+    const pid = await world.enginePid()
+    execFileSync('sync', ['--file-system', world.home])
+    await host.failWrites()
+    try {
+      const readOnly = {
+        code: 'path.unwritable',
+        message: expect.stringContaining(`${world.home} cannot be written: its filesystem is read-only`) as string,
+        hint: expect.stringContaining('remount,rw') as string,
+      }
+      for (const line of ['update kept --label a=b', 'snapshot create kept one', 'exec kept -- true', 'reset kept'])
+        expect(await said(world, ['workspace', ...line.split(' ')])).toMatchObject(readOnly)
+      expect((await world.pyro.workspaces.list()).map(({ name, phase }) => [name, phase])).toEqual([
+        ['kept', 'running'],
+      ])
+      expect(await running.wait({ timeoutMs: 30_000 })).toMatchObject({ exitCode: 0 })
+      const doctor = await world.cli(['doctor'])
+      expect(doctor.code).toBe(6)
+      expect(doctor.stdout).toMatch(/home: .*read-only\n {6}fix: .*remount,rw/)
+      expect(await world.enginePid()).toBe(pid)
+
+      await world.killEngine()
+      for (const line of ['workspace list', 'doctor', 'daemon start', 'workspace exec kept -- true'])
+        expect(await said(world, line.split(' '))).toMatchObject(readOnly)
+    } finally {
+      await powerOff(world)
+      await host.repair()
+    }
+    expect((await ws.exec('cat state', { check: true })).stdout).toBe('kept\n')
+  })
+
+  test('without room says so, and its log begins anew when there is some', async () => {
+    await using host = await SmallHost.make(FULL_HOST_MIB)
+    await using world = await World.open({ within: host.folder, disk: 'copy' })
+    const log = join(world.home, 'logs', 'engine.log')
+    const full = { code: 'disk.full', exit: 5, hint: expect.stringContaining('free space') as string }
+    await world.pyro.engine.shutdown()
+    // With some blocks the log takes why an engine ends, with one only the begin of it.
+    for (const leftBlocks of [0, 1, 3, 5]) {
+      await using _filled = await host.fill(leftBlocks)
+      for (const home of [world.home, join(host.folder, 'new')])
+        expect(await said(world, ['workspace', 'list'], { env: { PYRO_HOME: home } })).toMatchObject(full)
+    }
+    appendFileSync(log, '{"level":30,"msg":"cut')
+    await world.pyro.engine.start()
+    const lines = readFileSync(log, 'utf8').trimEnd().split('\n')
+    expect(lines.at(-2)).toBe('{"level":30,"msg":"cut')
+    expect(JSON.parse(lines.at(-1) ?? '')).toMatchObject({ msg: 'ready' })
+  })
+
+  test('that others may enter lets them read nothing, also what an earlier engine left readable', async () => {
+    await using world = await World.open()
+    const readable = (home: string): string => nobodyFinds(home, '-type', 'f', '-readable')
+    for (const disk of ['btrfs', 'copy']) {
+      const home = join(world.folder, disk)
+      const env = { PYRO_HOME: home, PYRO_DISK: disk }
+      mkdirSync(home)
+      for (const path of [world.folder, home]) chmodSync(path, 0o755)
+      writeFileSync(join(home, 'state.db'), '', { mode: 0o644 })
+      mkdirSync(join(home, 'logs'), { mode: 0o755 })
+      const run = async (...args: readonly string[]): Promise<void> => {
+        expect(await world.cli(args, { env })).toMatchObject({ code: 0 })
+      }
+      try {
+        await run('workspace', 'create', ENVIRONMENT, '--driver', 'runc', '--name', 'own', '--env', 'TOKEN=hidden')
+        await run('workspace', 'exec', 'own', '--', 'sh', '-c', 'env; echo mine > file')
+        await run('workspace', 'snapshot', 'create', 'own', 'one')
+        expect(nobodyFinds(home, '-name', 'state.db*').split('\n')).toHaveLength(4)
+        expect(readable(home)).toBe('')
+      } finally {
+        await run('workspace', 'delete', 'own', '--if-exists')
+        await run('daemon', 'stop')
+      }
+      expect(readable(home)).toBe('')
+      expect(statSync(home).mode & 0o777).toBe(0o755)
+    }
+  })
+
+  test('that is moved, replaced or removed under its engine is changed no more, until it is back', async () => {
+    await using world = await World.open()
+    const lost = async (line: string): Promise<void> => {
+      const error = await said(world, line.split(' '))
+      expect(error).toMatchObject({ code: 'state.lost', hint: expect.stringContaining('pyro daemon stop') as string })
+      expect(error.message).toContain(world.home)
+    }
+    const failsDoctor = async (): Promise<void> => {
+      const { code, stdout } = await world.cli(['doctor'])
+      expect({ code, stdout }).toMatchObject({
+        code: 6,
+        stdout: expect.stringMatching(/home: the home .* while/) as string,
+      })
+    }
+    const elsewhere = join(world.folder, 'elsewhere')
+    {
+      await using ws = await world.pyro.workspaces.create({ environment: ENVIRONMENT, driver: 'runc', name: 'kept' })
+      const running = await ws.exec('while [ ! -e go ]; do sleep 0.1; done; echo over', { detach: true })
+      await ws.exec('(sleep 2; touch go) & true', { check: true })
+      renameSync(world.home, elsewhere)
+      for (const line of ['exec kept -- true', 'snapshot create kept one', 'reset kept', 'delete kept', 'stop kept'])
+        await lost(`workspace ${line}`)
+      await lost(`run ${ENVIRONMENT} --driver runc -- true`)
+      await failsDoctor()
+      expect((await world.pyro.workspaces.list()).map(({ name, phase }) => [name, phase])).toEqual([
+        ['kept', 'running'],
+      ])
+      expect(await running.wait({ timeoutMs: 30_000 })).toMatchObject({ exitCode: 0, stdout: 'over\n' })
+      expect(existsSync(world.home)).toBe(false)
+      cpSync(elsewhere, world.home, { recursive: true, filter: (path) => !path.endsWith('pool.btrfs') })
+      await lost('workspace update kept --label a=b')
+      await failsDoctor()
+      rmSync(world.home, { recursive: true })
+      renameSync(elsewhere, world.home)
+      expect((await ws.exec('ls', { check: true })).stdout).toBe('go\n')
+      expect((await world.cli(['doctor'])).code).toBe(0)
+    }
+    rmSync(world.home, { recursive: true })
+    await lost(`workspace create ${ENVIRONMENT} --driver runc`)
+    expect(await world.cli(['daemon', 'stop'])).toMatchObject({ code: 0 })
+    expect(existsSync(world.home)).toBe(false)
+  })
+
+  test('that an empty variable names is the usual one, for the command line as for its engine', async () => {
+    await using world = await World.open()
+    const cwd = mkdtempSync(join(world.folder, 'cwd-'))
+    const homeOf = async (env: Record<string, string>): Promise<unknown> => {
+      const { stdout } = await world.cli(['daemon', 'status', '--json'], { cwd, env })
+      return (JSON.parse(stdout) as ResultOf<'engine.status'>).home
+    }
+    expect(await homeOf({ PYRO_HOME: '' })).toBe('/var/lib/pyro')
+    const env = { PYRO_HOME: join(world.folder, 'other'), PYRO_RUNTIME_DIR: '', PYRO_DISK: '' }
+    const socket = socketOfHome(env.PYRO_HOME, {})
+    try {
+      expect(await world.cli(['daemon', 'start'], { cwd, env })).toMatchObject({ code: 0 })
+      expect((await world.cli(['daemon', 'status'], { cwd, env })).stdout).toContain(socket)
+      expect(await world.cli(['daemon', 'stop'], { cwd, env })).toMatchObject({ code: 0 })
+    } finally {
+      rmSync(dirname(socket), { recursive: true, force: true })
+    }
+    expect(readdirSync(cwd)).toEqual([])
+  })
+
   test('written by a newer version is left as it is', async () => {
     await using world = await World.open()
     const home = join(world.folder, 'newer')
@@ -86,6 +264,14 @@ describe('a home', () => {
 })
 
 describe('a user who is not root', () => {
+  test('has a home of their own, also where XDG_DATA_HOME is empty', () => {
+    const home = JSON.stringify(new URL('../../packages/sdk/src/engine/home.ts', import.meta.url).href)
+    const script = `const { resolveHome } = await import(${home}); process.setuid(65534); console.log(resolveHome())`
+    const env = { PATH: process.env['PATH'], HOME: '/nowhere/of-theirs', XDG_DATA_HOME: '' }
+    const said = execFileSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8', env })
+    expect(said).toBe('/nowhere/of-theirs/.local/share/pyro\n')
+  })
+
   test('is told the command that does it', async () => {
     await using world = await World.open()
     for (const line of ['workspace list', `workspace create ${ENVIRONMENT}`, 'doctor', 'daemon start']) {
@@ -105,6 +291,55 @@ const engineOfVersion = (world: World, version: string): string => {
   symlinkSync(join(ROOT, 'node_modules'), join(world.folder, 'node_modules'))
   return join(engine, 'src', 'main.ts')
 }
+
+describe('an engine that does not answer', () => {
+  test('is named with its pid and the way out, and is not waited for longer than 15 s', async () => {
+    await using world = await World.open()
+    const pid = (await world.enginePid()) ?? 0
+    process.kill(pid, 'SIGSTOP')
+    try {
+      const status = await said(world, ['daemon', 'status'])
+      expect(status).toMatchObject({ code: 'engine.unreachable', exit: 7 })
+      expect(status.message).toContain(`an engine (pid ${pid}) has ${world.pyro.client.socket} and did not answer`)
+      expect(status.hint).toContain(`kill -KILL ${pid}`)
+      expect(await said(world, ['daemon', 'start'])).toMatchObject({ code: 'engine.unreachable', exit: 7 })
+      expect((await world.cli(['version'])).stdout).toContain('engine does not answer')
+      const began = Date.now()
+      expect(await said(world, ['daemon', 'stop'])).toMatchObject({ code: 'engine.unreachable', exit: 7 })
+      expect(Date.now() - began).toBeLessThan(20_000)
+      const cancelled = await runLine(world, 'timeout --preserve-status --signal INT 1 pyro daemon stop --json')
+      expect(JSON.parse(cancelled.stdout)).toMatchObject({ error: { code: 'request.cancelled' } })
+      expect(cancelled.code).toBe(130)
+    } finally {
+      process.kill(pid, 'SIGCONT')
+    }
+    expect((await world.cli(['daemon', 'stop'])).stdout).toBe('engine ended; 0 sandboxes live on\n')
+    expect(await world.cli(['daemon', 'stop'])).toMatchObject({ code: 0, stdout: 'no engine runs\n' })
+    expect(await world.cli(['daemon', 'status'])).toMatchObject({ code: 7 })
+  })
+})
+
+describe('an engine that is slow to start', () => {
+  test('is left by Ctrl-C, which says so', async () => {
+    await using world = await World.open()
+    const engine = join(world.folder, 'slow.cjs')
+    const pid = join(world.folder, 'pid')
+    writeFileSync(
+      engine,
+      `require('fs').writeFileSync(${JSON.stringify(pid)}, String(process.pid)); setTimeout(() => 0, 60000)`,
+    )
+    const env = { PYRO_HOME: join(world.folder, 'slow'), PYRO_ENGINE: engine }
+    const line = `pyro daemon start & until test -s ${pid}; do sleep 0.05; done; kill -INT $!; wait $!`
+    const { code, stderr } = await runLine(world, line, { env })
+    process.kill(Number(readFileSync(pid, 'utf8')), 'SIGKILL')
+    expect({ code, stderr }).toEqual({
+      code: 130,
+      stderr: expect.stringMatching(
+        /^error: starting the engine was cancelled .*\(request.cancelled\)\n {2}hint: pyro daemon status\n$/,
+      ),
+    })
+  })
+})
 
 describe('an engine of another version', () => {
   test('is named, and daemon restart replaces it without losing a running command', async () => {

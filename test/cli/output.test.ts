@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { join } from 'node:path'
 import type { Workspace } from '@pyro/sdk'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -111,9 +112,63 @@ describe('--json', () => {
     expect(documents.at(-1)).toMatchObject({ commandId, exitCode: 0 })
   })
 
+  test('of logs --follow has every byte: text is never cut within a character, and what is no text comes as Base64', async () => {
+    const parts = [String.raw`a\303`, String.raw`\244\342\202`, String.raw`\254`, String.raw`\377`, String.raw`b\303`]
+    const { commandId } = await ws.exec(parts.map((part) => `printf '${part}'`).join('; sleep 0.2; '), { detach: true })
+    const { stdout } = await world.cli(['ws', 'logs', 'fix', '--command', commandId, '--follow', '--json'])
+    const pieces = Buffer.from(stdout, 'latin1')
+      .toString()
+      .trimEnd()
+      .split('\n')
+      .slice(0, -1)
+      .map((line) => JSON.parse(line) as { text: string; textBase64?: string })
+    const textOf = (piece: (typeof pieces)[number]): string => piece.text
+    expect(pieces.map(textOf).join('')).toBe('aä€\ufffdb\ufffd')
+    expect(pieces.filter((piece) => (piece.textBase64 === undefined) === textOf(piece).includes('\ufffd'))).toEqual([])
+    const bytes = pieces.map(({ text, textBase64 }) =>
+      textBase64 === undefined ? Buffer.from(text) : Buffer.from(textBase64, 'base64'),
+    )
+    expect(Buffer.concat(bytes).toString('latin1')).toBe(Buffer.from('aä€').toString('latin1') + '\xffb\xc3')
+  })
+
+  test('of logs --follow says what is missing, in its place', async () => {
+    await world.restartEngine({ PYRO_LIMITS: '{"commandLogBytes":4096}' })
+    try {
+      const { commandId } = await ws.exec('head -c 10000 /dev/zero | tr "\\0" x; echo; echo end', { detach: true })
+      await ws.commands.wait(commandId)
+      const { stdout } = await world.cli(['ws', 'logs', 'fix', '--command', commandId, '--follow', '--json'])
+      const lines = stdout.trimEnd().split('\n')
+      const pieces = lines
+        .map((line) => JSON.parse(line) as { type?: string; bytes?: number; text?: string })
+        .slice(0, -1)
+      const kept = pieces.reduce((size, { text = '' }) => size + text.length, 0)
+      expect(kept).toBeGreaterThan(0)
+      expect(pieces.at(-1)).toEqual({ type: 'gap', bytes: 10_000 + '\nend\n'.length - kept })
+    } finally {
+      world.unset('PYRO_LIMITS')
+      await world.restartEngine()
+    }
+  })
+
   test('is understood before the words, too', async () => {
     const { stdout } = await world.cli(['--json', 'workspace', 'list'])
     expect(JSON.parse(stdout)).toHaveProperty('workspaces')
+  })
+
+  test.each(['--json=true', '--json=false --json'])('is on as %s', async (flags) => {
+    for (const [line, key] of [
+      ['workspace list', 'workspaces'],
+      ['workspace status nosuch', 'error'],
+    ] as const) {
+      const { stdout, stderr } = await world.cli([...line.split(' '), ...flags.split(' ')])
+      expect(stderr).toBe('')
+      expect(JSON.parse(stdout)).toHaveProperty(key)
+    }
+  })
+
+  test.each(['--json=false', '--json --json=false'])('is off as %s', async (flags) => {
+    const { stdout } = await world.cli([...flags.split(' '), 'workspace', 'list'])
+    expect(stdout).toMatch(/^NAME /)
   })
 })
 
@@ -133,7 +188,36 @@ describe('standard output', () => {
     const { patch } = await ws.diff()
     expect(stdout).toBe(Buffer.from(patch).toString('latin1'))
     expect(stderr).toBe('1 added\n')
-    expect(await world.cli(['workspace', 'diff', 'fix', '--quiet'])).toMatchObject({ stdout, stderr: '' })
+    for (const quiet of ['--quiet', '-q', '--quiet=true', '-q=true'])
+      expect(await world.cli(['workspace', 'diff', 'fix', quiet])).toMatchObject({ stdout, stderr: '' })
+    expect((await world.cli(['workspace', 'diff', 'fix', '--quiet=false'])).stderr).toBe(stderr)
+  })
+
+  test('of diff to - is the patch, and no file of that name', async () => {
+    const cwd = mkdtempSync(join(world.folder, 'cwd-'))
+    const { stdout } = await world.cli(['workspace', 'diff', 'fix'])
+    expect(await world.cli(['workspace', 'diff', 'fix', '--output', '-'], { cwd })).toMatchObject({ code: 0, stdout })
+    for (const other of ['--json', '--stat', '--name-only']) {
+      const { code } = await world.cli(['workspace', 'diff', 'fix', '--output', '-', other], { cwd })
+      expect(code).toBe(2)
+    }
+    expect(readdirSync(cwd)).toEqual([])
+  })
+
+  test('of a file that goes on says so beside it, also where nobody looks, unless --quiet', async () => {
+    const lines = Array.from({ length: 401 }, (_, index) => `${index + 1}\n`)
+    await ws.files.write('long.txt', lines.join(''))
+    const read = await world.cli(['workspace', 'file', 'read', 'fix', 'long.txt'])
+    expect(read).toEqual({
+      code: 0,
+      stdout: lines.slice(0, 400).join(''),
+      stderr: 'the file goes on: --start-line 401\n',
+    })
+    const bytes = await world.cli(['workspace', 'file', 'read', 'fix', 'long.txt', '--offset', '0', '--max-bytes', '4'])
+    expect(bytes).toEqual({ code: 0, stdout: '1\n2\n', stderr: 'the file goes on: --offset 4\n' })
+    const quiet = await world.cli(['workspace', 'file', 'read', 'fix', 'long.txt', '--quiet'])
+    expect(quiet).toEqual({ ...read, stderr: '' })
+    await ws.exec('rm long.txt')
   })
 
   test('of export to - is the file', async () => {
@@ -146,6 +230,38 @@ describe('standard output', () => {
     const { stdout } = await world.cli(['workspace', 'command', 'list', 'fix'])
     expect(stdout).toContain(String.raw`printf '\x1b[31mred\x1b[0m'`)
     expect(stdout).not.toContain('\u001b')
+  })
+
+  test('shows no control characters of paths, and neither does standard error', async () => {
+    const seed = join(world.folder, 'seed\u001b[31m')
+    mkdirSync(seed)
+    writeFileSync(join(seed, 'file'), '')
+    const server = createServer()
+    await new Promise<void>((resolve) => server.listen(join(seed, 'socket\u001b[32m\n'), resolve))
+    const odd = 'to\u001b[33m\n'
+    const ends = [
+      await world.cli(['workspace', 'file', 'write', 'fix', odd, '--text', 'hi']),
+      await world.cli(['workspace', 'sync', 'push', 'fix', seed, '--dest', `dest${odd}`]),
+      await world.cli(['workspace', 'export', 'fix', odd, '--output', join(world.folder, `out${odd}`)]),
+      await world.cli(['workspace', 'create', ENVIRONMENT, '--driver', 'runc', '--name', 'odd', '--seed-path', seed]),
+      await world.cli(['workspace', 'status', 'odd']),
+      await world.cli(['workspace', 'delete', 'odd']),
+      await world.cli(['workspace', 'file', 'read', 'fix', 'none\u001b[31m\n']),
+    ]
+    server.close()
+    const shown = ends.map(({ stdout, stderr }) => stdout + stderr).join('')
+    expect(shown).not.toContain('\u001b')
+    const escaped = String.raw`to\x1b[33m\n`
+    for (const text of [
+      `created /workspace/${escaped} (2 B`,
+      `to /workspace/dest${escaped}`,
+      `out${escaped}\n`,
+      String.raw`left out: socket\x1b[32m\n (`,
+      String.raw`from seed\x1b[31m`,
+      String.raw`"none\x1b[31m\n"`,
+    ])
+      expect(shown).toContain(text)
+    await ws.exec(['rm', '-r', odd, `dest${odd}`], { check: true })
   })
 })
 
@@ -214,8 +330,21 @@ describe('an operation that needs the sandbox of a stopped workspace', () => {
 })
 
 describe('a mistyped line', () => {
+  test('is refused when it has bytes that are no text, but not for U+FFFD', async () => {
+    for (const word of [String.raw`$'a\xff'`, String.raw`--env=V=$'\xff'`]) {
+      const { code, stderr } = await runLine(world, `pyro ws exec fix ${word} -- true`)
+      expect({ code, stderr }).toEqual({ code: 125, stderr: expect.stringContaining('an argument is not UTF-8') })
+    }
+    expect(await runLine(world, "pyro ws exec fix -- printf %s '\uFFFD'")).toMatchObject({ code: 0, stdout: '\uFFFD' })
+  })
+
   test.each([
     ['wrkspace list', 'pyro has no command "wrkspace"', 'did you mean: pyro workspace'],
+    ['exec fix', 'pyro has no command "exec"', 'did you mean: pyro workspace exec'],
+    ['snapshot create fix x', 'pyro has no command "snapshot"', 'did you mean: pyro workspace snapshot'],
+    ['pull debian:12', 'pyro has no command "pull"', 'did you mean: pyro env pull'],
+    ['ls', 'pyro has no command "ls"', 'did you mean: pyro workspace list'],
+    ['ps', 'pyro has no command "ps"', 'did you mean: pyro workspace list'],
     ['workspace lst', 'pyro workspace has no command "lst"', 'did you mean: pyro workspace list'],
     ['workspace status fxi', 'there is no workspace "fxi"', 'did you mean fix? pyro workspace list'],
     ['workspace reset fix --snapshot gren', '"fix" has no snapshot "gren"', 'did you mean green?'],

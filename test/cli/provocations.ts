@@ -1,6 +1,6 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { request } from 'node:http'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -311,12 +311,31 @@ export const PROVOCATIONS: Readonly<Record<ErrorCode, Provocation>> = {
       return said(world, ['workspace', 'list'], { env: { PYRO_HOME: home } })
     },
   },
+  'state.lost': {
+    provoke: async (world) => {
+      await world.pyro.engine.start()
+      const elsewhere = `${world.home}-moved`
+      renameSync(world.home, elsewhere)
+      try {
+        return await said(world, ['workspace', 'update', SHARED, '--label', 'a=b'])
+      } finally {
+        renameSync(elsewhere, world.home)
+      }
+    },
+  },
   'request.cancelled': {
     engine: { PYRO_FAULT: 'workspace.create/populate:hang' },
-    provoke: (world) =>
-      interrupted(world, ['workspace', 'create', ENVIRONMENT, '--name', 'slow', '--driver', 'runc'], async () => {
-        return (await phaseOf(world, 'slow')) === 'creating'
-      }),
+    provoke: async (world) => {
+      // Started by two at once, the loser may outlive the winner, and take over with this fault.
+      await world.pyro.engine.start()
+      return interrupted(
+        world,
+        ['workspace', 'create', ENVIRONMENT, '--name', 'slow', '--driver', 'runc'],
+        async () => {
+          return (await phaseOf(world, 'slow')) === 'creating'
+        },
+      )
+    },
   },
   'request.timed-out': {
     provoke: (world) =>

@@ -37,6 +37,11 @@ export const runLine = async (world: World, line: string, options: ShellOptions 
     timeout: LINE_DEADLINE_MS,
     killSignal: 'SIGKILL',
   })
+  return endOf(child)
+}
+
+/** What it printed, with nothing on its standard input. */
+export const endOf = async (child: ChildProcessWithoutNullStreams): Promise<ShellEnd> => {
   let stdout = ''
   let stderr = ''
   child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()))

@@ -1,7 +1,9 @@
+import { spawn } from 'node:child_process'
 import type { Workspace } from '@pyro/sdk'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { ENVIRONMENT, until, World } from '../support/world.ts'
-import { runLine, TerminalLine } from './shell.ts'
+import { EngineServer } from '../sdk/engine-server.ts'
+import { CLI, ENVIRONMENT, until, World } from '../support/world.ts'
+import { endOf, runLine, TerminalLine } from './shell.ts'
 
 const CTRL_C = '\u0003'
 /** More than the two seconds within which a second Ctrl-C kills. */
@@ -75,12 +77,36 @@ describe('Ctrl-C', () => {
       await until(async () => (await world.pyro.workspaces.list()).length === 2, 'the create to be under way')
       terminal.type(CTRL_C)
       expect(await terminal.ended()).toBe(130)
+      expect(terminal.screen).toContain('everything is as before')
       expect(terminal.screen).toContain('request.cancelled')
       expect((await world.pyro.workspaces.list()).map(({ name }) => name)).toEqual(['fix'])
     } finally {
       world.unset('PYRO_FAULT')
       await world.restartEngine()
     }
+  })
+})
+
+describe('Ctrl-C while a cancelled call is still under way', () => {
+  test('leaves it, and says where to look what became of it', async () => {
+    await using engine = await EngineServer.start({
+      // Neither ever ends.
+      'POST /v1/workspaces/{workspace}/reset': () => undefined,
+      'POST /v1/requests/{requestId}/cancel': () => undefined,
+    })
+    const child = spawn(process.execPath, [CLI, 'workspace', 'reset', 'fix'], { env: { ...engine.env, NO_COLOR: '1' } })
+    const end = endOf(child)
+    for (const path of [/reset$/, /cancel$/]) {
+      await until(() => engine.of('POST', path).length === 1, `a call of ${String(path)}`)
+      child.kill('SIGINT')
+    }
+    expect(await end).toEqual({
+      code: 130,
+      stdout: '',
+      stderr: `error: pyro workspace reset was left before it had ended; what it began may go on (request.cancelled)
+  hint: pyro workspace status fix
+`,
+    })
   })
 })
 

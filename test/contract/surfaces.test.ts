@@ -23,6 +23,7 @@ const ENGINE_WIDE: readonly ErrorCode[] = [
   'engine.not-installed',
   'engine.version-mismatch',
   'state.too-new',
+  'state.lost',
   'internal',
 ]
 /** Clients answer these before or after they talk to the engine. */

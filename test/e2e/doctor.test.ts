@@ -14,6 +14,7 @@ describe('the command', () => {
     expect(stdout).toMatch(/^PASS {2}isolation: /m)
     expect(stdout).toMatch(/^PASS {2}disk-store: btrfs in /m)
     expect(stdout).not.toMatch(/^FAIL/m)
+    expect(stdout).toMatch(/^PASS {2}open-files: /m)
     expect(code).toBe(0)
   })
 

@@ -121,6 +121,8 @@ describe('exec', () => {
       expect.stringContaining('not a folder'),
     ])
     expect(await ends(['true'], { user: 'nobody-here' })).toEqual([126, null, expect.stringContaining('nobody-here')])
+    expect(await ends(['true'], { user: '65536' })).toEqual([126, null, expect.stringContaining('0 to 65535')])
+    expect(await ends(['true', 'x'.repeat(128 * 1024)])).toEqual([126, null, expect.stringContaining('128 KiB')])
     expect(await ends('no-such-program')).toEqual([127, null, expect.stringContaining('not found')])
     for (const [name, number] of [
       ['TERM', 15],
@@ -158,6 +160,11 @@ describe('exec', () => {
     expect(result.durationMs).toBeGreaterThanOrEqual(700)
     expect(Date.now() - begun).toBeLessThan(15_000)
     expect(await sleepers(ws, '8630')).toEqual([])
+    // The longest that the contract has: a hundred years.
+    expect(await ws.exec(['echo', 'in time'], { timeoutMs: 36_500 * 86_400_000 })).toMatchObject({
+      stdout: 'in time\n',
+      timedOut: false,
+    })
   })
 
   onEveryDriver('exec.signals', async (driver) => {

@@ -76,6 +76,27 @@ describe('export', () => {
     expect(listed).toBe('hostname\n')
   })
 
+  onEveryDriver('export.file', async (driver) => {
+    const ws = await workspaces.of(driver)
+    using target = new TemporaryFolder()
+    const times = ['1901-12-14', '1969-07-20', '1970-01-01', '2106-02-08', '2255-01-01']
+    // gVisor counts nanoseconds in 64 bits, which end in 2262.
+    if (driver !== 'runsc') times.push('2400-02-29')
+    mkdirSync(target.at('pushed/sub'), { recursive: true })
+    for (const time of times) execFileSync('touch', ['-d', `${time} UTC`, target.at('pushed', time)])
+    execFileSync('ln', ['-s', 'gone', target.at('pushed/link')])
+    for (const name of ['link', 'sub']) execFileSync('touch', ['-h', '-d', '1969-07-20 UTC', target.at('pushed', name)])
+    const shown = (folder: string): string => `cd ${folder} && stat -c '%n %Y' sub link [12]*`
+    const expected = execFileSync('sh', ['-c', shown(target.at('pushed'))]).toString()
+    await ws.push(target.at('pushed'), { dest: 'times' })
+    expect((await ws.exec(shown('times'))).stdout).toBe(expected)
+    await ws.export('times', { output: target.at('files') })
+    expect(execFileSync('sh', ['-c', shown(target.at('files'))]).toString()).toBe(expected)
+    await ws.export('times', { output: target.at('tar'), format: 'tar' })
+    execFileSync('tar', ['-C', target.path, '--warning=no-timestamp', '-xf', target.at('tar')])
+    expect(execFileSync('sh', ['-c', shown(target.at('times'))]).toString()).toBe(expected)
+  })
+
   onEveryDriver('export.hostile-content', async (driver) => {
     const ws = await workspaces.of(driver)
     using target = new TemporaryFolder()

@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { mkdirSync, readFileSync, rmSync, truncateSync, utimesSync, writeFileSync } from 'node:fs'
 import type { Workspace } from '@pyro/sdk'
 import { afterAll, beforeAll, describe, expect } from 'vitest'
@@ -16,6 +17,10 @@ afterAll(() => world[Symbol.asyncDispose]())
 
 const workspaces = new DriverWorkspaces(() => world)
 const ROOT = '0:0'
+/** What is pushed or written while it is cancelled at moments spread over the time that it takes. */
+const FILES = 100
+const FILE_BYTES = 100_000
+const CANCELS = 8
 
 const inside = async (ws: Workspace, folder: string): Promise<Listing> =>
   transferred(await listInside(ws, folder), ROOT)
@@ -109,6 +114,42 @@ describe('sync push', () => {
     await expect(ws.push(folder.at('missing'))).rejects.toMatchObject({ code: 'path.not-found' })
     expect(listingDifference(before, await inside(ws, '/workspace/target'))).toEqual([])
     expect((await ws.exec('ls -A not; ls -A / /workspace | grep pyro; cat plain')).stdout).toBe('text\n')
+  })
+
+  onEveryDriver('push.cancel', async (driver) => {
+    const ws = await workspaces.of(driver)
+    using folder = new TemporaryFolder()
+    for (let index = 0; index < FILES; index++) writeFileSync(folder.at(`file-${index}`), randomBytes(FILE_BYTES))
+    const content = 'x'.repeat(FILES * FILE_BYTES)
+    const works = [
+      { dest: 'pushed', work: (signal: AbortSignal) => ws.push(folder.path, { dest: 'pushed', signal }) },
+      {
+        dest: 'written',
+        work: (signal: AbortSignal) => ws.files.write('written/file', content, { signal }),
+      },
+    ]
+    const outcomes = new Set<string>()
+    for (const { dest, work } of works) {
+      const began = performance.now()
+      await work(new AbortController().signal)
+      const wholeMs = performance.now() - began
+      const done = await ws.exec(`cat ${dest}/* | sha256sum`, { check: true })
+      for (let part = 0; part <= CANCELS; part++) {
+        await ws.exec(['rm', '-r', dest], { check: true })
+        const ended = work(AbortSignal.timeout(Math.round((wholeMs * part * 1.2) / CANCELS)))
+        const outcome = await ended.then(
+          () => 'done',
+          (error: unknown) => String(error),
+        )
+        outcomes.add(outcome)
+        if (outcome === 'done') expect((await ws.exec(`cat ${dest}/* | sha256sum`)).stdout).toBe(done.stdout)
+        else {
+          expect(outcome).toMatch(/nothing was (written|changed)$/)
+          expect((await ws.exec(`ls -A ${dest}; ls -A / /workspace | grep pyro; mkdir ${dest}`)).stdout).toBe('')
+        }
+      }
+    }
+    expect(outcomes.size).toBeGreaterThan(1)
   })
 
   onEveryDriver('push.shows-in-diff', async (driver) => {

@@ -134,6 +134,8 @@ describe('a workspace', () => {
     })
     expect(updated).toMatchObject({ workspaceId: ws.id, name: `after-${driver}`, labels: { b: '3', c: '4' } })
     expect(Date.parse(updated.expiresAt ?? '') - Date.now()).toBeGreaterThan(3_500_000)
+    const longest = await ws.update({ ttlMs: 36_500 * 86_400_000 })
+    expect(new Date(longest.expiresAt ?? '').getUTCFullYear()).toBeGreaterThan(new Date().getUTCFullYear() + 98)
     expect(await ws.update({ ttlMs: null })).toMatchObject({ expiresAt: null })
     expect((await world.pyro.workspaces.get(`after-${driver}`)).id).toBe(ws.id)
     await expect(world.pyro.workspaces.get(`before-${driver}`)).rejects.toMatchObject({ code: 'workspace.not-found' })
@@ -157,8 +159,14 @@ describe('a workspace', () => {
     const ws = await create(driver, { ttlMs: 86_400_000 })
     expect(ws.info.expiresAt).not.toBeNull()
     await ws.snapshots.create('one')
-    await ws.exec(['sleep', '86111'], { detach: true })
+    const running = ws.exec(['sleep', '86111'])
+    running.catch(() => undefined)
     await ws.update({ ttlMs: 300 })
+    await expect(running).rejects.toMatchObject({
+      code: 'command.interrupted',
+      hint: 'pyro workspace list',
+      data: { interruptedBy: 'the end of its time to live' },
+    })
     const gone = async (): Promise<boolean> =>
       !(await world.pyro.workspaces.list()).some(({ workspaceId }) => workspaceId === ws.id)
     await until(gone, 'the workspace to expire')

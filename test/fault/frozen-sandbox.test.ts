@@ -67,6 +67,14 @@ describe('a frozen sandbox', () => {
     const hurried = ws.exec('true', { signal: AbortSignal.timeout(500) })
     await expect(hurried).rejects.toMatchObject({ code: 'request.cancelled' })
     expect(await ws.status()).toMatchObject({ phase: 'running', generation: 1 })
+    // The link is the same on every driver, and its patience long.
+    if (driver === 'fake') {
+      const unreachable = { code: 'sandbox.unreachable', hint: expect.stringContaining('workspace reset') }
+      await Promise.all([
+        expect(ws.exec('true')).rejects.toMatchObject(unreachable),
+        expect(command.wait()).rejects.toMatchObject(unreachable),
+      ])
+    }
     thaw()
     expect(await command.wait()).toMatchObject({ exitCode: 4, stdout: 'thawed\n' })
     expect(await markOf(ws)).toBe('now')

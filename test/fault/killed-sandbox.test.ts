@@ -5,8 +5,10 @@ import { until, World } from '../support/world.ts'
 import { expectInOrder } from './account.ts'
 import { during } from './injection.ts'
 import { markedWorkspace, markOf } from './killed-engine.ts'
-import { sandboxOf, signalAll } from './outside.ts'
+import { sandboxOf, signalAll, timed } from './outside.ts'
 
+/** A start waits a minute for a sandbox; not for one whose monitor is gone. */
+const START_NOTICED_MS = 30_000
 /** A sandbox that dies without a word of its monitor is looked at every two seconds. */
 const NOTICED_MS = 5_000
 
@@ -74,6 +76,28 @@ describe('a sandbox that is killed from outside', () => {
     signalAll(inside, 'SIGKILL')
     await expectDied(ws)
     expect(await markOf(ws)).toBe('now')
+  })
+
+  onEveryDriver('died.before-it-ran', async (driver) => {
+    await using ws = await markedWorkspace(world, driver)
+    const reset = ws.reset({ snapshot: 'kept' })
+    const outcome = reset.then(
+      () => 'kept',
+      (error: unknown) => {
+        expect(error).toMatchObject({ code: 'workspace.start-failed' })
+        return 'now'
+      },
+    )
+    const monitorOfNext = async (): Promise<number | undefined> =>
+      (await world.sight()).processes.find(({ what }) => what.includes(' monitor ') && what.includes(`${ws.id}-g2`))
+        ?.pid
+    let monitor: number | undefined
+    await until(async () => (monitor = await monitorOfNext()) !== undefined, 'the monitor of the next sandbox')
+    signalAll([monitor ?? 0], 'SIGKILL')
+    expect(await timed(() => outcome)).toBeLessThan(START_NOTICED_MS)
+    // Where the start was quicker than the signal, the new sandbox runs without its monitor.
+    expect(await markOf(ws)).toBe(await outcome)
+    if ((await outcome) === 'now') await expectInOrder(world)
   })
 
   onEveryDriver('died.without-engine', async (driver) => {

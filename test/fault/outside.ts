@@ -1,4 +1,6 @@
-import type { World } from '../support/world.ts'
+import { execFileSync } from 'node:child_process'
+import { rmdirSync } from 'node:fs'
+import { isRunning, until, type World } from '../support/world.ts'
 
 export interface SandboxSight {
   readonly monitor: number
@@ -26,6 +28,20 @@ export const signalAll = (pids: readonly number[], signal: NodeJS.Signals): void
       if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
     }
   }
+}
+
+/** Nothing of this home runs or is mounted any more. */
+export const powerOff = async (world: World): Promise<void> => {
+  await world.killEngine()
+  const nobody = async (): Promise<boolean> => {
+    const { processes } = await world.sight()
+    for (const { pid } of processes) if (isRunning(pid)) process.kill(pid, 'SIGKILL')
+    return processes.length === 0
+  }
+  await until(nobody, 'every process to end')
+  const { mounts, cgroups } = await world.sight()
+  for (const mount of mounts.toReversed()) execFileSync('umount', [mount])
+  for (const cgroup of cgroups.toReversed()) rmdirSync(cgroup)
 }
 
 /** Milliseconds that a call takes. */

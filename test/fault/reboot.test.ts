@@ -1,15 +1,14 @@
-import { execFileSync } from 'node:child_process'
-import { readdirSync, rmdirSync, rmSync } from 'node:fs'
+import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { Pyro } from '@pyro/sdk'
 import { afterAll, beforeAll, describe, expect } from 'vitest'
 import { onEveryDriver } from '../support/every-driver.ts'
-import { isRunning, until, World } from '../support/world.ts'
+import { until, World } from '../support/world.ts'
 import { expectInOrder, runtimeFolder } from './account.ts'
 import { armFault } from './injection.ts'
 import { markedWorkspace, markOf } from './killed-engine.ts'
-import { LOOK_MS, timed } from './outside.ts'
+import { LOOK_MS, powerOff, timed } from './outside.ts'
 
 let world: World
 beforeAll(async () => {
@@ -19,26 +18,11 @@ afterAll(() => world[Symbol.asyncDispose]())
 
 /** What a reboot does to a host: nothing runs, nothing is mounted, /run and the control groups are empty, the boot id is another one. */
 const reboot = async (): Promise<void> => {
-  await world.killEngine()
-  const nobody = async (): Promise<boolean> => {
-    const { processes } = await world.sight()
-    for (const { pid } of processes) if (isRunning(pid)) process.kill(pid, 'SIGKILL')
-    return processes.length === 0
-  }
-  await until(nobody, 'every process to end')
-  const { mounts, lines } = await world.sight()
-  for (const mount of mounts.toReversed()) execFileSync('umount', [mount])
-  for (const line of lines) if (line.startsWith('cgroup ')) removeGroups(line.slice('cgroup '.length))
+  await powerOff(world)
   rmSync(runtimeFolder(world), { recursive: true })
   const db = new DatabaseSync(join(world.home, 'state.db'))
   db.prepare("UPDATE meta SET value = 'another boot' WHERE key = 'hostBootId'").run()
   db.close()
-}
-
-const removeGroups = (folder: string): void => {
-  for (const entry of readdirSync(folder, { withFileTypes: true }))
-    if (entry.isDirectory()) removeGroups(join(folder, entry.name))
-  rmdirSync(folder)
 }
 
 describe('a host that is restarted', () => {

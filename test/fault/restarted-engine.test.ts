@@ -1,10 +1,12 @@
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
+import { copyFileSync, existsSync, mkdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import type { Workspace } from '@pyro/sdk'
+import { Pyro, socketOfHome, type Workspace } from '@pyro/sdk'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { onEveryDriver } from '../support/every-driver.ts'
-import { ENVIRONMENT, until, World } from '../support/world.ts'
+import { ENVIRONMENT, isRunning, until, World } from '../support/world.ts'
 import { expectInOrder } from './account.ts'
 import { markedWorkspace, markOf, SMALL } from './killed-engine.ts'
 
@@ -127,5 +129,44 @@ describe('engines that start at once', () => {
     expect(outcome.filter((code) => code === 'runs').length).toBeLessThanOrEqual(1)
     expect(outcome.filter((code) => code !== 'runs')).toEqual(outcome.filter((code) => code !== 'runs').map(() => 0))
     expect(await world.enginePid()).toBe(pid)
+  })
+})
+
+describe('an engine whose socket was removed', () => {
+  test('leaves, and the next one takes over what runs', async () => {
+    await using ws = await world.pyro.workspaces.create({ environment: ENVIRONMENT, driver: 'fake', ...SMALL })
+    const command = await ws.exec('sleep 3; echo done', { detach: true })
+    const pid = (await world.enginePid()) ?? 0
+    rmSync(socketOfHome(world.home))
+    await until(() => !isRunning(pid), 'the engine to leave')
+    expect((await command.wait()).stdout).toBe('done\n')
+    expect(await world.enginePid()).not.toBe(pid)
+    await expectInOrder(world)
+  })
+})
+
+describe('a home that is copied', () => {
+  onEveryDriver('restarted.copied-home', async (driver) => {
+    await using ws = await markedWorkspace(world, driver)
+    const command = await ws.exec('sleep 5; echo done', { detach: true })
+    // The pool may not be mounted twice: of a copy, the state is what speaks of sandboxes.
+    const copy = join(world.folder, `copy-${driver}`)
+    mkdirSync(copy)
+    for (const name of ['state.db', 'state.db-wal', 'state.db-shm']) {
+      if (existsSync(join(world.home, name))) copyFileSync(join(world.home, name), join(copy, name))
+    }
+    await using other = await Pyro.connect({ home: copy })
+    const stopped = async (): Promise<boolean> => (await other.workspaces.get(ws.id)).info.phase === 'stopped'
+    await until(stopped, 'the workspace of the copy to stop')
+    expect((await other.workspaces.get(ws.id)).info.failure).toMatchObject({
+      code: 'sandbox.unreachable',
+      message: expect.stringContaining('copied'),
+    })
+    expect(await other.workspaces.delete([ws.id])).toMatchObject({ errors: [] })
+    await other.engine.shutdown()
+    expect(await command.wait()).toMatchObject({ exitCode: 0, stdout: 'done\n' })
+    expect(await markOf(ws)).toBe('now')
+    await expectInOrder(world)
+    rmSync(copy, { recursive: true })
   })
 })

@@ -54,6 +54,7 @@ describe('memory', () => {
     await using ws = await createOn(world, driver, { memoryMib: MEMORY_MIB, seed: { path: probeFolder() } })
     const bystander = await ws.exec('while :; do echo here; sleep 0.2; done', { detach: true })
     expect(await ws.exec([PROBE, 'hog', 'memory'])).toMatchObject({ exitCode: 137, signal: 'KILL', limit: 'memory' })
+    expect(await ws.status()).toMatchObject({ lastCommand: { exitCode: 137, limit: 'memory' } })
     expect(await ws.exec('while sleep 1000 & do :; done')).toMatchObject({ exitCode: 2, limit: 'pids' })
     const bystanding = async (): Promise<CommandResult | undefined> =>
       (await ws.commands.list()).find(({ commandId }) => commandId === bystander.commandId)

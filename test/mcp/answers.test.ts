@@ -391,6 +391,22 @@ describe('errors', () => {
       },
     ))
 
+  it('say what to do in words of the tool, also as data', () =>
+    withEngine(
+      { [STATUS]: ({ reply }) => reply.json(workspaceRecord()) },
+      async (host) => {
+        const { text, structured } = await host.call('workspace_export', {
+          workspace: 'fix',
+          path: 'main.py',
+          output: 'main.py',
+        })
+        const hint = 'choose another output, or force to overwrite what the export brings'
+        expect(text).toBe(`path.exists: main.py exists already; nothing was written\nhint: ${hint}`)
+        expect(structured).toMatchObject({ error: { code: 'path.exists', hint } })
+      },
+      { profile: 'full' },
+    ))
+
   it.each([
     [
       'workspace_exec',

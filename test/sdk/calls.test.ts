@@ -1,7 +1,7 @@
-import { Pyro } from '@pyro/sdk'
+import { Pyro, type LogsOptions } from '@pyro/sdk'
 import { describe, expect, it } from 'vitest'
 import { EngineServer } from './engine-server.ts'
-import { commandResult, workspaceRecord, WORKSPACE_ID } from './results.ts'
+import { COMMAND_ID, commandResult, workspaceRecord, WORKSPACE_ID } from './results.ts'
 
 const connect = (engine: EngineServer): Pyro => Pyro.open({ socket: engine.socket, home: engine.home })
 
@@ -66,11 +66,66 @@ describe('unary calls', () => {
     expect(engine.calls).toEqual([])
   })
 
+  it.each(['.', '..'])('never take the name "%s" for a step to another operation', async (dots) => {
+    await using engine = await EngineServer.start({
+      'POST /v1/workspaces/list': ({ reply }) => reply.json({ workspaces: [] }),
+      'GET /v1/workspaces/{workspace}': ({ reply }) => reply.json(workspaceRecord()),
+    })
+    await using pyro = connect(engine)
+    await expect(pyro.workspaces.get(dots)).rejects.toMatchObject({ code: 'workspace.not-found' })
+    await expect(pyro.client.stream('workspace.diff', { workspace: dots })).rejects.toMatchObject({
+      code: 'workspace.not-found',
+    })
+    const workspace = await pyro.workspaces.get('fix')
+    await expect(workspace.snapshots.inspect(dots)).rejects.toMatchObject({ code: 'input.invalid' })
+    await expect(workspace.snapshots.delete(dots)).rejects.toMatchObject({ code: 'input.invalid' })
+    await expect(workspace.commands.wait(dots)).rejects.toMatchObject({ code: 'input.invalid' })
+    expect(engine.calls.map(({ path }) => path)).toEqual(['/v1/workspaces/fix'])
+  })
+
   it('say `engine.unreachable` when a named socket has no engine', async () => {
     const engine = await EngineServer.start()
     await engine[Symbol.asyncDispose]()
     await using pyro = connect(engine)
     await expect(pyro.workspaces.list()).rejects.toMatchObject({ code: 'engine.unreachable' })
+  })
+})
+
+describe('a closed client', () => {
+  it('refuses calls, and sends nothing', async () => {
+    await using engine = await EngineServer.start({
+      'GET /v1/workspaces/{workspace}': ({ reply }) => reply.json(workspaceRecord()),
+    })
+    const pyro = connect(engine)
+    const workspace = await pyro.workspaces.get('fix')
+    pyro.close()
+    const calls: (() => Promise<unknown>)[] = [
+      () => pyro.workspaces.list(),
+      () => pyro.engine.status(),
+      () => pyro.engine.start(),
+      () => pyro.engine.shutdown(),
+      () => pyro.run('true'),
+      () => workspace.exec('true'),
+      () => workspace.diff(),
+      () => collect(workspace.commands.get(COMMAND_ID).stdout),
+    ]
+    for (const call of calls)
+      await expect(call()).rejects.toMatchObject({
+        code: 'input.invalid',
+        message: 'this client is closed; nothing was sent',
+      })
+    pyro.close()
+    expect(engine.calls).toHaveLength(1)
+  })
+
+  it('ends the calls that are under way, and begins none of them anew', async () => {
+    await using engine = await EngineServer.start({ 'POST /v1/workspaces/list': () => undefined })
+    const pyro = connect(engine)
+    const ended = pyro.workspaces.list().catch((error: unknown) => error)
+    await expect.poll(() => engine.calls.length).toBe(1)
+    pyro.close()
+    expect(await ended).toMatchObject({ code: 'request.cancelled' })
+    expect(engine.calls).toHaveLength(1)
   })
 })
 
@@ -148,5 +203,31 @@ describe('commands by id', () => {
     expect((await command.kill('KILL')).signal).toBe('KILL')
     expect(await collect(command.stdout)).toEqual(['a', 'ä'])
     expect(await collect(command.stderr)).toEqual(['problem\n'])
+  })
+
+  it('tell of output that is not kept any more, where it is missing', async () => {
+    await using engine = await EngineServer.start({
+      'GET /v1/workspaces/{workspace}': ({ reply }) => reply.json(workspaceRecord()),
+      'POST /v1/workspaces/{workspace}/logs': ({ reply }) => {
+        reply.event({ type: 'gap', bytes: 7 })
+        reply.frame(0x01, Buffer.from([0x61, 0xc3]))
+        reply.event({ type: 'gap', bytes: 5 })
+        reply.frame(0x01, Buffer.from([0xa4, 0x62]))
+        reply.result(commandResult())
+      },
+    })
+    await using pyro = connect(engine)
+    const workspace = await pyro.workspaces.get('fix')
+    const command = workspace.commands.get(COMMAND_ID)
+    for (const follow of [
+      (options: LogsOptions) => workspace.logs(options),
+      (options: LogsOptions) => command.output(options),
+    ]) {
+      const seen: (string | number)[] = []
+      const chunks = follow({ onGap: (bytes) => void seen.push(bytes) })
+      for await (const { bytes } of chunks) seen.push(Buffer.from(bytes).toString('hex'))
+      expect(seen).toEqual([7, '61c3', 5, 'a462'])
+    }
+    expect(await collect(command.stdout)).toEqual(['a', '\ufffd\ufffdb'])
   })
 })

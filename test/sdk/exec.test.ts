@@ -54,6 +54,51 @@ describe('exec', () => {
     )
   })
 
+  it('delivers text whose last character is cut off, at the end as before a gap, whole characters as they are', async () => {
+    const bom = '\ufeff'
+    await withWorkspace(
+      ({ reply }) => {
+        reply.event(started)
+        reply.frame(FRAME.stdout, `${bom}a`)
+        reply.frame(FRAME.stdout, Buffer.from([0xe2, 0x82]))
+        reply.frame(FRAME.stderr, Buffer.from([0x62, 0xc3]))
+        reply.event({ type: 'gap', bytes: 9 })
+        // Behind the gap these would complete the character before it.
+        reply.frame(FRAME.stdout, Buffer.from([0xac]))
+        reply.frame(FRAME.stderr, Buffer.from([0xa4, 0xf0, 0x9f]))
+        reply.result(commandResult())
+      },
+      async (workspace) => {
+        const seen = { out: '', err: '' }
+        await workspace.exec('print', {
+          onStdout: (text) => void (seen.out += text),
+          onStderr: (text) => void (seen.err += text),
+          onGap: (bytes) => {
+            seen.out += `<${bytes}>`
+            seen.err += `<${bytes}>`
+          },
+        })
+        expect(seen).toEqual({ out: `${bom}a\ufffd<9>\ufffd`, err: 'b\ufffd<9>\ufffd\ufffd' })
+      },
+    )
+  })
+
+  it('delivers a cut character also when the command ends with an error', async () => {
+    await withWorkspace(
+      ({ reply }) => {
+        reply.event(started)
+        reply.frame(FRAME.stdout, Buffer.from([0x61, 0xc3]))
+        reply.error('command.interrupted', 'ended by reset')
+      },
+      async (workspace) => {
+        let text = ''
+        const call = workspace.exec('print', { onStdout: (part) => void (text += part) })
+        await expect(call).rejects.toMatchObject({ code: 'command.interrupted' })
+        expect(text).toBe('a\ufffd')
+      },
+    )
+  })
+
   it('sends standard input, then its end', async () => {
     await withWorkspace(
       async (call) => {

@@ -11,6 +11,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
+import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Pyro } from '@pyro/sdk'
@@ -30,10 +31,12 @@ const result = { path: 'x', type: 'directory', files: 1, bytes: 1, gitHooks: fal
 interface ExportOptions {
   readonly force?: boolean
   readonly format?: 'files' | 'tar'
+  /** Default: `out`. */
+  readonly name?: string
 }
 
-/** Exports an archive to `folder/out`. */
-const exportArchive = async (tar: Uint8Array, options: ExportOptions = {}): Promise<void> => {
+/** Exports an archive into `folder`. */
+const exportArchive = async (tar: Uint8Array, { name = 'out', ...options }: ExportOptions = {}): Promise<void> => {
   await using engine = await EngineServer.start({
     'GET /v1/workspaces/{workspace}': ({ reply }) => reply.json({ workspaceId: 'ws-abcdefghijkl', name: 'x' }),
     'POST /v1/workspaces/{workspace}/export': ({ reply }) => {
@@ -43,7 +46,7 @@ const exportArchive = async (tar: Uint8Array, options: ExportOptions = {}): Prom
   })
   await using pyro = Pyro.open({ socket: engine.socket, home: engine.home })
   const workspace = await pyro.workspaces.get('x')
-  await workspace.export('thing', { output: join(folder, 'out'), ...options })
+  await workspace.export('thing', { output: join(folder, name), ...options })
 }
 
 /** A tar as the system makes it, of a folder that `make` fills. */
@@ -111,6 +114,21 @@ describe('an export of files', () => {
     expect(readdirSync(folder)).toEqual(['out'])
   })
 
+  it.each(['files', 'tar'] as const)(
+    'may be called whatever the filesystem takes, and no more (%s)',
+    async (format) => {
+      const tar = systemTar((root) => writeFileSync(join(root, 'a'), 'a'))
+      const longest = 'ü'.repeat(127)
+      await exportArchive(tar, { format, name: longest })
+      expect(readdirSync(folder)).toEqual([longest])
+      for (const force of [false, true]) {
+        const tooLong = exportArchive(tar, { format, force, name: 'x'.repeat(256) })
+        await expect(tooLong).rejects.toMatchObject({ code: 'path.unwritable' })
+      }
+      expect(readdirSync(folder)).toEqual([longest])
+    },
+  )
+
   it.each(['files', 'tar'] as const)('over something that exists is refused without --force (%s)', async (format) => {
     writeFileSync(join(folder, 'out'), 'mine')
     await expect(
@@ -120,6 +138,82 @@ describe('an export of files', () => {
       ),
     ).rejects.toMatchObject({ code: 'path.exists' })
     expect(readFileSync(join(folder, 'out'), 'utf8')).toBe('mine')
+  })
+
+  describe.each(['pipe', 'socket', 'device'] as const)('over a %s', (kind) => {
+    const place = (): string => join(folder, 'out')
+    const make = async (path: string): Promise<AsyncDisposable> => {
+      if (kind === 'pipe') execFileSync('mkfifo', [path])
+      // The numbers of /dev/null.
+      else if (kind === 'device') execFileSync('mknod', [path, 'c', '1', '3'])
+      const server = createServer()
+      if (kind === 'socket') await new Promise<void>((resolve) => server.listen(path, resolve))
+      return { [Symbol.asyncDispose]: async () => void server.close() }
+    }
+    const kindOf = (path: string): boolean[] => {
+      const stats = lstatSync(path)
+      return [stats.isFIFO(), stats.isSocket(), stats.isCharacterDevice()]
+    }
+
+    it.each([
+      { format: 'files', force: false },
+      { format: 'files', force: true },
+      { format: 'tar', force: false },
+      { format: 'tar', force: true },
+    ] as const)('is refused: %o', async (options) => {
+      await using _ = await make(place())
+      const before = kindOf(place())
+      const tar = systemTar((root) => writeFileSync(join(root, 'a'), 'a'))
+      await expect(exportArchive(tar, options)).rejects.toMatchObject({
+        code: 'path.not-a-file',
+        message: expect.stringContaining(`${place()} is a ${kind}`),
+        hint: expect.stringContaining('--output'),
+      })
+      expect(kindOf(place())).toEqual(before)
+      expect(readdirSync(folder)).toEqual(['out'])
+    })
+
+    it('below a folder is refused with --force, and then nothing is changed at all', async () => {
+      mkdirSync(place())
+      await using _ = await make(join(place(), 'special'))
+      const before = kindOf(join(place(), 'special'))
+      const tar = systemTar((root) => {
+        writeFileSync(join(root, 'first'), 'x')
+        writeFileSync(join(root, 'special'), 'x')
+      })
+      await expect(exportArchive(tar, { force: true })).rejects.toMatchObject({ code: 'path.not-a-file' })
+      expect(kindOf(join(place(), 'special'))).toEqual(before)
+      expect(readdirSync(place())).toEqual(['special'])
+    })
+  })
+
+  it.each([false, true])(
+    'with a path that is too long for this host names it and the way out (force: %s)',
+    async (force) => {
+      const names = Array.from({ length: 20 }, (_, level) => `${level}-${'n'.repeat(240)}`)
+      const entries = names.map((_, level) => ({ path: ['thing', ...names.slice(0, level + 1)].join('/'), type: '5' }))
+      const tar = hostileTar([{ path: 'thing', type: '5' }, ...entries])
+      await expect(exportArchive(tar, { force })).rejects.toMatchObject({
+        code: 'path.unwritable',
+        message: expect.stringMatching(/^thing\/0-n+….*n has too long a path for this host; nothing was written$/),
+        hint: '--format tar writes an archive that can hold it',
+      })
+      expect(readdirSync(folder)).toEqual([])
+      await exportArchive(tar, { format: 'tar' })
+      expect(readFileSync(join(folder, 'out')).equals(tar)).toBe(true)
+    },
+  )
+
+  it('is whole or refused when only its place is too long, not where it is staged', async () => {
+    const names = Array.from({ length: 15 }, (_, level) => `${level}-${'n'.repeat(240)}`)
+    const room = 4095 - join(folder, 'x'.repeat(255), ...names).length
+    const entries = [...names, 'e'.repeat(room)].map((_, level, all) => ({
+      path: ['thing', ...all.slice(0, level + 1)].join('/'),
+      type: '5',
+    }))
+    const tar = hostileTar([{ path: 'thing', type: '5' }, ...entries])
+    await expect(exportArchive(tar, { name: 'x'.repeat(255) })).rejects.toMatchObject({ code: 'path.unwritable' })
+    expect(readdirSync(folder)).toEqual([])
   })
 
   it('into a folder that does not exist is refused', async () => {

@@ -51,6 +51,22 @@ const git = (cwd: string, ...args: string[]): string =>
     encoding: 'utf8',
   })
 
+/** A name that is no text, for a shell. */
+const ODD_NAME = `"$(printf 'odd\\377')"`
+
+describe('the folder we are in', () => {
+  it.each(['path', 'git'])('is a seed (%s) also when its name is no text', (mode) => {
+    const script = `
+      const { planSeed } = await import(${JSON.stringify(new URL('../../packages/sdk/src/host/seed.ts', import.meta.url).href)})
+      const { open } = await planSeed({ ${mode}: '.' })
+      for await (const chunk of open()) process.stdout.write(chunk)`
+    const line = `mkdir ${ODD_NAME} && cd ${ODD_NAME} && git init -q && echo x > file && "$@" | tar -t`
+    const node = [process.execPath, '--input-type=module', '-e', script]
+    const names = execFileSync('sh', ['-c', line, 'sh', ...node], { cwd: folder, encoding: 'utf8' })
+    expect(names.split('\n')).toContain('file')
+  })
+})
+
 describe('a folder as seed', () => {
   it('arrives whole: modes, times, links, empty folders, sparse and odd names', async () => {
     const source = join(folder, 'source')
@@ -223,6 +239,49 @@ describe('a git work tree as seed', () => {
     writeFileSync(join(source, 'b'), '')
     expect((await planSeed({ git: source })).input).toMatchObject({ untracked: 2, modified: 0 })
     expect((await planSeed({ git: join(source, 'part') })).input).toMatchObject({ untracked: 1 })
+  })
+
+  it('may hold work trees whose names are no text', async () => {
+    const source = join(folder, 'source')
+    mkdirSync(source)
+    const inOdd = `mkdir ${ODD_NAME} && cd ${ODD_NAME} && git init -q && echo x > file`
+    execFileSync('sh', ['-c', `git init -q && ${inOdd} && ${inOdd}`], { cwd: source })
+    const target = await unpack({ git: source })
+    const files = execFileSync('find', ['.', '-type', 'f'], { cwd: target, encoding: 'latin1' })
+    expect(files.trim().split('\n').toSorted()).toEqual(['./odd\xff/file', './odd\xff/odd\xff/file'])
+  })
+
+  it('refuses a named pipe in the place of a tracked file by name, and leaves a socket out, saying so', async () => {
+    const source = join(folder, 'source')
+    mkdirSync(source)
+    git(source, 'init', '-q')
+    for (const name of ['a', 'sock']) writeFileSync(join(source, name), '')
+    git(source, 'add', '.')
+    rmSync(join(source, 'sock'))
+    const server = createServer().listen(join(source, 'sock'))
+    const skipped: string[] = []
+    await planSeed({ git: source }, { onSkipped: (path) => void skipped.push(path) })
+    server.close()
+    expect(skipped).toEqual(['sock'])
+    rmSync(join(source, 'a'))
+    execFileSync('mkfifo', [join(source, 'a')])
+    await expect(planSeed({ git: source })).rejects.toMatchObject({
+      code: 'archive.unsafe-entry',
+      hint: 'put the tracked file back: git restore a',
+      data: { path: 'a' },
+    })
+  })
+
+  it('needs a work tree: a bare repository, or a .git folder, has none', async () => {
+    git(folder, 'init', '-q', '--bare', 'bare.git')
+    git(folder, 'init', '-q', 'source')
+    for (const path of ['bare.git', join('source', '.git')]) {
+      await expect(planSeed({ git: join(folder, path) })).rejects.toMatchObject({
+        code: 'input.invalid',
+        message: expect.stringContaining('without a work tree'),
+        hint: expect.stringContaining('git clone'),
+      })
+    }
   })
 
   it('ignores the repository a git hook points to', async () => {

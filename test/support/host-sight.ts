@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { createHash } from 'node:crypto'
 import { basename, join } from 'node:path'
 
@@ -6,6 +6,8 @@ export interface HostSight {
   readonly processes: readonly { readonly pid: number; readonly what: string }[]
   /** In the order they were mounted. */
   readonly mounts: readonly string[]
+  /** Parents first. */
+  readonly cgroups: readonly string[]
   /** Everything found, a line each, for messages. */
   readonly lines: readonly string[]
 }
@@ -34,6 +36,7 @@ export const lookAtHost = async ({ home, runtimeDir }: { home: string; runtimeDi
   return {
     processes,
     mounts,
+    cgroups,
     lines: [
       ...processes.map(({ pid, what }) => `process ${pid}: ${what}`),
       ...mounts.map((point) => `mount ${point}`),
@@ -99,18 +102,26 @@ const namespaceOf = (pid: string): string => {
   }
 }
 
+/** The control group of this name, wherever it is, and all below it. */
 const cgroupsNamed = (folder: string, name: string, depth: number): string[] => {
-  if (depth === 0 || !existsSync(folder)) return []
-  return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
-    if (!entry.isDirectory()) return []
-    const path = join(folder, entry.name)
-    return [...(entry.name === name ? subgroups(path) : []), ...cgroupsNamed(path, name, depth - 1)]
-  })
+  if (depth === 0) return []
+  return subgroups(folder).flatMap((path) =>
+    basename(path) === name ? [path, ...allBelow(path)] : cgroupsNamed(path, name, depth - 1),
+  )
 }
 
-/** The folder of a home may stay, empty; what is below it belongs to sandboxes. */
-const subgroups = (path: string): string[] =>
-  readdirSync(path, { withFileTypes: true }).flatMap((entry) => (entry.isDirectory() ? [join(path, entry.name)] : []))
+const allBelow = (path: string): string[] => subgroups(path).flatMap((below) => [below, ...allBelow(below)])
+
+/** Nothing for a group that is gone meanwhile. */
+const subgroups = (path: string): string[] => {
+  try {
+    const entries = readdirSync(path, { withFileTypes: true })
+    return entries.flatMap((entry) => (entry.isDirectory() ? [join(path, entry.name)] : []))
+  } catch (error) {
+    if (!['ENOENT', 'ENODEV'].includes(String((error as NodeJS.ErrnoException).code))) throw error
+    return []
+  }
+}
 
 const unescape = (text: string): string =>
   text.replaceAll(/\\(\d{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)))

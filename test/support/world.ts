@@ -1,5 +1,5 @@
 import { execFile, spawn } from 'node:child_process'
-import { chmodSync, mkdtempSync, readFileSync, realpathSync, rmSync } from 'node:fs'
+import { chmodSync, mkdtempSync, readFileSync, realpathSync, rmdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -166,8 +166,10 @@ export class World implements AsyncDisposable {
 
   /** Ends what a failed test left, so that the next one starts clean; the failure itself is reported already. */
   async #sweep(): Promise<void> {
-    const { processes, mounts } = await this.sight()
+    const { processes, mounts, cgroups } = await this.sight()
     for (const { pid } of processes) if (isRunning(pid)) process.kill(pid, 'SIGKILL')
+    await until(() => !processes.some(({ pid }) => isRunning(pid)), 'the end of what was left')
+    for (const cgroup of cgroups.toReversed()) rmdirSync(cgroup)
     for (const mount of mounts.toReversed()) await run('umount', ['--lazy', mount])
     for (const folder of [this.folder, this.runtimeDir]) rmSync(folder, { recursive: true, force: true })
   }

@@ -187,6 +187,19 @@ const CASES: readonly Case[] = [
     http: ['/v1/workspaces/fix/file/write', { path: '../x', text: 'x' }],
   },
   {
+    what: 'a life beyond all dates',
+    code: 'input.invalid',
+    cli: ['workspace', 'update', 'fix', '--ttl', '100000000d'],
+    http: ['/v1/workspaces', { ...create, ttlMs: 9_000_000_000_000_000 }],
+  },
+  {
+    what: 'a timeout beyond all clocks',
+    code: 'input.invalid',
+    cli: ['workspace', 'exec', 'fix', '--timeout', '110000d', '--', 'true'],
+    http: ['/v1/workspaces/fix/commands/cmd-aaaaaaaaaaaa/wait', { timeoutMs: 9_000_000_000_000_000 }],
+    mcp: ['workspace_exec', { workspace: 'fix', command: 'true', timeoutMs: 9_000_000_000_000_000 }],
+  },
+  {
     what: 'a machine of no size',
     code: 'input.invalid',
     cli: ['workspace', 'create', ENVIRONMENT, '--memory-mib', '1'],
@@ -412,6 +425,9 @@ describe('over HTTP', () => {
     ['an unknown route', 'input.invalid', { path: '/v1/nosuch' }],
     ['an unknown method', 'input.invalid', { path: '/v1/workspaces/fix', method: 'PUT' }],
     ['a path that climbs', 'input.invalid', { path: '/v1/workspaces/..%2f..%2fetc/reset/x/y', body: '{}' }],
+    ['a name of two dots', 'workspace.not-found', { path: '/v1/workspaces/../reset', body: '{}' }],
+    ['a name of one dot', 'input.invalid', { method: 'DELETE', path: '/v1/workspaces/fix/snapshots/.' }],
+    ['a path of slashes', 'input.invalid', { method: 'GET', path: '//' }],
     ['a path that is not encoded', 'input.invalid', { path: '/v1/workspaces/%ff%fe/reset', body: '{}' }],
     ['a query twice', 'input.invalid', { method: 'GET', path: '/v1/environments?a=1&a=2' }],
     [

@@ -9,22 +9,28 @@ import (
 	"strings"
 
 	"pyro.dev/agent/internal/boot"
+	"pyro.dev/agent/internal/image"
 	"pyro.dev/agent/internal/inspect"
 	"pyro.dev/agent/internal/launch"
+	"pyro.dev/agent/internal/machine"
 	"pyro.dev/agent/internal/monitor"
 	"pyro.dev/agent/internal/populate"
 	"pyro.dev/agent/internal/unpack"
+	"pyro.dev/agent/internal/vmm"
 	"pyro.dev/agent/internal/volumes"
 )
 
 // roles maps the first argument to the Main of its package: arguments after the role in, exit code out.
 var roles = map[string]func(args []string) int{
+	"image":    image.Main,
 	"init":     boot.Main,
 	"inspect":  inspect.Main,
 	"launch":   launch.Main,
+	"machine":  machine.Main,
 	"monitor":  monitor.Main,
 	"populate": populate.Main,
 	"unpack":   unpack.Main,
+	"vmm":      vmm.Main,
 	"volumes":  volumes.Main,
 }
 

@@ -29,8 +29,12 @@ var hogs = map[string]func(limit int) (count int, end error){
 		return descriptor(unix.FanotifyInit(unix.FAN_CLASS_NOTIF|fanReportFid, unix.O_RDONLY))
 	}),
 	"files": counted(func(int) error { return descriptor(unix.Dup(0)) }),
-	"epoll": epollWatches,
-	"pipes": pipes,
+	"opened": counted(func(int) error {
+		return descriptor(unix.Open("/", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0))
+	}),
+	"requests": asyncRequests,
+	"epoll":    epollWatches,
+	"pipes":    pipes,
 	"ptys": counted(func(int) error {
 		return descriptor(unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0))
 	}),
@@ -144,6 +148,16 @@ func pipes(limit int) (int, error) {
 			return fmt.Errorf("a pipe of %d bytes", size)
 		}
 		return err
+	})(limit)
+}
+
+// asyncRequests takes contexts of asynchronous input and output, of which all users have so many requests together.
+func asyncRequests(limit int) (int, error) {
+	const perContext = 1000
+	return counted(func(int) error {
+		var context uintptr
+		_, _, errno := unix.Syscall(unix.SYS_IO_SETUP, perContext, uintptr(unsafe.Pointer(&context)), 0)
+		return call("io_setup", errno)
 	})(limit)
 }
 

@@ -36,7 +36,7 @@ func Push(cx context.Context, input message.ExtractInput, from io.Reader, progre
 		return message.ExtractResult{}, message.Errorf(message.KindInvalid, "not an absolute path: %q", message.Clip(input.Dest, 512))
 	}
 	dest := filepath.Clean(input.Dest)
-	target, made, err := makeDestination(dest)
+	target, err := enterDestination(dest)
 	if err != nil {
 		return message.ExtractResult{}, explainAt(dest, err)
 	}
@@ -50,12 +50,7 @@ func Push(cx context.Context, input message.ExtractInput, from io.Reader, progre
 			err = removed
 		}
 	}
-	if err != nil && p.count == 0 {
-		for _, folder := range made {
-			// Somebody may have put something into it meanwhile.
-			_ = unix.Rmdir(folder)
-		}
-	}
+	leaveDestination(dest, err == nil || p.count > 0)
 	return result, explainAt(dest, err)
 }
 

@@ -337,3 +337,60 @@ func TestAPushNeverFollowsASymlinkThatAppearsMeanwhile(t *testing.T) {
 		t.Errorf("outside is %q", got)
 	}
 }
+
+// gated gives an archive once it is opened, or the end before its end.
+type gated struct {
+	entered chan struct{}
+	content chan []byte
+	rest    []byte
+}
+
+func (g *gated) Read(p []byte) (int, error) {
+	if g.rest == nil {
+		close(g.entered)
+		g.rest = <-g.content
+	}
+	if len(g.rest) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, g.rest)
+	g.rest = g.rest[n:]
+	return n, nil
+}
+
+func TestAPushThatBreaksOffLeavesTheFolderToTheOnesBesideIt(t *testing.T) {
+	whole := pack(t, file("x", "content"))
+	for name, kept := range map[string]bool{"the other is whole": true, "both break off": false} {
+		dest := t.TempDir() + "/made/here"
+		begin := func() (*gated, chan error) {
+			g := &gated{entered: make(chan struct{}), content: make(chan []byte, 1)}
+			done := make(chan error, 1)
+			go func() {
+				_, err := Push(context.Background(), message.ExtractInput{Dest: dest, Limits: wide}, g, nil)
+				done <- err
+			}()
+			<-g.entered
+			return g, done
+		}
+		first, firstDone := begin()
+		other, otherDone := begin()
+		first.content <- whole[:100]
+		if err := <-firstDone; message.AsError(err).Kind != message.KindTruncated {
+			t.Fatalf("%s: got %v", name, err)
+		}
+		if kept {
+			other.content <- whole
+		} else {
+			other.content <- whole[:100]
+		}
+		if err := <-otherDone; (err == nil) != kept {
+			t.Fatalf("%s: got %v", name, err)
+		}
+		if text, err := os.ReadFile(dest + "/x"); kept && string(text) != "content" {
+			t.Errorf("%s: got %q, %v", name, text, err)
+		}
+		if _, err := os.Stat(dest + "/.."); !kept && !errors.Is(err, unix.ENOENT) {
+			t.Errorf("%s: the folder is still there: %v", name, err)
+		}
+	}
+}

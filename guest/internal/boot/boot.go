@@ -47,35 +47,51 @@ func Main(args []string) int {
 		logger.Printf("config: %s", err)
 		return 1
 	}
-	if err := settle(config, logger); err != nil {
+	link := &channel.Link{Dial: channel.DialSocket(config.Socket)}
+	if err := Serve(config, link, child, nil, logger); err != nil {
 		logger.Print(err)
 		return 1
+	}
+	return 0
+}
+
+// Machine is what a sandbox with a kernel of its own brings.
+type Machine struct {
+	// End is the last thing that a shutdown does; it never returns.
+	End func()
+}
+
+// Serve makes the process the PID 1 that the config describes and never returns when it can. The link says how to reach
+// the engine; child gets SIGCHLD; machine is nil in a sandbox that shares its kernel.
+func Serve(config *message.AgentConfig, link *channel.Link, child <-chan os.Signal, machine *Machine, logger *log.Logger) error {
+	if err := settle(config, logger); err != nil {
+		return err
 	}
 	reaper := reap.Start(child)
 	commands, err := exec.NewRegistry(reaper, config.Cgroup, config.MaxCommands)
 	if err != nil {
-		logger.Print(err)
-		return 1
+		return err
 	}
 	bootID, err := newBootID()
 	if err != nil {
-		logger.Print(err)
-		return 1
+		return err
+	}
+	end := func() { os.Exit(0) }
+	if machine != nil {
+		end = machine.End
 	}
 	sandbox := &sandbox{
-		bootID: bootID, started: time.Now(), commands: commands, sync: config.Flush == "sync", log: logger,
+		bootID: bootID, started: time.Now(), commands: commands, sync: config.Flush == "sync",
+		ownClock: machine != nil, end: end, log: logger,
 	}
-	link := &channel.Link{
-		Socket: config.Socket,
-		Hello: message.Hello{
-			Protocol: message.Protocol, AgentVersion: message.AgentVersion, BootID: bootID, Token: config.Token,
-			Role: "serve", SandboxID: config.SandboxID,
-		},
-		Handler: channel.Routes(commands, sandbox, logger),
-		Log:     logger,
+	link.Hello = message.Hello{
+		Protocol: message.Protocol, AgentVersion: message.AgentVersion, BootID: bootID, Token: config.Token,
+		Role: "serve", SandboxID: config.SandboxID,
 	}
+	link.Handler = channel.Routes(commands, sandbox, logger)
+	link.Log = logger
 	link.Run()
-	return 0
+	return nil
 }
 
 // readConfig reads the config and makes stdin harmless.

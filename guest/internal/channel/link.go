@@ -2,6 +2,7 @@
 package channel
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -36,12 +37,17 @@ var resyncLine = regexp.MustCompile(`^PYRO ([0-9a-f]{32})\n$`)
 
 // Link keeps a link to the engine for ever.
 type Link struct {
-	// Socket is the engine's, as seen from here.
-	Socket string
+	// Dial gives a new connection to the engine.
+	Dial func() (net.Conn, error)
 	// Hello is sent with the nonce filled in.
 	Hello   message.Hello
 	Handler http.Handler
 	Log     *log.Logger
+}
+
+// DialSocket dials a unix socket, as seen from here.
+func DialSocket(path string) func() (net.Conn, error) {
+	return func() (net.Conn, error) { return net.DialTimeout("unix", path, dialTimeout) }
 }
 
 // Run dials, serves and dials again; it never returns.
@@ -65,7 +71,7 @@ func (l *Link) Run() {
 
 // once reports whether a session was served.
 func (l *Link) once() (bool, error) {
-	conn, err := net.DialTimeout("unix", l.Socket, dialTimeout)
+	conn, err := l.Dial()
 	if err != nil {
 		return false, err
 	}
@@ -100,12 +106,37 @@ func (l *Link) resync(conn net.Conn) error {
 	return conn.SetDeadline(time.Time{})
 }
 
-// resyncBytes is the length of the engine's line.
-const resyncBytes = len("PYRO ") + 32 + 1
+// ResyncBytes is the length of the engine's line.
+const ResyncBytes = len("PYRO ") + 32 + 1
+
+// FindResync gives where in a text the engine's line begins when the text ends with it, or -1.
+func FindResync(text []byte) int {
+	at := len(text) - ResyncBytes
+	if at < 0 || !resyncLine.Match(text[at:]) {
+		return -1
+	}
+	return at
+}
+
+// ResyncWants gives how many bytes may be read after a text without reading beyond the engine's line.
+func ResyncWants(text []byte) int {
+	for at := max(0, len(text)-ResyncBytes+1); at < len(text); at++ {
+		if resyncPrefix(text[at:]) {
+			return at + ResyncBytes - len(text)
+		}
+	}
+	return ResyncBytes
+}
+
+// resyncPrefix reports whether a text may become the engine's line.
+func resyncPrefix(text []byte) bool {
+	const start = "PYRO "
+	return bytes.HasPrefix([]byte(start), text[:min(len(text), len(start))])
+}
 
 // readNonce reads exactly the line: what follows belongs to HTTP/2.
 func readNonce(from io.Reader) (string, error) {
-	line := make([]byte, resyncBytes)
+	line := make([]byte, ResyncBytes)
 	if _, err := io.ReadFull(from, line); err != nil {
 		return "", fmt.Errorf("the engine sent no resync: %w", err)
 	}

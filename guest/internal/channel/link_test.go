@@ -37,6 +37,7 @@ var registry = sync.OnceValues(func() (*exec.Registry, error) {
 // fakeSandbox is PID 1 without a sandbox.
 type fakeSandbox struct {
 	flushed  int
+	clock    time.Time
 	problem  error
 	shutdown chan time.Duration
 }
@@ -45,6 +46,7 @@ func (s *fakeSandbox) Status() (message.AgentStatus, error) {
 	return message.AgentStatus{BootID: "boot", UptimeMs: 1, Commands: 2, Processes: 3}, s.problem
 }
 func (s *fakeSandbox) Flush() error                 { s.flushed++; return s.problem }
+func (s *fakeSandbox) SetClock(now time.Time) error { s.clock = now; return s.problem }
 func (s *fakeSandbox) Shutdown(grace time.Duration) { s.shutdown <- grace }
 
 // engine is the other end of a link.
@@ -75,7 +77,7 @@ func startLink(t *testing.T) *engine {
 	})
 	logger := log.New(io.Discard, "", 0)
 	link := &Link{
-		Socket: e.socket, Log: logger, Handler: Routes(commands, e.sandbox, logger),
+		Dial: DialSocket(e.socket), Log: logger, Handler: Routes(commands, e.sandbox, logger),
 		Hello: message.Hello{
 			Protocol: message.Protocol, AgentVersion: message.AgentVersion, BootID: "boot", Token: "token", Role: "serve", SandboxID: "s",
 		},
@@ -203,7 +205,7 @@ func TestAFirstLineThatIsNoResyncDropsTheLinkAndIsFollowedByARedial(t *testing.T
 	e := startLink(t)
 	for _, line := range []string{
 		"PYRO " + strings.ToUpper(nonce) + "\n", "pyro " + nonce + "\n", "PYRO " + nonce + " ", "PYRO  " + nonce[1:] + "\n",
-		strings.Repeat("\n", resyncBytes), "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + strings.Repeat("x", resyncBytes),
+		strings.Repeat("\n", ResyncBytes), "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + strings.Repeat("x", ResyncBytes),
 	} {
 		conn := e.accept()
 		if _, err := io.WriteString(conn, line); err != nil {
@@ -216,7 +218,7 @@ func TestAFirstLineThatIsNoResyncDropsTheLinkAndIsFollowedByARedial(t *testing.T
 			t.Errorf("%q: got %d bytes, %v", line, n, err)
 		}
 	}
-	for _, cut := range []int{0, 1, 5, resyncBytes / 2, resyncBytes - 1} {
+	for _, cut := range []int{0, 1, 5, ResyncBytes / 2, ResyncBytes - 1} {
 		conn := e.accept()
 		if _, err := io.WriteString(conn, ("PYRO " + nonce)[:cut]); err != nil {
 			t.Fatal(err)

@@ -24,6 +24,8 @@ const (
 type Sandbox interface {
 	Status() (message.AgentStatus, error)
 	Flush() error
+	// SetClock fails where the clock is the host's.
+	SetClock(now time.Time) error
 	// Shutdown ends everything and then the process.
 	Shutdown(grace time.Duration)
 }
@@ -38,6 +40,7 @@ func Routes(commands *exec.Registry, sandbox Sandbox, logger *log.Logger) http.H
 	for pattern, handle := range map[string]func(http.ResponseWriter, *http.Request) error{
 		"POST /v1/status":                s.status,
 		"POST /v1/flush":                 s.flush,
+		"POST /v1/clock":                 s.clock,
 		"POST /v1/shutdown":              s.shutdown,
 		"POST /v1/commands":              s.list,
 		"POST /v1/commands/{id}/start":   s.start,
@@ -132,6 +135,20 @@ func (s *server) status(w http.ResponseWriter, r *http.Request) error {
 
 func (s *server) flush(w http.ResponseWriter, r *http.Request) error {
 	if err := s.sandbox.Flush(); err != nil {
+		return err
+	}
+	return answer(w, empty{})
+}
+
+func (s *server) clock(w http.ResponseWriter, r *http.Request) error {
+	var request message.SetClock
+	if err := message.Decode(r.Body, smallRequestBytes, &request); err != nil {
+		return err
+	}
+	if request.UnixUs <= 0 {
+		return message.Errorf(message.KindInvalid, "unixUs must be positive")
+	}
+	if err := s.sandbox.SetClock(time.UnixMicro(request.UnixUs)); err != nil {
 		return err
 	}
 	return answer(w, empty{})

@@ -90,6 +90,14 @@ func TestShutdownIsAnsweredBeforeItHappens(t *testing.T) {
 
 func TestFlushFlushes(t *testing.T) {
 	sandbox := &fakeSandbox{}
+	for body, code := range map[string]int{`{"unixUs":1764115200123456}`: http.StatusOK, `{"unixUs":-1}`: http.StatusBadRequest, `{}`: http.StatusBadRequest} {
+		if answer := serveFor(t, sandbox, "/v1/clock", body); answer.Code != code {
+			t.Errorf("%s: got %d %s", body, answer.Code, answer.Body)
+		}
+	}
+	if sandbox.clock.UnixMicro() != 1764115200123456 {
+		t.Errorf("the clock is %s", sandbox.clock)
+	}
 	if answer := serveFor(t, sandbox, "/v1/flush", "{}"); answer.Code != http.StatusOK || answer.Body.String() != "{}" || sandbox.flushed != 1 {
 		t.Errorf("got %d %s, flushed %d times", answer.Code, answer.Body, sandbox.flushed)
 	}

@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -357,6 +358,7 @@ func TestWhyACommandCouldNotStartIsSaid(t *testing.T) {
 	}{
 		"unknown name":   {argv("no-such-program"), message.StartNotFound, "no-such-program: not found in PATH"},
 		"unknown path":   {argv("/no/such/program"), message.StartNotFound, "/no/such/program"},
+		"control bytes":  {argv("no\x1b[2Jprogram"), message.StartNotFound, `"no\x1b[2Jprogram": not found`},
 		"below a file":   {argv(folder + "/plain/x"), message.StartNotFound, "plain/x"},
 		"empty":          {argv(""), message.StartNotFound, "empty"},
 		"no execute bit": {argv(folder + "/plain"), message.StartCannotRun, "not executable"},
@@ -364,7 +366,10 @@ func TestWhyACommandCouldNotStartIsSaid(t *testing.T) {
 		"a FIFO":         {argv(folder + "/fifo"), message.StartCannotRun, "regular"},
 		"no program":     {argv(folder + "/garbage"), message.StartCannotRun, "neither a program"},
 		"no interpreter": {argv(folder + "/no-interpreter"), message.StartCannotRun, "interpreter"},
-		"too long":       {argv("true", strings.Repeat("x", 4<<20)), message.StartCannotRun, "too long"},
+		"too long":       {argv("true", strings.Repeat("x", 4<<20)), message.StartCannotRun, "128 KiB"},
+		"just too long":  {argv("true", strings.Repeat("x", 128<<10)), message.StartCannotRun, "128 KiB"},
+		"long variable":  {with(func(r *message.StartCommand) { r.Env = []string{"V=" + strings.Repeat("x", 128<<10)} }), message.StartCannotRun, "128 KiB"},
+		"too many":       {argv(slices.Repeat([]string{"true", strings.Repeat("x", 64<<10)}, 100)...), message.StartCannotRun, "128 KiB"},
 		"no folder":      {with(func(r *message.StartCommand) { r.Cwd += "/gone" }), message.StartBadCwd, "gone"},
 		"file as folder": {with(func(r *message.StartCommand) { r.Cwd += "/plain" }), message.StartBadCwd, "plain"},
 		"relative":       {with(func(r *message.StartCommand) { r.Cwd = "bin" }), message.StartBadCwd, "absolute"},
@@ -422,14 +427,15 @@ func TestAStartAtTheLimitOfProcessesSaysSo(t *testing.T) {
 func TestRequestsThatMakeNoSenseAreRefused(t *testing.T) {
 	registry := newTestRegistry(t)
 	for name, request := range map[string]*message.StartCommand{
-		"nothing to run":    {Cwd: "/"},
-		"argv and shell":    {Cwd: "/", Argv: []string{"true"}, Shell: pointer("true")},
-		"NUL in argv":       argv("a\x00b"),
-		"NUL in cwd":        {Cwd: "/\x00", Argv: []string{"true"}},
-		"NUL in shell":      {Cwd: "/", Shell: pointer("a\x00")},
-		"no name in env":    {Cwd: "/", Argv: []string{"true"}, Env: []string{"=x"}},
-		"no value in env":   {Cwd: "/", Argv: []string{"true"}, Env: []string{"A"}},
-		"a timeout of none": {Cwd: "/", Argv: []string{"true"}, TimeoutMs: pointer[int64](0)},
+		"nothing to run":     {Cwd: "/"},
+		"argv and shell":     {Cwd: "/", Argv: []string{"true"}, Shell: pointer("true")},
+		"NUL in argv":        argv("a\x00b"),
+		"NUL in cwd":         {Cwd: "/\x00", Argv: []string{"true"}},
+		"NUL in shell":       {Cwd: "/", Shell: pointer("a\x00")},
+		"no name in env":     {Cwd: "/", Argv: []string{"true"}, Env: []string{"=x"}},
+		"no value in env":    {Cwd: "/", Argv: []string{"true"}, Env: []string{"A"}},
+		"a timeout of none":  {Cwd: "/", Argv: []string{"true"}, TimeoutMs: pointer[int64](0)},
+		"too long a timeout": {Cwd: "/", Argv: []string{"true"}, TimeoutMs: pointer[int64](longestTimeoutMs + 1)},
 	} {
 		if _, err := registry.Start("cmd", request); err == nil {
 			t.Errorf("%s is accepted", name)

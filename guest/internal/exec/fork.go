@@ -106,8 +106,10 @@ func explainFork(err error, name, cwd string, who account) *message.StartError {
 		return startError(message.StartCannotRun, "%s: its interpreter or dynamic loader does not exist", name)
 	case errors.Is(err, unix.ENOEXEC):
 		return startError(message.StartCannotRun, "%s: is neither a program for this machine nor a script with #!", name)
-	case errors.Is(err, unix.E2BIG):
-		return startError(message.StartCannotRun, "%s: arguments and environment are too long", name)
+	// gVisor says the latter; the paths of program and folder were looked up before.
+	case errors.Is(err, unix.E2BIG), errors.Is(err, unix.ENAMETOOLONG):
+		return startError(message.StartCannotRun,
+			"%s: arguments and environment are too long; a single one takes at most 128 KiB", name)
 	case errors.Is(err, unix.EACCES) && !mayEnter(cwd, who):
 		return startError(message.StartBadCwd, "user %s may not enter the working folder %s", who.name, cwd)
 	case errors.Is(err, unix.EINVAL) && who.uid != 0:

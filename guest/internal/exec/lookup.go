@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"unicode"
 
 	"golang.org/x/sys/unix"
 
@@ -76,9 +78,17 @@ func searchPath(env []string) string {
 	return fallbackPath
 }
 
+// startError is printed as it is: texts that would do more to a terminal than be seen are quoted.
 func startError(kind message.StartErrorKind, format string, args ...any) *message.StartError {
+	for at, arg := range args {
+		if text, isText := arg.(string); isText && strings.ContainsFunc(text, isControl) {
+			args[at] = strconv.QuoteToGraphic(text)
+		}
+	}
 	return &message.StartError{Kind: kind, Message: message.Clip(fmt.Sprintf(format, args...), 4096)}
 }
+
+func isControl(r rune) bool { return !unicode.IsGraphic(r) }
 
 // examineFolder says why cwd cannot be the working folder.
 func examineFolder(cwd string) *message.StartError {

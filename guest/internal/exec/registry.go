@@ -23,6 +23,8 @@ const (
 	// commandsLimit bounds commands that are known, running or not: the engine releases what it has seen end.
 	commandsLimit = 20_000
 	idLimitBytes  = 64
+	// longestTimeoutMs is a hundred years, as in the contract: a count of nanoseconds holds it.
+	longestTimeoutMs = 100 * 365 * 24 * 60 * 60 * 1000
 )
 
 // Registry holds the commands of the sandbox.
@@ -185,8 +187,8 @@ func validate(id string, request *message.StartCommand) error {
 	if (len(request.Argv) > 0) == (request.Shell != nil) {
 		return message.Errorf(message.KindInvalid, "exactly one of argv and shell is wanted")
 	}
-	if request.TimeoutMs != nil && *request.TimeoutMs <= 0 {
-		return message.Errorf(message.KindInvalid, "timeoutMs must be positive")
+	if request.TimeoutMs != nil && (*request.TimeoutMs <= 0 || *request.TimeoutMs > longestTimeoutMs) {
+		return message.Errorf(message.KindInvalid, "timeoutMs must be from 1 to %d", longestTimeoutMs)
 	}
 	texts := append(slices.Clone(request.Argv), request.Cwd)
 	texts = append(texts, request.Env...)

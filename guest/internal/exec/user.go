@@ -18,6 +18,9 @@ const (
 	// groupsLimit is what setgroups(2) takes.
 	groupsLimit = 65536
 	maxID       = 1<<32 - 2
+	// lastID is the last one that the user namespace of a sandbox has. gVisor's own kernel would take others, too, which own nothing
+	// on the disk.
+	lastID = 65535
 )
 
 // account is who a command runs as.
@@ -59,9 +62,17 @@ func findAccount(text string, passwd, groups []byte) (account, *message.StartErr
 		}
 		found.gid = gid
 		found.groups = []uint32{gid}
-		return found, nil
+	} else {
+		found.groups = supplementary(found, groups)
 	}
-	found.groups = supplementary(found, groups)
+	if found.uid > lastID {
+		return account{}, badUser("user %q: id %d does not exist in a sandbox, which has 0 to %d", found.name, found.uid, lastID)
+	}
+	for _, gid := range found.groups {
+		if gid > lastID {
+			return account{}, badUser("user %q: group %d does not exist in a sandbox, which has 0 to %d", found.name, gid, lastID)
+		}
+	}
 	return found, nil
 }
 

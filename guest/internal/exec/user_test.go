@@ -16,6 +16,8 @@ node:x:1000:1000:::/bin/sh
 huge:x:4294967296:1::/h:/bin/sh
 negative:x:-1:1::/h:/bin/sh
 twin:x:1000:1001::/twin:/bin/sh
+far:x:100000:5::/h:/bin/sh
+joined:x:3000:3000::/h:/bin/sh
 last:x:2000:2000::/last`
 	groupText = `root:x:0:
 staff:x:50:node,other
@@ -23,6 +25,7 @@ docker:x:999:other,node
 node:x:1000:node
 broken
 odd:x:nan:node
+far:x:100000:joined
 5:x:55:`
 )
 
@@ -39,7 +42,7 @@ func TestUsersAreFoundByNameAndNumber(t *testing.T) {
 		"node:12":    "node 1000:12 [12] /",
 		"node:5":     "node 1000:55 [55] /",
 		"4000:4001":  "4000 4000:4001 [4001] /",
-		"4294967294": "4294967294 4294967294:0 [0] /",
+		"65535":      "65535 65535:0 [0] /",
 	} {
 		found, failure := findAccount(text, []byte(passwdText), []byte(groupText))
 		got := fmt.Sprintf("%s %d:%d %v %s", found.name, found.uid, found.gid, found.groups, found.home)
@@ -52,7 +55,7 @@ func TestUsersAreFoundByNameAndNumber(t *testing.T) {
 func TestUsersThatDoNotExistAreNamed(t *testing.T) {
 	for _, text := range []string{
 		"nobody-here", "", "-1", "4294967295", "99999999999", "huge", "negative", "broken line", "# comment", "+5", " 0",
-		"node:", "node:no-group", "node:-1", ":0", "node:staff:x",
+		"node:", "node:no-group", "node:-1", ":0", "node:staff:x", "65536", "4294967294", "node:65536", "far", "far:0", "joined",
 	} {
 		if found, failure := findAccount(text, []byte(passwdText), []byte(groupText)); failure == nil {
 			t.Errorf("%q is %+v", text, found)

@@ -52,7 +52,7 @@ func apply(t testing.TB, path string, before *Blob, patch []byte) *Blob {
 	if info.Mode()&0o100 != 0 {
 		mode = Executable
 	}
-	return &Blob{mode, content}
+	return &Blob{Mode: mode, Content: content}
 }
 
 func check(t testing.TB, path string, before, after *Blob) Stats {
@@ -63,7 +63,7 @@ func check(t testing.TB, path string, before, after *Blob) Stats {
 	}
 	got := apply(t, path, before, patch)
 	if (got == nil) != (after == nil) || got != nil && (got.Mode != after.Mode || !bytes.Equal(got.Content, after.Content)) {
-		t.Fatalf("%q became %.300q, not %.300q, by\n%.2000s", path, got, after, patch)
+		t.Fatalf("%q became %.300q, not %.300q, by\n%.2000s", path, contentOf(got), contentOf(after), patch)
 	}
 	if counted := Count(before, after); counted != stats && !(before != nil && after != nil && bytes.Equal(before.Content, after.Content)) {
 		t.Fatalf("counted %v, written %v", counted, stats)
@@ -71,7 +71,7 @@ func check(t testing.TB, path string, before, after *Blob) Stats {
 	return stats
 }
 
-func file(text string) *Blob { return &Blob{File, []byte(text)} }
+func file(text string) *Blob { return &Blob{Mode: File, Content: []byte(text)} }
 
 func TestAddedRemovedAndChangedFilesApply(t *testing.T) {
 	binary := string([]byte{0, 1, 2, 255, 10})
@@ -79,8 +79,9 @@ func TestAddedRemovedAndChangedFilesApply(t *testing.T) {
 		{nil, file("")}, {file(""), nil}, {nil, file("a\n")}, {nil, file("a")}, {file("a\nb"), nil},
 		{file(""), file("x")}, {file("x"), file("")}, {file("x\n"), file("x")}, {file("x"), file("x\n")},
 		{file("a\nb\nc\n"), file("a\nc\n")}, {file("\n\n\n"), file("\n\n")}, {file("\r\n"), file("\n")},
-		{file("a"), &Blob{Executable, []byte("a")}}, {file("a"), &Blob{Executable, []byte("b")}},
+		{file("a"), &Blob{Mode: Executable, Content: []byte("a")}}, {file("a"), &Blob{Mode: Executable, Content: []byte("b")}},
 		{file(binary), file("text")}, {file("text"), file(binary)}, {nil, file(binary)}, {file(binary), nil},
+		{&Blob{Mode: File, Content: []byte("a\r\n"), Literal: true}, file("b\n")}, {&Blob{Mode: File, Literal: true}, nil},
 		{nil, file(strings.Repeat(binary, 10_000))}, {file(""), file("\x00")},
 		{file("\xff\xfe\n"), file("\xff\xfe\xfd")}, {file("-- a\n+++ b\n@@ -1 +1 @@\n"), file("-- a\n@@ -1 +1 @@\n")},
 	} {
@@ -97,7 +98,7 @@ func TestNamesAreQuotedAsGitReadsThem(t *testing.T) {
 		check(t, name, nil, file("1\n"))
 		check(t, name, nil, file(""))
 		check(t, name, file("1\n"), file("2\n"))
-		check(t, name, file("1\n"), &Blob{Executable, []byte("1\n")})
+		check(t, name, file("1\n"), &Blob{Mode: Executable, Content: []byte("1\n")})
 		check(t, name, file("1\n"), nil)
 		check(t, name, file("1\n"), file("\x00"))
 		check(t, name, nil, file(""))
@@ -151,7 +152,7 @@ func TestTextsWithoutAnythingInCommonCostNoMoreThanTheirLength(t *testing.T) {
 		}
 		return lines.Bytes()
 	}
-	before, after := &Blob{File, text()}, &Blob{File, text()}
+	before, after := &Blob{Mode: File, Content: text()}, &Blob{Mode: File, Content: text()}
 	check(t, "f", before, after)
 }
 
@@ -183,7 +184,7 @@ func TestRefusedNamesAreThoseGitRefuses(t *testing.T) {
 			if symlink {
 				mode = Symlink
 			}
-			patch, _, err := Append(nil, "d/"+name, nil, &Blob{mode, []byte("x")}, limit)
+			patch, _, err := Append(nil, "d/"+name, nil, &Blob{Mode: mode, Content: []byte("x")}, limit)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -219,10 +220,10 @@ func FuzzPatchesApply(f *testing.F) {
 			return File
 		}
 		if kinds&1 != 0 {
-			before = &Blob{mode(4), old}
+			before = &Blob{Mode: mode(4), Content: old}
 		}
 		if kinds&2 != 0 {
-			after = &Blob{mode(8), new}
+			after = &Blob{Mode: mode(8), Content: new}
 		}
 		if before == nil && after == nil || before != nil && after != nil && before.Mode == after.Mode && bytes.Equal(old, new) {
 			return

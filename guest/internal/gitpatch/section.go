@@ -25,6 +25,8 @@ const (
 type Blob struct {
 	Mode    Mode
 	Content []byte
+	// Literal content is shown in full, as binary content is.
+	Literal bool
 }
 
 // Stats counts lines; both are 0 for binary content.
@@ -68,7 +70,9 @@ func Count(before, after *Blob) Stats {
 // on would survive there, but not every tool a patch passes through.
 func IsBinary(content []byte) bool { return bytes.IndexByte(content, 0) >= 0 }
 
-func isBinary(blob *Blob) bool { return blob != nil && blob.Mode != Symlink && IsBinary(blob.Content) }
+func isBinary(blob *Blob) bool {
+	return blob != nil && blob.Mode != Symlink && (blob.Literal || IsBinary(blob.Content))
+}
 
 func contentOf(blob *Blob) []byte {
 	if blob == nil {

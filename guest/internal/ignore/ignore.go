@@ -18,19 +18,9 @@ type Rules struct {
 	above *Rules
 	// base is the folder of the file, "" for the top, else with a slash at the end.
 	base     string
-	patterns []pattern
+	patterns []Pattern
 	// total counts the patterns of above, too.
 	total int
-}
-
-type pattern struct {
-	text     string
-	negated  bool
-	onlyDirs bool
-	// anchored patterns match the path from the folder of the file; others the last component anywhere below it.
-	anchored bool
-	// literal patterns need no wildcard matching.
-	literal bool
 }
 
 // Parse adds the .gitignore of the folder base ("" for the top, "a/b" below it); above is the result for the folder
@@ -59,28 +49,11 @@ func Parse(above *Rules, base string, file []byte) *Rules {
 	return rules
 }
 
-func parseLine(line string) (pattern, bool) {
+func parseLine(line string) (Pattern, bool) {
 	if line == "" || line[0] == '#' {
-		return pattern{}, false
+		return Pattern{}, false
 	}
-	var p pattern
-	line = trimSpaces(line)
-	if strings.HasPrefix(line, "!") {
-		p.negated = true
-		line = line[1:]
-	}
-	if strings.HasSuffix(line, "/") {
-		p.onlyDirs = true
-		line = line[:len(line)-1]
-	}
-	p.anchored = strings.Contains(line, "/")
-	line = strings.TrimPrefix(line, "/")
-	if line == "" {
-		return pattern{}, false
-	}
-	p.text = line
-	p.literal = !strings.ContainsAny(line, `*?[\`)
-	return p, true
+	return ParsePattern(trimSpaces(line))
 }
 
 // trimSpaces removes trailing spaces that no backslash protects.
@@ -109,24 +82,13 @@ func (r *Rules) Match(path string, isDir bool) bool {
 		below := strings.TrimPrefix(path, r.base)
 		for at := len(r.patterns) - 1; at >= 0; at-- {
 			p := &r.patterns[at]
-			if p.onlyDirs && !isDir {
+			if p.OnlyDirs && !isDir {
 				continue
 			}
-			if p.matches(below, name) {
-				return !p.negated
+			if p.Match(below, name) {
+				return !p.Negated
 			}
 		}
 	}
 	return false
-}
-
-func (p *pattern) matches(path, name string) bool {
-	subject := name
-	if p.anchored {
-		subject = path
-	}
-	if p.literal {
-		return subject == p.text
-	}
-	return wildMatch(p.text, subject, p.anchored)
 }

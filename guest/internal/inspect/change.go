@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"pyro.dev/agent/internal/attributes"
 )
 
 // Entry is inspectEntry of packages/protocol/src/guest/offline.ts.
@@ -38,6 +40,8 @@ type change struct {
 	ignored  bool
 	// listed is false for what is only counted.
 	listed bool
+	// attributes are those of the folder; nil where no patch needs them.
+	attributes *attributes.Rules
 	// unpatchable paths are such that git takes no section for them, or could not apply it.
 	unpatchable bool
 	// relinked files share their content with other paths than before.

@@ -42,6 +42,11 @@ func diff(t task, at places, out io.Writer) (DiffSummary, error) {
 		},
 	}
 	root := &folder{wanted: wanted}
+	if in.PlainFolder {
+		if root.isPlain, err = isPlainFolder(at.ignoreFrom, in.Root); err != nil {
+			return DiffSummary{}, err
+		}
+	}
 	if err := w.openRoot(root, in.Root, at); err != nil {
 		return DiffSummary{}, err
 	}

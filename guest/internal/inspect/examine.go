@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"pyro.dev/agent/internal/attributes"
 	"pyro.dev/agent/internal/gitpatch"
 	"pyro.dev/agent/internal/tree"
 )
@@ -24,8 +25,11 @@ type side struct {
 	meta       *meta
 	fd         int
 	attributes []tree.Xattr
+	conversion attributes.Conversion
 	// blob is nil for what git does not store, and for what is too large to be read.
 	blob *gitpatch.Blob
+	// inexact content is not what git makes of the blob.
+	inexact bool
 	// large is set for what is too large to be read.
 	large, binary bool
 }
@@ -159,14 +163,19 @@ func (s *side) read(x *examiner, folder *sharedFolder, name string) error {
 		return nil
 	}
 	content, err := readAll(s.fd, s.meta.size)
-	s.blob = &gitpatch.Blob{Mode: s.meta.gitMode(), Content: content}
-	s.binary = gitpatch.IsBinary(content)
+	content, exact := s.conversion.Normal(content)
+	s.inexact = !exact
+	literal := s.conversion == attributes.CRLF && hasCRAtEnd(content)
+	s.blob = &gitpatch.Blob{Mode: s.meta.gitMode(), Content: content, Literal: literal}
+	s.binary = literal || gitpatch.IsBinary(content)
 	s.large = s.binary && s.meta.size > x.binaryLimit
 	return err
 }
 
 // section writes what the patch says of the path and counts its lines.
 func (x *examiner) section(c *change, from, to *side) error {
+	conversion, certain := c.attributes.Of(c.path)
+	from.conversion, to.conversion = conversion, conversion
 	if err := from.read(x, c.fromFolder, c.name); err != nil {
 		return err
 	}
@@ -178,6 +187,13 @@ func (x *examiner) section(c *change, from, to *side) error {
 	}
 	c.entry.Binary = from.isBinaryFile() || to.isBinaryFile()
 	if from.large || to.large || c.entry.Binary && (from.exceeds(x.binaryLimit) || to.exceeds(x.binaryLimit)) {
+		return nil
+	}
+	if to.inexact || !certain && to.hasLines() {
+		c.carried = false
+	}
+	if sameBlobs(from.blob, to.blob) && from.blob.Mode == to.blob.Mode {
+		// Only line ends differ.
 		return nil
 	}
 	steps := [][2]*gitpatch.Blob{{from.blob, to.blob}}
@@ -212,6 +228,17 @@ func (x *examiner) step(c *change, before, after *gitpatch.Blob) (gitpatch.Stats
 	}
 	c.section = section
 	return stats, err
+}
+
+// hasCRAtEnd tells whether a line ends with CR. Git holds a patch with such lines against a file as it is in the work tree,
+// but what is shown in full against what it stores of it, as all others.
+func hasCRAtEnd(content []byte) bool {
+	return bytes.Contains(content, []byte("\r\n")) || bytes.HasSuffix(content, []byte("\r"))
+}
+
+// hasLines tells whether git could find line ends to convert.
+func (s *side) hasLines() bool {
+	return s.meta != nil && s.meta.isFile() && bytes.IndexByte(s.blob.Content, '\n') >= 0
 }
 
 func (s *side) isBinaryFile() bool { return s.meta != nil && s.meta.isFile() && s.binary }

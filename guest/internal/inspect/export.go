@@ -106,7 +106,7 @@ func (x *exporter) entry(folder *tree.Dir, name, path string, m *meta) error {
 	}
 	header := tar.Header{
 		Name: path, Mode: int64(m.permissions()), Uid: int(m.uid), Gid: int(m.gid),
-		ModTime: time.Unix(0, m.modified), Format: tar.FormatPAX,
+		ModTime: time.Unix(m.modified.Sec, int64(m.modified.Nsec)), Format: tar.FormatPAX,
 	}
 	switch {
 	case m.isFolder():

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"pyro.dev/agent/internal/attributes"
 	"pyro.dev/agent/internal/ignore"
 )
 
@@ -65,7 +66,7 @@ func (w *walker) rulesOf(f *folder) (*ignore.Rules, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.rules, f.rulesKnown = above, true
+	f.rules, f.attributes, f.rulesKnown = above, f.above.attributes, true
 	if f.above.ignoreDir == nil {
 		return above, nil
 	}
@@ -77,7 +78,14 @@ func (w *walker) rulesOf(f *folder) (*ignore.Rules, error) {
 		return nil, w.failed("open", f.name, err)
 	}
 	f.ignoreDir = dir
-	f.rules, err = readRules(above, f.above.pathOf(f.name), dir.Fd())
+	base := f.above.pathOf(f.name)
+	if f.rules, err = readRules(above, base, dir.Fd()); err != nil {
+		return nil, err
+	}
+	file, err := readAttributes(dir.Fd())
+	if file != nil && f.attributes != nil {
+		f.attributes = attributes.Below(f.attributes, base, file, f.attributesPass)
+	}
 	return f.rules, err
 }
 
@@ -87,7 +95,7 @@ func (f *folder) forgetRules() error {
 		return nil
 	}
 	err := f.ignoreDir.Leave()
-	f.ignoreDir, f.rules, f.rulesKnown = nil, nil, false
+	f.ignoreDir, f.rules, f.attributes, f.rulesKnown = nil, nil, nil, false
 	return err
 }
 

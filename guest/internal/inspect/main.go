@@ -26,6 +26,7 @@ type Input struct {
 	Paths            []string `json:"paths,omitempty"`
 	Ignored          bool     `json:"ignored,omitempty"`
 	Patch            bool     `json:"patch,omitempty"`
+	PlainFolder      bool     `json:"plainFolder,omitempty"`
 	PatchLimitBytes  int64    `json:"patchLimitBytes,omitempty"`
 	BinaryLimitBytes int64    `json:"binaryLimitBytes,omitempty"`
 

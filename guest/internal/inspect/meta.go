@@ -17,7 +17,7 @@ type meta struct {
 	inode    uint64
 	number   uint64 // of a device node
 	size     int64
-	modified int64 // nanoseconds
+	modified unix.StatxTimestamp
 	changed  int64 // nanoseconds
 }
 
@@ -40,7 +40,7 @@ func statAt(folder int, name string) (m meta, found bool, err error) {
 		mode: uint32(stat.Mode), links: stat.Nlink, uid: stat.Uid, gid: stat.Gid,
 		device: unix.Mkdev(stat.Dev_major, stat.Dev_minor), inode: stat.Ino,
 		number: unix.Mkdev(stat.Rdev_major, stat.Rdev_minor), size: int64(stat.Size),
-		modified: nanoseconds(stat.Mtime), changed: nanoseconds(stat.Ctime),
+		modified: stat.Mtime, changed: nanoseconds(stat.Ctime),
 	}, true, nil
 }
 

@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"pyro.dev/agent/internal/attributes"
 	"pyro.dev/agent/internal/gitpatch"
 	"pyro.dev/agent/internal/ignore"
 	"pyro.dev/agent/internal/message"
@@ -64,8 +65,13 @@ type folder struct {
 
 	ignored    *bool
 	rules      *ignore.Rules
+	attributes *attributes.Rules
 	rulesKnown bool
 	ignoreDir  *tree.Dir
+	// attributesPass tells that the .gitattributes here differs.
+	attributesPass bool
+	// isPlain tells of the root that git finds no repository there, and reads no .gitattributes.
+	isPlain bool
 
 	fromShared, toShared *sharedFolder
 }
@@ -82,6 +88,9 @@ type item struct {
 func (w *walker) walk(f *folder) error {
 	items, err := w.items(f)
 	if err != nil {
+		return err
+	}
+	if err := f.noticeAttributes(items); err != nil {
 		return err
 	}
 	w.held += heldNames(len(items))
@@ -312,6 +321,11 @@ func (w *walker) visit(f *folder, one item) (*folder, error) {
 			return below, err
 		}
 	}
+	if c.listed && !c.unpatchable && (from != nil && from.isFile() || to != nil && to.isFile()) {
+		if c.attributes, err = w.attributesOf(f); err != nil {
+			return nil, err
+		}
+	}
 	return below, w.submit(f, c)
 }
 
@@ -460,34 +474,3 @@ func (m *meta) contentSize() int64 {
 
 // removalBound is more than a section that removes a file of this size can take.
 func removalBound(pathBytes int, size int64) int64 { return 2*size + 16*int64(pathBytes) + 1024 }
-
-// linkGroups tells whether two paths that name one file do so on both sides. Beyond its limit it says nothing.
-type linkGroups struct {
-	from, to map[uint64]int
-	at       int
-}
-
-const linkedFilesLimit = 1_000_000
-
-func (l *linkGroups) differ(from, to *meta) bool {
-	isLinked := func(m *meta) bool { return m != nil && m.isFile() && m.links > 1 }
-	if !isLinked(from) && !isLinked(to) || len(l.from)+len(l.to) > linkedFilesLimit {
-		return false
-	}
-	l.at++
-	first := func(known *map[uint64]int, m *meta) int {
-		if !isLinked(m) {
-			return l.at
-		}
-		if *known == nil {
-			*known = map[uint64]int{}
-		}
-		if at, found := (*known)[m.inode]; found {
-			return at
-		}
-		(*known)[m.inode] = l.at
-		return l.at
-	}
-	a, b := first(&l.from, from), first(&l.to, to)
-	return a != b && from != nil && to != nil && from.isFile() && to.isFile()
-}

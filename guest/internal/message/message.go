@@ -134,6 +134,11 @@ type CommandEntry struct {
 	Cursor  int64        `json:"cursor"`
 }
 
+// SetClock is the body of clock: microseconds since 1970.
+type SetClock struct {
+	UnixUs int64 `json:"unixUs"`
+}
+
 // Shutdown is the body of shutdown.
 type Shutdown struct {
 	GraceMs int64 `json:"graceMs"`

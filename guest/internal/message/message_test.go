@@ -27,6 +27,7 @@ func TestRequestsAreThoseOfTheProtocol(t *testing.T) {
 	goldentest.Decodes[message.WriteFile](t, "write-file")
 	goldentest.Decodes[message.ExtractInput](t, "extract-input")
 	goldentest.Decodes[message.ArchiveLimits](t, "archive-limits")
+	goldentest.Decodes[message.SetClock](t, "set-clock")
 }
 
 func TestAnswersAreThoseOfTheProtocol(t *testing.T) {
@@ -51,7 +52,7 @@ func TestEveryFixtureIsReadBySomeTest(t *testing.T) {
 	elsewhere := map[string]string{
 		"frames": "frames", "monitor-spec": "monitor", "monitor-status": "monitor", "monitor-exit": "monitor",
 		"populate-input": "populate", "populate-result": "populate", "unpack-input": "unpack", "unpack-result": "unpack",
-		"id-mapping": "populate", "launch-spec": "launch", "inspect-input": "inspect", "inspect-entry": "inspect", "inspect-entries": "inspect",
+		"id-mapping": "populate", "launch-spec": "launch", "machine-config": "machine", "vmm-spec": "vmm", "image-input": "image", "inspect-input": "inspect", "inspect-entry": "inspect", "inspect-entries": "inspect",
 		"inspect-file-type": "inspect", "diff-summary": "inspect", "export-summary": "inspect",
 	}
 	here, err := os.ReadFile("message_test.go")

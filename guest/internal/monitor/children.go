@@ -79,6 +79,8 @@ func (c *children) run(argv []string, stdio [3]int, passed []int, timeout time.D
 // fork goes through a thread of its own, which ends afterwards, when the child has to begin in cgroups of version 1.
 func (c *children) fork(program string, argv []string, attr *syscall.ProcAttr) (int, error) {
 	if len(c.tasks) == 0 {
+		// A runtime whose monitor was killed would go on making a sandbox that nobody waits for.
+		attr.Sys.Pdeathsig = syscall.SIGKILL
 		return syscall.ForkExec(program, argv, attr)
 	}
 	type result struct {

@@ -9,7 +9,9 @@ import (
 // files are what the runtime and the sandbox get.
 type files struct {
 	stdin, log int
-	passed     []int
+	// bounded is the reader of log, where it has one.
+	bounded *boundedLog
+	passed  []int
 }
 
 func openFiles(s *spec) (*files, error) {
@@ -24,7 +26,12 @@ func openFiles(s *spec) (*files, error) {
 	if f.stdin, err = open(s.StdinFile, unix.O_RDONLY); err != nil {
 		return nil, err
 	}
-	if f.log, err = open(s.LogFile, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT); err != nil {
+	if s.LogLimitBytes != nil {
+		f.log, f.bounded, err = pipeToLog(s.LogFile, *s.LogLimitBytes)
+	} else {
+		f.log, err = open(s.LogFile, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT)
+	}
+	if err != nil {
 		return nil, err
 	}
 	for _, file := range s.PassFiles {
@@ -51,6 +58,19 @@ func open(path string, flags int) (int, error) {
 }
 
 func (f *files) stdio() [3]int { return [3]int{f.stdin, f.log, f.log} }
+
+// drainLog waits until the log holds what was said, as far as its writers are gone.
+func (f *files) drainLog() {
+	if f.bounded == nil {
+		return
+	}
+	unix.Close(f.log)
+	f.log = -1
+	f.bounded.drain()
+	if null, err := open(os.DevNull, unix.O_WRONLY); err == nil {
+		f.log = null
+	}
+}
 
 func (f *files) close() {
 	for _, fd := range append([]int{f.stdin, f.log}, f.passed...) {

@@ -37,10 +37,9 @@ const (
 
 // stages of a start, as in monitorStatus.
 const (
-	stageSpec   = "spec"
-	stageFiles  = "files"
-	stageCreate = "create"
-	stageStart  = "start"
+	stageSpec  = "spec"
+	stageFiles = "files"
+	stageStart = "start"
 )
 
 // Main runs one sandbox to its end.
@@ -106,27 +105,21 @@ func (m *monitor) start(path string) error {
 	if err := m.children.enter(m.spec); err != nil {
 		return at(stageFiles, err)
 	}
-	if err := m.create(); err != nil {
-		return at(stageCreate, err)
-	}
-	if err := m.call(m.spec.StartTimeoutMs, nil, "start", m.spec.ID); err != nil {
-		return at(stageStart, err)
-	}
-	return nil
+	return at(stageStart, m.run())
 }
 
-func (m *monitor) create() error {
+// run makes and starts the container in one call of the runtime: with two, gVisor takes 25 ms longer.
+func (m *monitor) run() error {
 	pidFile := filepath.Join(m.folder, "init.pid")
 	if err := os.Remove(pidFile); err != nil && !os.IsNotExist(err) {
 		return err
 	}
-	args := []string{"create", "--bundle", m.spec.Bundle, "--pid-file", pidFile}
+	args := []string{"run", "--detach", "--bundle", m.spec.Bundle, "--pid-file", pidFile}
 	if len(m.files.passed) > 0 {
 		args = append(args, "--preserve-fds", strconv.Itoa(len(m.files.passed)))
 	}
-	args = append(append(args, m.spec.CreateArgs...), m.spec.ID)
 	m.made = true
-	if err := m.callThrough(m.spec.CreateThrough, m.spec.CreateTimeoutMs, m.files.passed, args...); err != nil {
+	if err := m.call(m.spec.RunThrough, m.spec.StartTimeoutMs, m.files.passed, append(args, m.spec.ID)...); err != nil {
 		return err
 	}
 	text, err := os.ReadFile(pidFile)
@@ -147,13 +140,8 @@ func (m *monitor) create() error {
 	return nil
 }
 
-// call runs the runtime to its end within a deadline.
-func (m *monitor) call(timeoutMs int64, passed []int, args ...string) error {
-	return m.callThrough(nil, timeoutMs, passed, args...)
-}
-
-// callThrough calls it through a program that becomes the runtime.
-func (m *monitor) callThrough(program []string, timeoutMs int64, passed []int, args ...string) error {
+// call runs the runtime to its end within a deadline, through a program that becomes it.
+func (m *monitor) call(program []string, timeoutMs int64, passed []int, args ...string) error {
 	argv := slices.Concat(program, m.spec.Runtime, args)
 	status, err := m.children.run(argv, m.files.stdio(), passed, time.Duration(timeoutMs)*time.Millisecond)
 	verb := args[0]
@@ -184,8 +172,9 @@ func (m *monitor) reportFailure(err error) int {
 		if m.spec.RuntimeLogFile != nil {
 			text += "\n" + tail(*m.spec.RuntimeLogFile, tailLimitBytes)
 		}
+		m.files.drainLog()
 		text += "\n" + tail(m.spec.LogFile, tailLimitBytes)
-		cleaned = m.call(m.spec.DeleteTimeoutMs, nil, "delete", "--force", m.spec.ID) == nil
+		cleaned = m.call(nil, m.spec.DeleteTimeoutMs, nil, "delete", "--force", m.spec.ID) == nil
 		cleaned = m.children.killAll(leftoversLimit) && cleaned
 	}
 	fmt.Fprintln(os.Stderr, "monitor:", text)

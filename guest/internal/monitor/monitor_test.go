@@ -28,22 +28,20 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// runtimeScript is a runtime that does what the files `create`, `start` and `delete` of its bundle say, and whose
-// container is the file `init`, which like a real one begins with start.
+// runtimeScript is a runtime that does what the files `create`, `start` and `delete` of its bundle say, the first two when
+// it is to run its container, which is the file `init` and like a real one begins with start.
 const runtimeScript = `#!/bin/sh
 bundle=$(dirname "$0")
 [ "$1" = --debug ] && shift
 echo "$@" >>"$bundle/calls"
 case $1 in
-create)
+run)
 	shift
 	while [ $# -gt 0 ]; do
 		[ "$1" = --pid-file ] && pid_file=$2
 		shift
 	done
 	. "$bundle/create"
-	;;
-start)
 	. "$bundle/start"
 	: >"$bundle/started"
 	;;
@@ -80,9 +78,9 @@ func newWatched(t *testing.T, scripts map[string]string) *watched {
 		}
 	}
 	return &watched{t: t, folder: folder, spec: spec{
-		Runtime: []string{folder + "/runtime"}, ID: "box", Bundle: folder, CreateArgs: []string{}, StdinFile: folder + "/stdin",
+		Runtime: []string{folder + "/runtime"}, ID: "box", Bundle: folder, StdinFile: folder + "/stdin",
 		LogFile: folder + "/log", PassFiles: []passFile{}, EnterTasks: []string{}, CounterFiles: []string{},
-		CreateTimeoutMs: 10_000, StartTimeoutMs: 10_000, DeleteTimeoutMs: 10_000,
+		StartTimeoutMs: 10_000, DeleteTimeoutMs: 10_000,
 	}}
 }
 
@@ -185,7 +183,6 @@ func TestASandboxIsWatchedToItsEnd(t *testing.T) {
 	if err := unix.Mkfifo(w.folder+"/pipe", 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w.spec.CreateArgs = []string{"--no-pivot", "x y"}
 	w.start()
 	var status running
 	w.document("status.json", &status)
@@ -200,7 +197,7 @@ func TestASandboxIsWatchedToItsEnd(t *testing.T) {
 	if _, err := time.Parse(time.RFC3339Nano, status.At); err != nil {
 		t.Error(err)
 	}
-	want := fmt.Sprintf("create --bundle %s --pid-file %s/init.pid --no-pivot x y box\nstart box\n", w.folder, w.folder)
+	want := fmt.Sprintf("run --detach --bundle %s --pid-file %s/init.pid box\n", w.folder, w.folder)
 	if got := w.text("calls"); got != want {
 		t.Errorf("the runtime was called as %q, want %q", got, want)
 	}
@@ -292,19 +289,19 @@ func TestAFailedStartIsCleanedUpAndExplained(t *testing.T) {
 		deleted bool
 		cleaned bool
 	}{
-		"create fails":            {map[string]string{"create": `echo "no rootfs" >&2; exit 3`}, "create", "ended with exit code 3", true, true},
-		"create is killed":        {map[string]string{"create": `kill -KILL $$`}, "create", "SIGKILL", true, true},
-		"create hangs":            {map[string]string{"create": `exec sleep 1000`}, "create", "did not end within", true, true},
-		"no pid file":             {map[string]string{"create": ``}, "create", "no pid file", true, true},
-		"a pid file of text":      {map[string]string{"create": `echo text >"$pid_file"`}, "create", `"text\n"`, true, true},
-		"a pid file of another":   {map[string]string{"create": `echo 1 >"$pid_file"`}, "create", "pid file holds", true, true},
-		"a process of another":    {map[string]string{"create": fmt.Sprintf(`echo %d >"$pid_file"`, os.Getpid())}, "create", "not of the monitor", true, true},
+		"create fails":            {map[string]string{"create": `echo "no rootfs" >&2; exit 3`}, "start", "ended with exit code 3", true, true},
+		"create is killed":        {map[string]string{"create": `kill -KILL $$`}, "start", "SIGKILL", true, true},
+		"create hangs":            {map[string]string{"create": `exec sleep 1000`}, "start", "did not end within", true, true},
+		"no pid file":             {map[string]string{"create": ``}, "start", "no pid file", true, true},
+		"a pid file of text":      {map[string]string{"create": `echo text >"$pid_file"`}, "start", `"text\n"`, true, true},
+		"a pid file of another":   {map[string]string{"create": `echo 1 >"$pid_file"`}, "start", "pid file holds", true, true},
+		"a process of another":    {map[string]string{"create": fmt.Sprintf(`echo %d >"$pid_file"`, os.Getpid())}, "start", "not of the monitor", true, true},
 		"start fails":             {map[string]string{"start": "exit 4", "init": "exec sleep 1000"}, "start", "ended with exit code 4", true, true},
 		"delete fails, too":       {map[string]string{"start": "exit 4", "delete": "exit 1", "init": "exec sleep 1000"}, "start", "exit code 4", true, false},
 		"delete hangs, too":       {map[string]string{"start": "exit 4", "delete": "exec sleep 1000"}, "start", "exit code 4", true, false},
-		"the log is quoted":       {map[string]string{"create": `echo "the reason" >&2; exit 1`}, "create", "the reason", true, true},
-		"the runtime's log, too":  {map[string]string{"create": `echo deeper >"$bundle/runtime.log"; exit 1`}, "create", "deeper", true, true},
-		"no runtime":              {map[string]string{"-runtime": ""}, "create", "cannot run", true, false},
+		"the log is quoted":       {map[string]string{"create": `echo "the reason" >&2; exit 1`}, "start", "the reason", true, true},
+		"the runtime's log, too":  {map[string]string{"create": `echo deeper >"$bundle/runtime.log"; exit 1`}, "start", "deeper", true, true},
+		"no runtime":              {map[string]string{"-runtime": ""}, "start", "cannot run", true, false},
 		"no bundle for the input": {map[string]string{"-stdin": ""}, "files", "stdin", false, true},
 	} {
 		w := newWatched(t, c.scripts)
@@ -317,7 +314,7 @@ func TestAFailedStartIsCleanedUpAndExplained(t *testing.T) {
 		}
 		log := w.folder + "/runtime.log"
 		w.spec.RuntimeLogFile = &log
-		w.spec.CreateTimeoutMs, w.spec.DeleteTimeoutMs = 1000, 1000
+		w.spec.StartTimeoutMs, w.spec.DeleteTimeoutMs = 1000, 1000
 		if code := w.start().wait(); code != 1 {
 			t.Errorf("%s: the monitor ends with %d", name, code)
 		}
@@ -331,7 +328,7 @@ func TestAFailedStartIsCleanedUpAndExplained(t *testing.T) {
 			t.Errorf("%s: the runtime was called as %q", name, calls)
 		}
 		w.missing("exit.json")
-		if text, err := os.ReadFile(w.folder + "/init.pid"); err == nil && c.stage == "start" {
+		if text, err := os.ReadFile(w.folder + "/init.pid"); err == nil && c.scripts["start"] != "" {
 			var pid int
 			if _, err := fmt.Sscan(string(text), &pid); err != nil {
 				t.Fatal(err)

@@ -15,21 +15,23 @@ import (
 // specLimitBytes bounds FILE.
 const specLimitBytes = 1 << 20
 
+// logLeastBytes is the least that a log may be bound to.
+const logLeastBytes = 4096
+
 // spec mirrors monitorSpec in packages/protocol/src/guest/monitor.ts.
 type spec struct {
 	Runtime         []string   `json:"runtime"`
 	ID              string     `json:"id"`
 	Bundle          string     `json:"bundle"`
-	CreateThrough   []string   `json:"createThrough"`
-	CreateArgs      []string   `json:"createArgs"`
+	RunThrough      []string   `json:"runThrough"`
 	StdinFile       string     `json:"stdinFile"`
 	LogFile         string     `json:"logFile"`
+	LogLimitBytes   *int64     `json:"logLimitBytes"`
 	RuntimeLogFile  *string    `json:"runtimeLogFile"`
 	PassFiles       []passFile `json:"passFiles"`
 	EnterTasks      []string   `json:"enterTasks"`
 	EnterDirectory  *string    `json:"enterDirectory"`
 	CounterFiles    []string   `json:"counterFiles"`
-	CreateTimeoutMs int64      `json:"createTimeoutMs"`
 	StartTimeoutMs  int64      `json:"startTimeoutMs"`
 	DeleteTimeoutMs int64      `json:"deleteTimeoutMs"`
 }
@@ -85,7 +87,9 @@ func (s *spec) validate() error {
 		return errors.New("runtime is empty")
 	case s.ID == "" || s.Bundle == "" || s.StdinFile == "" || s.LogFile == "":
 		return errors.New("id, bundle, stdinFile and logFile are wanted")
-	case s.CreateTimeoutMs <= 0 || s.StartTimeoutMs <= 0 || s.DeleteTimeoutMs <= 0:
+	case s.LogLimitBytes != nil && *s.LogLimitBytes < logLeastBytes:
+		return fmt.Errorf("a log keeps at least %d bytes", logLeastBytes)
+	case s.StartTimeoutMs <= 0 || s.DeleteTimeoutMs <= 0:
 		return errors.New("every call of the runtime needs a deadline")
 	}
 	for _, file := range s.PassFiles {

@@ -17,6 +17,9 @@ const (
 	environLimitBytes = 2 << 20
 	// … and listBufferBytes one read of a folder.
 	listBufferBytes = 32 * 1024
+	// kernelThread is PF_KTHREAD of linux/sched.h, kernelParent the pid of kthreadd.
+	kernelThread = 0x00200000
+	kernelParent = 2
 )
 
 // Stat is one line of /proc/PID/stat.
@@ -28,6 +31,8 @@ type Stat struct {
 	State byte
 	// StartTime in clock ticks since boot; with the pid it is the identity of a process.
 	StartTime string
+	// Kernel says that it is a thread of the kernel, which only a machine of one's own shows.
+	Kernel bool
 }
 
 // Dead reports whether nothing of the process can run any more.
@@ -70,7 +75,33 @@ func ParseStat(line []byte) (Stat, error) {
 	if err != nil {
 		return Stat{}, ErrFormat
 	}
-	return Stat{Pid: pid, Parent: parent, Session: session, State: fields[0][0], StartTime: string(fields[19])}, nil
+	flags, err := strconv.ParseUint(string(fields[6]), 10, 64)
+	if err != nil {
+		return Stat{}, ErrFormat
+	}
+	return Stat{
+		Pid: pid, Parent: parent, Session: session, State: fields[0][0], StartTime: string(fields[19]),
+		Kernel: flags&kernelThread != 0,
+	}, nil
+}
+
+// UserPids lists all processes but threads of the kernel.
+func UserPids() ([]int, error) {
+	pids, err := Pids()
+	if err != nil {
+		return nil, err
+	}
+	// Where there are any, the one that starts the others comes first.
+	if stat, err := ReadStat(kernelParent); err != nil || !stat.Kernel {
+		return pids, nil
+	}
+	users := pids[:0]
+	for _, pid := range pids {
+		if stat, err := ReadStat(pid); err == nil && !stat.Kernel {
+			users = append(users, pid)
+		}
+	}
+	return users, nil
 }
 
 // Pids lists all processes.

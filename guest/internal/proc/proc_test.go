@@ -13,11 +13,11 @@ import (
 func TestALineOfStatIsUnderstood(t *testing.T) {
 	const rest = " S 11 22 33 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 987654321 1000 200"
 	for name, want := range map[string]Stat{
-		"12 (sh)":                  {12, 11, 33, 'S', "987654321"},
-		"1 ()":                     {1, 11, 33, 'S', "987654321"},
-		"12 (a b) (c)":             {12, 11, 33, 'S', "987654321"},
-		"12 () R 1 1 1 1 (x) Z 2)": {12, 11, 33, 'S', "987654321"},
-		"12 (line\nbreak)":         {12, 11, 33, 'S', "987654321"},
+		"12 (sh)":                  {12, 11, 33, 'S', "987654321", false},
+		"1 ()":                     {1, 11, 33, 'S', "987654321", false},
+		"12 (a b) (c)":             {12, 11, 33, 'S', "987654321", false},
+		"12 () R 1 1 1 1 (x) Z 2)": {12, 11, 33, 'S', "987654321", false},
+		"12 (line\nbreak)":         {12, 11, 33, 'S', "987654321", false},
 	} {
 		if got, err := ParseStat([]byte(name + rest)); err != nil || got != want {
 			t.Errorf("%q: got %+v %v", name, got, err)

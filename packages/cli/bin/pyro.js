@@ -24,7 +24,7 @@ function bundledNode() {
 /** The user's own: Node's default, below /tmp, could be filled by anybody. */
 function compiledFolder() {
   if (process.getuid?.() === 0) return '/var/cache/pyro/compiled'
-  return join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'pyro', 'compiled')
+  return join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'pyro', 'compiled')
 }
 
 if (Number(process.versions.node.split('.')[0]) >= REQUIRED_MAJOR) {

@@ -14,6 +14,7 @@ export class Interrupts {
   readonly signal: AbortSignal
   readonly #cancel = new AbortController()
   #forward: ((signal: InterruptSignal) => void) | null = null
+  #left: () => void = () => undefined
   #last = -Infinity
   #received: InterruptSignal | null = null
 
@@ -25,6 +26,11 @@ export class Interrupts {
   /** Sends the first signal here instead of cancelling. */
   forwardTo(send: (signal: InterruptSignal) => void): void {
     this.#forward = send
+  }
+
+  /** Called when the person leaves before a cancelled call has ended; the process ends with it. */
+  onLeft(say: () => void): void {
+    this.#left = say
   }
 
   cancel(): void {
@@ -42,7 +48,10 @@ export class Interrupts {
     this.#last = now
     this.#received = signal
     // The engine was asked already and has not answered yet: the person wants out.
-    if (this.signal.aborted) process.exit(128 + constants.signals[signal])
+    if (this.signal.aborted) {
+      this.#left()
+      process.exit(128 + constants.signals[signal])
+    }
     if (this.#forward !== null && !again) return this.#forward(signal)
     this.#cancel.abort()
   }

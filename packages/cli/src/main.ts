@@ -1,3 +1,5 @@
+import { isUtf8 } from 'node:buffer'
+import { readFileSync } from 'node:fs'
 import { EXIT, ERRORS, isPyroError, PyroError } from '@pyro/protocol/client'
 import { COMMANDS, type CommandEntry } from './generated/commands.ts'
 import { MODULES, type CommandId } from './generated/modules.ts'
@@ -15,8 +17,15 @@ const CARRIES_EXIT_CODE: ReadonlySet<CommandId> = new Set(['workspace.exec', 'ru
 
 const main = async (argv: readonly string[]): Promise<number> => {
   // Known before the line is parsed, so that a line that cannot be parsed is answered in the right form, too.
-  const wants = (flag: string): boolean => beforeDashes(argv).includes(flag)
-  const terminal = new Terminal({ json: wants('--json'), quiet: wants('--quiet') || wants('-q') })
+  const terminal = new Terminal({
+    json: isOn(argv, '--json'),
+    quiet: isOn(argv, '--quiet', '-q'),
+    onOutputFailed: (cause) => {
+      const error = outputError(cause)
+      terminal.error(renderError(error, terminal))
+      process.exitCode = exitOf(error, entry)
+    },
+  })
   const interrupts = new Interrupts()
   let entry: CommandEntry | null = null
   if (argv[0] === COMPLETE) return complete(terminal, argv.slice(2))
@@ -24,11 +33,18 @@ const main = async (argv: readonly string[]): Promise<number> => {
     const found = find(argv)
     entry = found.entry
     if (entry === null) return await showGroup(terminal, found)
+    refuseBytes(argv)
     const args = parseArguments(entry, found.rest)
     return await run(entry, args, terminal, interrupts)
   } catch (error) {
     return fail(error, { terminal, interrupts, entry })
   }
+}
+
+/** Node makes U+FFFD of what is no text: nobody asked for that. */
+const refuseBytes = (argv: readonly string[]): void => {
+  if (!argv.some((arg) => arg.includes('\uFFFD')) || isUtf8(readFileSync('/proc/self/cmdline'))) return
+  throw usageError('an argument is not UTF-8; nothing was changed', "make such bytes inside, e.g. printf '\\377'")
 }
 
 /** What the completion scripts call: `pyro __complete -- WORD…`. */
@@ -62,6 +78,7 @@ const run = async (
   const [{ Pyro }, { command }] = await Promise.all([import('@pyro/sdk'), MODULES[entry.id]()])
   const onWorkspaceStarted = (name: string): void => terminal.talk(`${name} was stopped; it was started for this`)
   const pyro = Pyro.open({ onWorkspaceStarted })
+  interrupts.onLeft(() => show(left(entry, args), terminal))
   try {
     return await command({ args, terminal, interrupts, pyro })
   } finally {
@@ -97,10 +114,49 @@ interface Failure {
 const fail = (thrown: unknown, { terminal, interrupts, entry }: Failure): number => {
   if (terminal.outputClosed.aborted) return Number(process.exitCode ?? EXIT.other)
   const error = isPyroError(thrown) ? thrown : defect(thrown)
+  show(error, terminal)
+  if (error.code === 'request.cancelled' && interrupts.exitCode !== null) return interrupts.exitCode
+  return exitOf(error, entry)
+}
+
+const show = (error: PyroError, terminal: Terminal): void => {
   if (terminal.json) terminal.document({ error: error.toBody() })
   else terminal.error(renderError(error, terminal))
-  if (error.code === 'request.cancelled' && interrupts.exitCode !== null) return interrupts.exitCode
-  return entry !== null && CARRIES_EXIT_CODE.has(entry.id) ? EXIT_PYRO_FAILED : ERRORS[error.code].exit
+}
+
+/** Nobody waits for the engine's answer any more. */
+const left = (entry: CommandEntry, args: ParsedArguments): PyroError => {
+  const name = ['pyro', ...entry.words].join(' ')
+  return new PyroError('request.cancelled', `${name} was left before it had ended; what it began may go on`, {
+    hint: whereToLook(entry, args),
+  })
+}
+
+const whereToLook = ({ id }: CommandEntry, { input: { workspace } }: ParsedArguments): string => {
+  if (typeof workspace === 'string') return `pyro workspace status ${workspace}`
+  if (id.startsWith('environment.')) return 'pyro env list'
+  return id.startsWith('daemon.') ? 'pyro daemon status' : 'pyro workspace list'
+}
+
+const exitOf = (error: PyroError, entry: CommandEntry | null): number =>
+  entry !== null && CARRIES_EXIT_CODE.has(entry.id) ? EXIT_PYRO_FAILED : ERRORS[error.code].exit
+
+/** Standard output takes no more: what was done stays done, and cannot be told. */
+const outputError = (cause: NodeJS.ErrnoException): PyroError => {
+  const full = cause.code === 'ENOSPC' || cause.code === 'EDQUOT'
+  return full
+    ? new PyroError('disk.full', 'no space left on this host for standard output; what was printed is not whole', {
+        hint: 'free space on this host, or send the output to another place',
+        cause,
+      })
+    : new PyroError(
+        'path.unwritable',
+        `standard output cannot be written (${cause.code}); what was printed is not whole`,
+        {
+          hint: 'send the output to another place',
+          cause,
+        },
+      )
 }
 
 const defect = (thrown: unknown): PyroError => {
@@ -109,6 +165,12 @@ const defect = (thrown: unknown): PyroError => {
     hint: 'PYRO_DEBUG=1 shows where',
     cause: error,
   })
+}
+
+/** Whether the last of these switches is on: `--json`, `--json=true`, not `--json=false`. */
+const isOn = (argv: readonly string[], ...switches: readonly string[]): boolean => {
+  const last = beforeDashes(argv).findLast((arg) => switches.includes(arg.split('=', 1)[0] ?? ''))
+  return last !== undefined && !last.endsWith('=false')
 }
 
 const beforeDashes = (argv: readonly string[]): readonly string[] => {

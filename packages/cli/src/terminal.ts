@@ -1,3 +1,4 @@
+import { fstatSync, writeSync } from 'node:fs'
 import { stripVTControlCharacters, styleText } from 'node:util'
 import { escapeControls } from './render/escape.ts'
 
@@ -6,6 +7,8 @@ type Style = 'bold' | 'dim' | 'red' | 'green' | 'yellow'
 export interface TerminalOptions {
   readonly json: boolean
   readonly quiet: boolean
+  /** Called once, when a stream takes no more though somebody reads it, e.g. a file on a full disk. */
+  readonly onOutputFailed: (error: NodeJS.ErrnoException) => void
 }
 
 /** 128 + SIGPIPE: nobody reads our output any more. */
@@ -17,35 +20,38 @@ const EXIT_PIPE = 141
 export class Terminal {
   readonly json: boolean
   readonly quiet: boolean
-  /** Fires when the reader of standard output went away. */
+  /** Fires when standard output takes no more: its reader went away, or the writing failed. */
   readonly outputClosed: AbortSignal
+  readonly #stdout: Output
+  readonly #stderr: Output
   #progressShown = false
   #inputOpened = false
 
-  constructor({ json, quiet }: TerminalOptions) {
+  constructor({ json, quiet, onOutputFailed }: TerminalOptions) {
     this.json = json
     this.quiet = quiet
     const closed = new AbortController()
     this.outputClosed = closed.signal
-    const ignoreBrokenPipe = (error: NodeJS.ErrnoException): void => {
-      if (error.code !== 'EPIPE') throw error
-      process.exitCode = EXIT_PIPE
+    const failed = (error: NodeJS.ErrnoException): void => {
+      if (closed.signal.aborted) return
       closed.abort()
+      if (error.code === 'EPIPE') process.exitCode = EXIT_PIPE
+      else onOutputFailed(error)
     }
-    process.stdout.on('error', ignoreBrokenPipe)
-    process.stderr.on('error', ignoreBrokenPipe)
+    this.#stdout = new Output(process.stdout, { fd: 1, failed })
+    this.#stderr = new Output(process.stderr, { fd: 2, failed })
   }
 
   /** Bytes or text as they are; the promise holds back whoever produces faster than the reader reads. */
   data(content: string | Uint8Array): void | Promise<void> {
     this.clearProgress()
-    return write(process.stdout, content)
+    return this.#stdout.write(content)
   }
 
   /** Bytes of a command's standard error. */
   dataError(content: string | Uint8Array): void | Promise<void> {
     this.clearProgress()
-    return write(process.stderr, content)
+    return this.#stderr.write(content)
   }
 
   /** A line of human output made of our own words and escaped names. */
@@ -68,16 +74,16 @@ export class Terminal {
     if (this.#inputOpened) process.stdin.destroy()
   }
 
-  /** Summary, hint or warning. */
+  /** Summary, hint or warning, on one line, made safe to show. */
   talk(text: string): void {
-    if (this.quiet || this.json) return
-    this.clearProgress()
-    void write(process.stderr, `${text}\n`)
+    if (this.quiet || this.json || this.outputClosed.aborted) return
+    this.error(escapeControls(text))
   }
 
+  /** Of our own words and escaped names, like a line. */
   error(text: string): void {
     this.clearProgress()
-    void write(process.stderr, `${text}\n`)
+    void this.#stderr.write(`${text}\n`)
   }
 
   /** One line that replaces itself; only on a terminal. */
@@ -108,14 +114,58 @@ export class Terminal {
   }
 }
 
-const write = (stream: NodeJS.WriteStream, content: string | Uint8Array): void | Promise<void> => {
-  if (stream.destroyed) return
-  if (stream.write(content)) return
-  return new Promise((resolve) => {
-    const settle = (): void => {
-      stream.off('drain', settle).off('close', settle)
-      resolve()
+interface OutputOptions {
+  readonly fd: number
+  readonly failed: (error: NodeJS.ErrnoException) => void
+}
+
+/** One of our standard streams. */
+class Output {
+  readonly #stream: NodeJS.WriteStream
+  readonly #failed: OutputOptions['failed']
+  /** Set when it is a file, or a device that is no terminal. */
+  readonly #file: number | null
+  /** What all who wait for room in a full stream wait for. */
+  #room: Promise<void> | null = null
+
+  constructor(stream: NodeJS.WriteStream, { fd, failed }: OutputOptions) {
+    this.#stream = stream
+    this.#failed = failed
+    this.#file = !stream.isTTY && isFile(fd) ? fd : null
+    stream.on('error', failed)
+  }
+
+  write(content: string | Uint8Array): void | Promise<void> {
+    if (this.#file !== null) return this.#writeFile(this.#file, content)
+    const stream = this.#stream
+    if (stream.destroyed || stream.write(content)) return
+    this.#room ??= this.#drained()
+    return this.#room
+  }
+
+  #drained(): Promise<void> {
+    return new Promise((resolve) => {
+      const settle = (): void => {
+        this.#stream.off('drain', settle).off('close', settle)
+        this.#room = null
+        resolve()
+      }
+      this.#stream.on('drain', settle).on('close', settle)
+    })
+  }
+
+  /** Node's own stream for files takes a write for whole of which a full disk took a part. */
+  #writeFile(file: number, content: string | Uint8Array): void {
+    const bytes = typeof content === 'string' ? Buffer.from(content) : content
+    try {
+      for (let at = 0; at < bytes.byteLength;) at += writeSync(file, bytes, at)
+    } catch (error) {
+      this.#failed(error as NodeJS.ErrnoException)
     }
-    stream.on('drain', settle).on('close', settle)
-  })
+  }
+}
+
+const isFile = (fd: number): boolean => {
+  const stats = fstatSync(fd)
+  return stats.isFile() || stats.isCharacterDevice()
 }

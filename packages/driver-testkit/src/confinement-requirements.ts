@@ -38,6 +38,12 @@ export const CONFINEMENT = {
     text: 'the disk limit is exact for what is written since the last reset, and no other workspace has less because of it',
   },
   'limit.disk-none': { text: 'where the disk limit cannot be enforced the record says so' },
+  'limit.state-space': {
+    text: 'on a host without any space workspaces are used, changed, stopped, started, reset, kept and deleted as ever',
+  },
+  'limit.state-unwritten': {
+    text: 'an operation whose state finds no space is done, or leaves the workspace as it was; both are known at once',
+  },
   'limit.host-space': {
     text: 'a host without space stops writing and nothing else: nothing becomes read-only, and all goes on when there is room again',
   },

@@ -2,8 +2,8 @@ import { chmodSync, mkdtempSync, realpathSync, rmSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { configFrom, createDrivers, openDiskStore } from '@pyro/engine'
-import type { DriverPlace } from './driver-suite.ts'
+import { configFrom, createDrivers, packageFiles, openDiskStore } from '@pyro/engine'
+import type { DriverPlace } from './driver-sandboxes.ts'
 
 /** A home in a temporary folder, with one driver on its disk store. */
 export const driverPlace = async (options: {
@@ -19,15 +19,18 @@ export const driverPlace = async (options: {
     {
       PYRO_RUNTIME_DIR: runtimeDir,
       PYRO_TEST_DRIVER: '1',
+      PYRO_MICROVM: '1',
       PYRO_POOL_STEP_MIB: '512',
       PYRO_HOST_RESERVE_MIB: '64',
     },
     home,
   )
   const disks = await openDiskStore(config, { agentPath: options.agentPath })
+  const host = { config, disks, agentBinary: options.agentPath, packageFiles: packageFiles(config) }
   return {
     disks,
-    openDriver: () => createDrivers(config, disks, options.agentPath).get(options.driver),
+    agentPath: options.agentPath,
+    openDriver: () => createDrivers(host).get(options.driver),
     async [Symbol.asyncDispose]() {
       await disks[Symbol.asyncDispose]()
       for (const path of [folder, runtimeDir]) rmSync(path, { recursive: true, force: true })

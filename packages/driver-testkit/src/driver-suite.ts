@@ -1,25 +1,16 @@
 import assert from 'node:assert/strict'
-import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { chown, mkdir } from 'node:fs/promises'
-import { join } from 'node:path'
 import { isPyroError } from '@pyro/protocol'
-import type { DiskStore, Driver, Sandbox, SandboxRecord, SandboxSpec, Volume, VolumeId } from '@pyro/engine'
+import type { Driver, Sandbox, SandboxRecord, SandboxSpec } from '@pyro/engine'
 import { afterAll, afterEach, beforeAll, describe, test } from 'vitest'
 import { ID_BASE } from './disk-store-places.ts'
+import { emptyVolume, sandboxSpec, type DriverPlace } from './driver-sandboxes.ts'
 
 const DEADLINE_MS = 60_000
 const END_DEADLINE_MS = 15_000
-const FOLDERS = ['', 'proc', 'sys', 'dev', 'run', 'tmp', 'workspace', 'etc'] as const
 /** Where every driver shows the agent program: all that a tree without any program can run. */
 const AGENT = '/run/pyro/agent'
 const AGENT_USAGE_EXIT_CODE = 2
-
-/** One home with its disk store and a driver; opening the driver again is what a restarted engine does. */
-export interface DriverPlace extends AsyncDisposable {
-  readonly disks: DiskStore
-  openDriver(): Driver
-}
 
 export interface DriverSubject {
   readonly name: string
@@ -49,17 +40,7 @@ export const driverSuite = (subject: DriverSubject): void => {
 
     const newSpec = async (): Promise<SandboxSpec> => {
       const workspaceId = `ws-suite${(serial += 1)}`
-      return {
-        sandboxId: `${workspaceId}-g1`,
-        workspaceId,
-        generation: 1,
-        volume: await emptyTree(place.disks, `${workspaceId}.g1`),
-        hostname: `suite-${serial}`,
-        vcpus: 1,
-        memoryMib: 256,
-        pidsMax: 256,
-        token: randomBytes(32).toString('hex'),
-      }
+      return sandboxSpec(workspaceId, await emptyVolume(place, driver, `${workspaceId}.g1`))
     }
     const begin = async (signal = never): Promise<Sandbox> => {
       const spec = await newSpec()
@@ -175,16 +156,6 @@ export const driverSuite = (subject: DriverSubject): void => {
 
 const never = new AbortController().signal
 const plain = { cwd: '/', user: null, env: [], timeoutMs: null, stdin: false }
-
-const emptyTree = async (disks: DiskStore, name: string): Promise<Volume> => {
-  const volume = await disks.create(name as VolumeId)
-  for (const folder of FOLDERS) {
-    const path = join(volume.path, folder)
-    await mkdir(path, { recursive: true, mode: 0o755 })
-    await chown(path, ID_BASE, ID_BASE)
-  }
-  return volume
-}
 
 const within = async <T>(promise: Promise<T>, what: string): Promise<T> => {
   let timer: NodeJS.Timeout | undefined

@@ -72,6 +72,7 @@ export const EVERYDAY = {
   'push.delete': { text: 'a push with delete leaves exactly the source' },
   'push.git': { text: 'a git push brings tracked and new unignored files' },
   'push.all-or-nothing': { text: 'a push that is refused or breaks off leaves everything as it was' },
+  'push.cancel': { text: 'a push or file write that is cancelled is done whole, or says that nothing was written' },
   'push.shows-in-diff': { text: 'a push shows in the diff and changes neither baseline nor seed' },
   'export.folder': { text: 'an exported folder is exactly what is inside, owned by the caller' },
   'export.file': { text: 'an exported file keeps content, mode and time' },
@@ -106,6 +107,9 @@ export const EVERYDAY = {
     text: 'the patch gives, by git apply on a copy of the seed, the same tree apart from what the entries name',
   },
   'diff.patch-merges': { text: 'the patch merges into a work tree that has moved on, with git apply --3way' },
+  'diff.line-ends': {
+    text: 'the patch applies and merges where .gitattributes ask for CRLF, and the entries name line ends that git does not write',
+  },
   'diff.git-folders': { text: 'changes below a .git are never in the patch; hooks and configuration are named' },
   'diff.ignored': { text: 'what the gitignore files of the baseline name is counted, and listed on request' },
   'diff.any-states': { text: 'any two states and any root are compared, running or stopped' },

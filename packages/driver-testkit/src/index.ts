@@ -1,6 +1,7 @@
 export { agentPath } from './agent-path.ts'
 export { diskStoreSuite, type DiskStorePlace, type DiskStoreSubject } from './disk-store-suite.ts'
 export { driverPlace } from './driver-places.ts'
-export { driverSuite, type DriverPlace, type DriverSubject } from './driver-suite.ts'
+export { emptyVolume, sandboxSpec, type DriverPlace } from './driver-sandboxes.ts'
+export { driverSuite, type DriverSubject } from './driver-suite.ts'
 export { freeBytes, ID_BASE, temporaryPlace, type HomePlace, type PlaceOptions } from './disk-store-places.ts'
 export { DRIVERS, REQUIREMENTS, type Requirement, type RequirementId, type TestedDriver } from './requirements.ts'

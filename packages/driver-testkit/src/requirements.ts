@@ -63,6 +63,9 @@ export const REQUIREMENTS = {
   'died.without-monitor': {
     text: 'a sandbox whose monitor is killed runs on, and its death is noticed all the same',
   },
+  'died.before-it-ran': {
+    text: 'a start whose monitor is killed fails at once, and the workspace is as before',
+  },
   'died.without-engine': {
     text: 'a sandbox that dies while no engine runs is found dead, with the output of its commands',
   },
@@ -107,6 +110,9 @@ export const REQUIREMENTS = {
   },
   'restarted.daemon': {
     text: 'a restart of the daemon loses nothing: commands, their callers, snapshots and disks go on',
+  },
+  'restarted.copied-home': {
+    text: 'an engine on a copy of a home leaves the sandboxes of the original alone',
   },
   'leaks.forgotten-workspace': {
     text: 'of a workspace that the state has forgotten an audit finds everything, and releases it',

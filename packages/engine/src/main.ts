@@ -5,19 +5,24 @@ import { fileURLToPath } from 'node:url'
 import { PyroError } from '@pyro/protocol'
 import { Calls } from './daemon/calls.ts'
 import type { Engine } from './daemon/engine.ts'
+import { hostFailure } from './daemon/host-failure.ts'
 import { EngineServer } from './daemon/server.ts'
 import { removeMomentaryVolumes } from './diff/frozen.ts'
 import { openDiskStore } from './disk/open-disk-store.ts'
 import { createDrivers } from './drivers/index.ts'
 import { ociPlatform } from './environment/catalog.ts'
 import { Environments } from './environment/environments.ts'
+import { packageFiles } from './environment/package-files.ts'
 import { configFrom, defaultHome, type EngineConfig } from './lib/config.ts'
 import { parseFault } from './lib/fault.ts'
 import { createLog, errorFields, type Log } from './lib/log.ts'
 import { COMMIT_STEP } from './lib/steps.ts'
 import { sleep } from './lib/wait.ts'
 import { OfflineAgent } from './offline/offline-agent.ts'
+import { fillHoles, reserveSpace } from './process/reserve-space.ts'
+import { HomeIdentity } from './store/home-identity.ts'
 import { lockHome } from './store/lock.ts'
+import { closeToOthers } from './store/private-file.ts'
 import { Store } from './store/store.ts'
 import { Admission } from './workspace/admission.ts'
 import { adoptAll } from './workspace/adoption.ts'
@@ -36,9 +41,12 @@ const LEAVE_POLL_MS = 10
 const LOG_LIMIT_BYTES = 16 * 1024 * 1024
 /** SQLite opens no file with a path of 512 bytes or more, and has files beside its own. */
 const HOME_PATH_BYTES = 480
-const REQUEST_PRUNE_MS = 10 * 60_000
+const UPKEEP_MS = 10 * 60_000
+/** What of a home holds data of users and is nobody else's way to anything, whatever the mode of a home that existed. */
+const PRIVATE = ['commands', 'environments', 'logs', 'pool.btrfs', 'tmp'] as const
 /** How soon after a full host has room again the ends of commands are written down. */
 const END_RETRY_MS = 1_000
+const SOCKET_LOOK_MS = 1_000
 
 const versionOf = (): string => {
   const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8')
@@ -61,8 +69,10 @@ const refuseUser = (): void => {
   })
 }
 
+const homeNamed = (): string => resolve(defaultHome(process.env, process.getuid?.() ?? 0))
+
 const openHome = (): EngineConfig => {
-  const named = resolve(defaultHome(process.env, process.getuid?.() ?? 0))
+  const named = homeNamed()
   mkdirSync(named, { recursive: true, mode: 0o700 })
   const home = realpathSync(named)
   const bytes = Buffer.byteLength(home)
@@ -77,7 +87,8 @@ const openHome = (): EngineConfig => {
     )
   }
   const config = configFrom(process.env, home)
-  mkdirSync(join(config.home, 'logs'), { recursive: true, mode: 0o700 })
+  for (const name of ['commands', 'logs']) mkdirSync(join(config.home, name), { recursive: true, mode: 0o700 })
+  for (const name of PRIVATE) closeToOthers(join(config.home, name))
   return config
 }
 
@@ -103,6 +114,20 @@ const pruneRequests = (store: Store, log: Log): void => {
   }
 }
 
+/** On a full host, too, it can be written down what became of what is there. */
+const reserveForState = async ({ home, stateReserveBytes }: EngineConfig, log: Log): Promise<void> => {
+  const reserve = (path: string): Promise<void> => reserveSpace(path, stateReserveBytes)
+  const files: [string, (path: string) => Promise<void>][] = [['state.db-shm', fillHoles]]
+  if (stateReserveBytes > 0) files.push(['state.db', reserve], ['state.db-wal', reserve])
+  for (const [file, allocate] of files) {
+    try {
+      await allocate(join(home, file))
+    } catch (error) {
+      log.warn({ file, ...errorFields(error) }, 'the state has no space of its own')
+    }
+  }
+}
+
 const start = async (log: Log): Promise<void> => {
   refuseUser()
   const opened = openHome()
@@ -116,6 +141,7 @@ const start = async (log: Log): Promise<void> => {
   cleanup.defer(() => lock.release())
   const store = Store.open(join(opened.home, 'state.db'))
   cleanup.defer(() => store.close())
+  const home = HomeIdentity.of(opened.home)
   const config = settleIdBase(store, opened)
   const agentPath = agentBinary()
   const disks = cleanup.use(await openDiskStore(config, { agentPath }))
@@ -127,7 +153,9 @@ const start = async (log: Log): Promise<void> => {
     offline,
     usedBy: (digest) => store.workspaces.all().flatMap((row) => (row.environment.digest === digest ? [row.name] : [])),
   })
-  const drivers = new DriverChoice(createDrivers(config, disks, agentPath))
+  const drivers = new DriverChoice(
+    createDrivers({ config, disks, agentBinary: agentPath, packageFiles: packageFiles(config) }),
+  )
   const pins = new VolumePins()
   const releaser = new Releaser({ store, drivers, pins, logFolder: commandLogFolder(config.home), log })
   const services: Services = {
@@ -149,18 +177,26 @@ const start = async (log: Log): Promise<void> => {
     version: versionOf(),
     socket: join(config.runtimeDir, 'engine.sock'),
     agentPath,
+    home,
     services,
     workspaces,
-    calls: new Calls(store),
+    calls: new Calls(store, log),
     starts: new Map(),
     adopted: adoptAll(services, workspaces),
     leave: () => leaving.resolve(),
   }
-  const pruning = setInterval(() => pruneRequests(store, log), REQUEST_PRUNE_MS)
-  cleanup.defer(() => clearInterval(pruning))
+  const keepUp = (): void => {
+    pruneRequests(store, log)
+    void reserveForState(config, log)
+  }
+  keepUp()
+  const upkeep = setInterval(keepUp, UPKEEP_MS)
+  cleanup.defer(() => clearInterval(upkeep))
   const writing = setInterval(() => store.commands.writeEnds(), END_RETRY_MS)
   cleanup.defer(() => clearInterval(writing))
   const server = await EngineServer.listen(engine)
+  const looking = setInterval(() => leaveWithoutSocket(engine), SOCKET_LOOK_MS)
+  cleanup.defer(() => clearInterval(looking))
   log.info({ version: engine.version, socket: engine.socket, home: config.home, pid: process.pid }, 'ready')
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, engine.leave)
   await leaving.promise
@@ -181,6 +217,13 @@ const letGo = async (engine: Engine, server: EngineServer): Promise<void> => {
   await Promise.all(all.map(async ({ sandbox }) => sandbox?.release()))
 }
 
+/** Nobody reaches an engine whose socket was removed. The next one makes another, and takes over everything. */
+const leaveWithoutSocket = ({ socket, services, leave }: Engine): void => {
+  if (existsSync(socket)) return
+  services.log.warn({ socket }, 'the socket was removed')
+  leave()
+}
+
 const listSteps = (): void => {
   for (const { operation, steps } of STEP_LISTS) {
     for (const { name } of [...steps, { name: COMMIT_STEP }]) process.stdout.write(`${operation}/${name}\n`)
@@ -196,7 +239,8 @@ else {
   try {
     await start(log)
     process.exit(0)
-  } catch (error) {
+  } catch (cause) {
+    const error = hostFailure(cause, homeNamed()) ?? cause
     log.fatal(
       { ...errorFields(error), ...(error instanceof PyroError ? { hint: error.hint } : {}) },
       'the engine ended',

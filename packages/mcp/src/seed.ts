@@ -1,7 +1,6 @@
-import type { Seed } from '@pyro/sdk'
+import { gitTopLevel, type Seed } from '@pyro/sdk'
 import { PyroError } from '@pyro/protocol'
 import type { HostPaths } from './host/host-paths.ts'
-import { isGitWorkTree } from './host/project.ts'
 
 /** Words that name no path. */
 export const PROJECT = 'project'
@@ -16,7 +15,7 @@ export const seedOf = async (word: string | undefined, host: HostPaths): Promise
         hint: 'use seed "none", or start the server with --project-path PATH',
       })
     }
-    return isGitWorkTree(host.project) ? { git: host.project } : { path: host.project }
+    return gitTopLevel(host.project) !== null ? { git: host.project } : { path: host.project }
   }
   await using target = await host.readable(word)
   return { path: target.path }

@@ -1,4 +1,4 @@
-import { isPyroError, OPERATIONS, PyroError, type McpProfile } from '@pyro/protocol'
+import { isPyroError, PyroError, type McpProfile } from '@pyro/protocol'
 import { VERSION } from '@pyro/sdk'
 import {
   SdkError,
@@ -9,7 +9,7 @@ import {
   type CallToolResult,
   type ServerContext as McpContext,
 } from '@modelcontextprotocol/server'
-import { z } from 'zod'
+import { mcpHint, parameterNames } from './hint.ts'
 import { duration } from './text/quantity.ts'
 import { oneLine, plainText } from './text/terminal-text.ts'
 import { INSTRUCTIONS, toolDefinitions, toolSources, type ToolSource } from './tool-list.ts'
@@ -75,7 +75,7 @@ const callTool = async (
     const failure = isPyroError(error)
       ? error
       : new PyroError('internal', `${source.facet.tool} failed: ${describe(error)}`)
-    return errorResult(failure, profile)
+    return errorResult(failure, source, profile)
   }
 }
 
@@ -124,31 +124,16 @@ const parseInput = ({ facet, input }: ToolSource, given: unknown): unknown => {
   })
 }
 
-const parameterNames = (input: z.ZodType): readonly string[] => {
-  if (!(input instanceof z.ZodObject)) return []
-  return Object.entries(input.shape).map(([name, field]) =>
-    field instanceof z.ZodType && !field.safeParse(undefined).success ? `${name} (required)` : name,
-  )
-}
-
 /** `code: message` and one line of hint. */
-const errorResult = (error: PyroError, profile: McpProfile): CallToolResult => {
+const errorResult = (error: PyroError, source: ToolSource, profile: McpProfile): CallToolResult => {
   const message = plainText(error.message).slice(0, ERROR_LIMIT_CHARACTERS)
-  const hint = error.hint === null ? '' : `\nhint: ${oneLine(mcpHint(error.hint))}`
-  const content = [{ type: 'text' as const, text: `${error.code}: ${message}${hint}` }]
+  const hint = error.hint === null ? null : mcpHint(error.hint, source, profile)
+  const content = [
+    { type: 'text' as const, text: `${error.code}: ${message}${hint === null ? '' : `\nhint: ${oneLine(hint)}`}` },
+  ]
   return profile === 'full'
-    ? { content, isError: true, structuredContent: { error: { ...error.toBody() } } }
+    ? { content, isError: true, structuredContent: { error: { ...error.toBody(), hint } } }
     : { content, isError: true }
-}
-
-/** Hints name the command line; here the tools of the same operations are at hand. */
-const mcpHint = (hint: string): string => {
-  let text = hint
-  for (const { cli, mcp } of Object.values(OPERATIONS)) {
-    if (!('words' in cli) || !('tool' in mcp) || !mcp.profiles.some((profile) => profile === 'core')) continue
-    text = text.replaceAll(`pyro ${cli.words.join(' ')}`, mcp.tool)
-  }
-  return text
 }
 
 const describe = (error: unknown): string => (error instanceof Error ? error.message : String(error))

@@ -58,14 +58,24 @@ const annotationsOf = ({ operation, facet }: ToolSource): ToolAnnotations => {
   return { readOnlyHint: false, destructiveHint: facet.destructive ?? false, openWorldHint: false }
 }
 
-/** What `tools/list` answers in a profile, in the order of the contract. */
-export const toolDefinitions = (profile: McpProfile): readonly ToolDefinition[] =>
+const definitionsOf = (profile: McpProfile): readonly ToolDefinition[] =>
   toolSources(profile).map((source) => ({
     name: source.facet.tool,
     description: source.facet.description ?? source.operation.summary,
     inputSchema: withoutNoise(z.toJSONSchema(source.input, { io: 'input' })) as JsonObject,
     annotations: annotationsOf(source),
   }))
+
+const DEFINITIONS = new Map<McpProfile, readonly ToolDefinition[]>()
+
+/** What `tools/list` answers in a profile, in the order of the contract. Made once: over HTTP each session has a server. */
+export const toolDefinitions = (profile: McpProfile): readonly ToolDefinition[] => {
+  const known = DEFINITIONS.get(profile)
+  if (known !== undefined) return known
+  const definitions = definitionsOf(profile)
+  DEFINITIONS.set(profile, definitions)
+  return definitions
+}
 
 /** Server instructions: what a host may add to the model's context once. */
 export const INSTRUCTIONS =

@@ -172,6 +172,10 @@ export const ERRORS = {
     'the state folder was written by a newer version',
     'use the version of Pyro that wrote it',
   ]),
+  'state.lost': kind(500, EXIT.conflict, false, [
+    'the state folder of the running engine was removed, moved or replaced',
+    'put it back as it was, or give it up: pyro daemon stop',
+  ]),
   'request.cancelled': kind(499, EXIT.other, false, ['the caller cancelled', null]),
   'request.timed-out': kind(504, EXIT.timedOut, true, [
     'the wait ended before the operation did',

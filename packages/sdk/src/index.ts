@@ -12,6 +12,7 @@ export {
   diffWorkspace,
   exportFiles,
   pushFiles,
+  writeOutput,
   type Diff,
   type DiffOptions,
   type ExportOptions,
@@ -19,9 +20,11 @@ export {
 } from './handles/transfer.ts'
 export type { RunOptions } from './handles/run.ts'
 export type { Seed } from './host/seed.ts'
+export { gitTopLevel, patchPlace, realFolder, type PatchPlace } from './host/work-tree.ts'
 export { Client, type CallOptions, type ClientOptions } from './transport/client.ts'
 export type { CommandSignal } from './transport/command.ts'
-export { readLogs, type LogsCall, type OutputChunk } from './transport/output.ts'
+export { readLogs, type LogsCall, type LogsOptions, type OutputChunk } from './transport/output.ts'
+export { writeError } from './host/write-error.ts'
 export { TarReader, type UnpackedEntry, type UnpackHandler } from './host/tar/unpack.ts'
 export { resolveHome, socketOfHome } from './engine/home.ts'
 export { VERSION } from './generated/routes.ts'

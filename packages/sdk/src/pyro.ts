@@ -49,7 +49,10 @@ export class Pyro implements AsyncDisposable {
     return this.client.call('doctor', input, { signal })
   }
 
-  /** Closes the connections of this object. The engine and every workspace go on. */
+  /**
+   * Closes the connections of this object. The engine and every workspace go on; further calls are refused with `input.invalid`, those
+   * under way end with `request.cancelled`.
+   */
   close(): void {
     this.client.close()
   }

@@ -10,6 +10,23 @@ const NOUN_ALIASES: Readonly<Record<string, string>> = {
 }
 const VERB_ALIASES: Readonly<Record<string, readonly string[]>> = { ls: ['list'], rm: ['delete', 'remove'] }
 
+/** What tools of the same kind call it. */
+const ELSEWHERE: Readonly<Record<string, string>> = {
+  attach: 'workspace logs',
+  build: 'env import',
+  commit: 'workspace snapshot create',
+  cp: 'workspace sync push',
+  down: 'workspace delete',
+  images: 'env list',
+  kill: 'workspace command kill',
+  ps: 'workspace list',
+  restore: 'workspace reset',
+  rmi: 'env remove',
+  shell: 'workspace exec',
+  ssh: 'workspace exec',
+  up: 'workspace create',
+}
+
 export interface FoundCommand {
   /** Null when the words name a group, or nothing at all. */
   readonly entry: CommandEntry | null
@@ -35,7 +52,7 @@ export const findCommand = (table: readonly CommandEntry[], args: readonly strin
     if (next.length === 0 || arg === undefined || arg.startsWith('-'))
       return { entry, words, rest: args.slice(words.length) }
     const word = resolveWord(arg, next)
-    if (word === null) throw unknownWord(arg, words, next)
+    if (word === null) throw unknownWord(table, arg, words)
     words.push(word)
   }
 }
@@ -46,13 +63,27 @@ const resolveWord = (arg: string, next: readonly string[]): string | null => {
   return aliases.find((alias) => next.includes(alias)) ?? null
 }
 
-const unknownWord = (arg: string, words: readonly string[], next: readonly string[]): Error => {
-  const similar = nearest(arg, next)
+const unknownWord = (table: readonly CommandEntry[], arg: string, words: readonly string[]): Error => {
   const full = ['pyro', ...words].join(' ')
+  const below = (found: string | null): string | null => (found === null ? null : `${full} ${found}`)
+  const elsewhere = ELSEWHERE[arg] === undefined ? null : `pyro ${ELSEWHERE[arg]}`
+  const meant = below(deeper(table, arg, words)) ?? elsewhere ?? below(nearest(arg, nextWords(table, words)))
   return usageError(
     `${full} has no command ${JSON.stringify(arg)}`,
-    similar === null ? `${full} --help` : `did you mean: ${full} ${similar}`,
+    meant === null ? `${full} --help` : `did you mean: ${meant}`,
   )
+}
+
+/** The words up to this one where it stands further down: `exec` is `workspace exec`. The first in the table wins. */
+const deeper = (table: readonly CommandEntry[], arg: string, words: readonly string[]): string | null => {
+  const names = [arg, NOUN_ALIASES[arg] ?? '', ...(VERB_ALIASES[arg] ?? [])]
+  for (const entry of table) {
+    if (!startsWith(entry.words, words)) continue
+    const below = entry.words.slice(words.length)
+    const at = below.findIndex((word) => names.includes(word))
+    if (at > 0) return below.slice(0, at + 1).join(' ')
+  }
+  return null
 }
 
 const startsWith = (words: readonly string[], prefix: readonly string[]): boolean =>

@@ -46,7 +46,8 @@ export const COMMANDS: readonly CommandEntry[] = [
         type: 'string',
         value: 'PATH',
         completes: 'path',
-        summary: 'put the tracked and new unignored files of this git work tree into /workspace',
+        summary:
+          'put the tracked and new unignored files of this git work tree, or of this folder of one, into /workspace',
       },
       { flag: 'vcpus', field: 'vcpus', type: 'int', value: 'N', default: '2', summary: 'processors' },
       { flag: 'memory-mib', field: 'memoryMib', type: 'int', value: 'N', default: '2048', summary: 'memory' },
@@ -209,10 +210,15 @@ export const COMMANDS: readonly CommandEntry[] = [
         field: 'cwd',
         type: 'string',
         value: 'PATH',
-        default: '/workspace',
-        summary: 'working folder inside',
+        summary: "working folder inside (default: the environment's, else /workspace)",
       },
-      { flag: 'user', field: 'user', type: 'string', value: 'U', default: 'root', summary: 'user inside' },
+      {
+        flag: 'user',
+        field: 'user',
+        type: 'string',
+        value: 'U',
+        summary: "user inside (default: the environment's, else root)",
+      },
       {
         flag: 'timeout',
         field: 'timeoutMs',
@@ -286,6 +292,8 @@ export const COMMANDS: readonly CommandEntry[] = [
   {
     id: 'workspace.logs',
     summary: 'Print the whole output of a command, and follow it',
+    description:
+      'With `--follow --json` each line is `{stream, text}`, with `textBase64` for bytes that are no UTF-8, or `{type:"gap",bytes}` in the place of output that was not kept; the last one is the command.',
     words: ['workspace', 'logs'],
     positionals: [{ field: 'workspace', label: 'WS', required: true, summary: 'workspace', completes: 'workspace' }],
     options: [
@@ -378,7 +386,7 @@ export const COMMANDS: readonly CommandEntry[] = [
     id: 'workspace.diff',
     summary: 'Show what changed between two states of a workspace, as a patch git can apply',
     description:
-      'Hand a change back with `pyro workspace diff WS | git apply --3way`. What git cannot carry is listed and counted, never lost silently. Any root can be compared, `/` included.',
+      'Hand a change back with `pyro workspace diff WS | git apply --3way`, at the top of the work tree: below it, git apply skips in silence what lies elsewhere. What git cannot carry is listed and counted, never lost silently. Any root can be compared, `/` included.',
     words: ['workspace', 'diff'],
     positionals: [{ field: 'workspace', label: 'WS', required: true, summary: 'workspace', completes: 'workspace' }],
     options: [
@@ -418,7 +426,7 @@ export const COMMANDS: readonly CommandEntry[] = [
         type: 'string',
         value: 'FILE',
         completes: 'path',
-        summary: 'write the patch to this file',
+        summary: 'write the patch to this file; - is standard output',
       },
       { flag: 'exit-code', field: null, type: 'boolean', summary: 'end with 1 when anything differs' },
     ],
@@ -553,7 +561,7 @@ export const COMMANDS: readonly CommandEntry[] = [
         type: 'string',
         value: 'HOST',
         completes: 'path',
-        summary: 'the content from this file on the host',
+        summary: 'the content from this file on the host; - is standard input',
       },
       { flag: 'mode', field: 'mode', type: 'string', value: 'M', summary: 'permission bits, e.g. 0755' },
       {
@@ -592,7 +600,8 @@ export const COMMANDS: readonly CommandEntry[] = [
         type: 'string',
         value: 'PATH',
         completes: 'path',
-        summary: 'put the tracked and new unignored files of this git work tree into /workspace',
+        summary:
+          'put the tracked and new unignored files of this git work tree, or of this folder of one, into /workspace',
       },
       { flag: 'vcpus', field: 'vcpus', type: 'int', value: 'N', default: '2', summary: 'processors' },
       { flag: 'memory-mib', field: 'memoryMib', type: 'int', value: 'N', default: '2048', summary: 'memory' },
@@ -639,10 +648,15 @@ export const COMMANDS: readonly CommandEntry[] = [
         field: 'cwd',
         type: 'string',
         value: 'PATH',
-        default: '/workspace',
-        summary: 'working folder inside',
+        summary: "working folder inside (default: the environment's, else /workspace)",
       },
-      { flag: 'user', field: 'user', type: 'string', value: 'U', default: 'root', summary: 'user inside' },
+      {
+        flag: 'user',
+        field: 'user',
+        type: 'string',
+        value: 'U',
+        summary: "user inside (default: the environment's, else root)",
+      },
       {
         flag: 'timeout',
         field: 'timeoutMs',

@@ -68,7 +68,7 @@ const graph = (
 export const notInPatch = (diff: DiffResult): string[] => {
   const warnings: string[] = []
   const left = diff.entries.filter((entry) => !entry.inPatch).map(({ path }) => path)
-  if (left.length > 0) warnings.push(`not in the patch (git cannot carry it): ${someOf(left)}`)
+  if (left.length > 0) warnings.push(`not wholly in the patch (git cannot carry the rest): ${someOf(left)}`)
   if (diff.gitSensitive.length > 0)
     warnings.push(`warning: changed where git would run it: ${someOf(diff.gitSensitive)}`)
   if (diff.patchTruncated)

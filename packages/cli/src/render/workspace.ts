@@ -1,3 +1,4 @@
+import { relative } from 'node:path'
 import type { CommandInput, WorkspaceRecord } from '@pyro/protocol'
 import { counted, formatAge, formatBytes } from './format.ts'
 import { fields, table } from './table.ts'
@@ -58,7 +59,15 @@ export const seedOf = ({ seed }: WorkspaceRecord): string | null => {
     .filter(([count]) => count !== null && count !== 0)
     .map(([count, what]) => `${count} ${what}`)
   const detail = git.length === 0 ? '' : `: ${git.join(', ')}`
-  return `${counted(seed.files, 'file')}, ${formatBytes(seed.bytes)} from ${seed.source ?? 'a stream'}${detail}`
+  const source = seed.source === null ? 'a stream' : fromHere(seed.source)
+  return `${counted(seed.files, 'file')}, ${formatBytes(seed.bytes)} from ${source}${detail}`
+}
+
+/** A path of this host as somebody in this folder would say it. */
+const fromHere = (path: string): string => {
+  const below = relative(process.cwd(), path)
+  if (below === '') return '.'
+  return below === '..' || below.startsWith('../') ? path : below
 }
 
 const phaseOf = ({ phase, failure }: WorkspaceRecord): string =>
@@ -77,7 +86,8 @@ const diskOf = ({ diskMib, diskBytes, limits }: WorkspaceRecord): string => {
 
 const commandsOf = ({ commandCount, lastCommand }: WorkspaceRecord): string => {
   if (lastCommand === null) return String(commandCount)
-  const state = lastCommand.running ? 'running' : `exit ${lastCommand.exitCode}`
+  const { running, exitCode, limit } = lastCommand
+  const state = running ? 'running' : `exit ${exitCode}${limit === null ? '' : `, at its ${limit} limit`}`
   return `${commandCount}, last: ${commandText(lastCommand.command)} (${state})`
 }
 

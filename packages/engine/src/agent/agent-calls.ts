@@ -9,6 +9,7 @@ import {
   extractResult,
   guestProgress,
   readFileResult,
+  setClock,
   writeFileResult,
   type readFile,
   type signalCommand,
@@ -18,12 +19,14 @@ import {
 import { z } from 'zod'
 import type { AgentClient, CallOptions, CommandOutput } from './agent-client.ts'
 import type { Subject } from './agent-errors.ts'
-import { Call } from './call.ts'
+import { Call, type CallLimits } from './call.ts'
 import { OutputReader } from './command-output.ts'
 import type { LinkSession } from './link-session.ts'
 import { StdinWriter } from './stdin-writer.ts'
 
 const DEFAULT_TIMEOUT_MS = 10_000
+/** Until there is a link at all. */
+const LINK_TIMEOUT_MS = 10_000
 /** An extract may move many files at its end without a word. */
 const EXTRACT_SILENCE_MS = 60_000
 const SMALL_ANSWER_BYTES = 64 * 1024
@@ -85,7 +88,7 @@ export class AgentCalls implements AgentClient {
   stdin(id: string): Writable {
     return new StdinWriter(async () => {
       const session = await this.#sessions.session({ timeoutMs: DEFAULT_TIMEOUT_MS })
-      return new Call(session, `/v1/commands/${id}/stdin`, { timeoutMs: null, subject: 'command' })
+      return new Call(session, `/v1/commands/${id}/stdin`, { timeoutMs: null, subject: 'command', onAbort: 'end' })
     })
   }
 
@@ -105,17 +108,24 @@ export class AgentCalls implements AgentClient {
     return this.#unary('/v1/files/read', request, readFileResult, 'file', options, FILE_ANSWER_BYTES)
   }
 
-  writeFile(request: z.infer<typeof writeFile>, options?: CallOptions): Promise<z.infer<typeof writeFileResult>> {
-    return this.#unary('/v1/files/write', request, writeFileResult, 'file', options)
+  /** Once it is sent, an abort comes too late. */
+  async writeFile(request: z.infer<typeof writeFile>, options?: CallOptions): Promise<z.infer<typeof writeFileResult>> {
+    const call = await this.#call('/v1/files/write', 'file', options)
+    call.commit()
+    return answerOf(call, request, writeFileResult)
   }
 
+  /** Once the whole archive is sent, an abort comes too late; before, nothing was written, and nothing is left of the attempt. */
   async extract(
     request: z.infer<typeof extractInput>,
     archive: Readable,
     options?: CallOptions & { readonly onProgress?: (progress: { files: number; bytes: number }) => void },
   ): Promise<z.infer<typeof extractResult>> {
-    const call = await this.#call('/v1/files/extract', 'archive', { timeoutMs: EXTRACT_SILENCE_MS, ...options })
-    const upload = sendArchive(call, extractInput.parse(request), archive).catch((error: unknown) => call.end(error))
+    const limits = { timeoutMs: EXTRACT_SILENCE_MS, ...options }
+    const call = await this.#call('/v1/files/extract', 'archive', limits, 'break-off')
+    const upload = sendArchive(call, extractInput.parse(request), archive).catch((error: unknown) =>
+      call.breakOff(error),
+    )
     try {
       await call.answered()
       for await (const frame of call.frames()) {
@@ -129,6 +139,7 @@ export class AgentCalls implements AgentClient {
       throw call.session.fail('an extract ended without a result')
     } finally {
       call.end(null)
+      archive.destroy()
       await upload
     }
   }
@@ -137,18 +148,32 @@ export class AgentCalls implements AgentClient {
     await this.#unary('/v1/flush', {}, empty, 'command', options)
   }
 
+  async setClock(options?: CallOptions): Promise<void> {
+    const now = setClock.parse({ unixUs: Math.round((performance.timeOrigin + performance.now()) * 1000) })
+    await this.#unary('/v1/clock', now, empty, 'command', options)
+  }
+
   async shutdown(options: { readonly graceMs: number }): Promise<void> {
     await this.#unary('/v1/shutdown', { graceMs: options.graceMs }, empty, 'command', {
       timeoutMs: options.graceMs + SHUTDOWN_EXTRA_MS,
     })
   }
 
-  async #call(path: string, subject: Subject, options: CallOptions | undefined): Promise<Call> {
+  async #call(
+    path: string,
+    subject: Subject,
+    options: CallOptions | undefined,
+    onAbort: CallLimits['onAbort'] = 'end',
+  ): Promise<Call> {
     const timeoutMs = options?.timeoutMs ?? DEFAULT_TIMEOUT_MS
     const begun = performance.now()
-    const session = await this.#sessions.session({ signal: options?.signal, timeoutMs })
+    // However long the answer may take: without a link nothing is on its way.
+    const session = await this.#sessions.session({
+      signal: options?.signal,
+      timeoutMs: Math.min(timeoutMs, LINK_TIMEOUT_MS),
+    })
     const left = Math.max(1, timeoutMs - Math.round(performance.now() - begun))
-    return new Call(session, path, { signal: options?.signal, timeoutMs: left, subject })
+    return new Call(session, path, { signal: options?.signal, timeoutMs: left, subject, onAbort })
   }
 
   async #open(path: string, body: unknown, options: CallOptions | undefined): Promise<CommandOutput> {
@@ -168,16 +193,25 @@ export class AgentCalls implements AgentClient {
     schema: z.ZodType<T>,
     subject: Subject,
     options?: CallOptions,
-    limitBytes = SMALL_ANSWER_BYTES,
+    limitBytes?: number,
   ): Promise<T> {
-    const call = await this.#call(path, subject, options)
-    try {
-      call.sendJson(body)
-      await call.answered()
-      return await call.readJson(schema, limitBytes)
-    } finally {
-      call.end(null)
-    }
+    return answerOf(await this.#call(path, subject, options), body, schema, limitBytes)
+  }
+}
+
+/** Sends the body and reads the one document that answers it. */
+async function answerOf<T>(
+  call: Call,
+  body: unknown,
+  schema: z.ZodType<T>,
+  limitBytes = SMALL_ANSWER_BYTES,
+): Promise<T> {
+  try {
+    call.sendJson(body)
+    await call.answered()
+    return await call.readJson(schema, limitBytes)
+  } finally {
+    call.end(null)
   }
 }
 
@@ -187,18 +221,20 @@ const isCode = (error: unknown, code: PyroError['code']): boolean => isPyroError
 async function sendArchive(call: Call, input: z.infer<typeof extractInput>, archive: Readable): Promise<void> {
   await send(call, encodeJsonFrame(FRAME.input, input))
   for await (const chunk of archive as AsyncIterable<Buffer>) {
-    if (call.stream.destroyed) return
+    if (!call.stream.writable) return
     call.touch()
     await send(call, frameHeader(FRAME.data, chunk.length), chunk)
   }
+  if (!call.stream.writable) return
+  call.commit()
   await send(call, frameHeader(FRAME.data, 0))
-  if (!call.stream.destroyed) call.stream.end()
+  if (call.stream.writable) call.stream.end()
 }
 
 /** Settles when the link took the bytes, or the call is over: whoever reads the answer says why. */
 function send(call: Call, ...parts: readonly Uint8Array[]): Promise<void> {
   return new Promise((resolve) => {
-    if (call.stream.destroyed || call.stream.writableEnded) return resolve()
+    if (!call.stream.writable) return resolve()
     const done = (): void => {
       call.stream.off('close', done)
       resolve()

@@ -59,6 +59,8 @@ export interface AgentClient {
     options?: CallOptions & { readonly onProgress?: (progress: { files: number; bytes: number }) => void },
   ): Promise<z.infer<typeof extractResult>>
   flush(options?: CallOptions): Promise<void>
+  /** Of a sandbox with a clock of its own: makes it the host's. */
+  setClock(options?: CallOptions): Promise<void>
   shutdown(options: { readonly graceMs: number }): Promise<void>
 }
 

@@ -8,12 +8,16 @@ import type { LinkSession } from './link-session.ts'
 const ERROR_BODY_BYTES = 64 * 1024
 /** Events, results and errors of a stream of frames. */
 const JSON_FRAME_BYTES = 64 * 1024
+/** What the agent may take to undo a call that was broken off. */
+const UNDO_MS = 15_000
 
 export interface CallLimits {
   readonly signal?: AbortSignal | undefined
   /** Until the answer; `touch` starts it again, `relax` ends it. Null: none. */
   readonly timeoutMs: number | null
   readonly subject: Subject
+  /** What the caller's abort does to the call. */
+  readonly onAbort: 'end' | 'break-off'
 }
 
 /**
@@ -25,34 +29,45 @@ export class Call {
   readonly session: LinkSession
   readonly stream: ClientHttp2Stream
   readonly #limits: CallLimits
-  readonly #abort = (): void => this.end(this.#limits.signal?.reason)
+  readonly #abort = (): void => {
+    const { signal, onAbort } = this.#limits
+    if (onAbort === 'end') this.end(signal?.reason)
+    else this.breakOff(signal?.reason)
+  }
   #timer: NodeJS.Timeout | null = null
   #reason: { readonly error: unknown } | null = null
-  #failed = Promise.withResolvers<never>()
-  #status = Promise.withResolvers<number>()
+  readonly #status = Promise.withResolvers<number>()
+  #isAnswered = false
 
   constructor(session: LinkSession, path: string, limits: CallLimits) {
     this.path = path
     this.session = session
     this.#limits = limits
     this.stream = session.request(path)
-    this.stream.once('response', (headers) => this.#status.resolve(headers[':status'] ?? 0))
-    this.stream.on('error', (error) => this.#failed.reject(this.explain(error)))
+    this.stream.once('response', (headers) => {
+      this.#isAnswered = true
+      this.#status.resolve(headers[':status'] ?? 0)
+    })
+    this.stream.on('error', (error) => this.#fail(error))
     this.stream.once('close', () => {
       this.relax()
       limits.signal?.removeEventListener('abort', this.#abort)
-      this.#failed.reject(this.explain(null))
+      this.#fail(null)
     })
-    // Both are waited for only by some calls; nobody waiting is no fault.
-    this.#failed.promise.then(null, noOneWaits)
+    // Only some calls wait for it; nobody waiting is no fault.
     this.#status.promise.then(null, noOneWaits)
     limits.signal?.addEventListener('abort', this.#abort)
     if (limits.signal?.aborted === true) this.#abort()
     this.touch()
   }
 
+  #fail(error: unknown): void {
+    if (!this.#isAnswered) this.#status.reject(this.explain(error))
+  }
+
   /** Starts the deadline again. */
   touch(): void {
+    if (this.#reason !== null) return
     this.relax()
     const { timeoutMs } = this.#limits
     if (timeoutMs === null || this.stream.destroyed) return
@@ -72,11 +87,25 @@ export class Call {
     this.#timer = null
   }
 
+  /** From here on the caller's abort comes too late: the call goes on to its answer. */
+  commit(): void {
+    this.#limits.signal?.removeEventListener('abort', this.#abort)
+  }
+
   /** Gives the call up for this reason. */
   end(error: unknown): void {
     this.#reason ??= { error }
     this.stream.close(CANCEL)
     this.stream.destroy()
+  }
+
+  /** Gives the call up by sending no more of it, and lets the agent undo what it did before it answers. */
+  breakOff(error: unknown): void {
+    if (this.#reason !== null || this.stream.destroyed) return
+    this.relax()
+    this.#reason = { error }
+    this.stream.end()
+    this.#timer = setTimeout(() => this.end(error), UNDO_MS)
   }
 
   /** Why this call failed, whatever its stream says. */
@@ -94,7 +123,7 @@ export class Call {
 
   /** Waits for the headers of the answer. An answer that is an error rejects as PyroError. */
   async answered(): Promise<void> {
-    const status = await Promise.race([this.#status.promise, this.#failed.promise])
+    const status = await this.#status.promise
     if (status === 200) return
     const body = await this.readJson(agentErrorBody, ERROR_BODY_BYTES)
     throw toPyroError(body.error, this.#limits.subject)
@@ -131,8 +160,10 @@ export class Call {
       try {
         for (const chunk of batch) {
           for (const frame of decoder.push(chunk)) {
-            if (frame.type === FRAME.error)
-              throw toPyroError(this.parseJson(frame.payload, agentError), this.#limits.subject)
+            if (frame.type === FRAME.error) {
+              const error = this.parseJson(frame.payload, agentError)
+              throw this.#reason === null ? toPyroError(error, this.#limits.subject) : this.#reason.error
+            }
             yield frame
           }
         }

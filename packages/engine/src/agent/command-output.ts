@@ -62,7 +62,7 @@ export class OutputReader implements CommandOutput {
             continue
           case FRAME.result:
             this.#exit.resolve(this.#call.parseJson(frame.payload, commandExit))
-            this.#call.end(null)
+            this.#letEnd()
             return
           case FRAME.input:
           case FRAME.stdin:
@@ -78,6 +78,15 @@ export class OutputReader implements CommandOutput {
     } finally {
       this.detach()
     }
+  }
+
+  /** Nothing but the end of the stream may follow, and mostly has come already: to cancel it would cost both sides a message. */
+  #letEnd(): void {
+    this.#detached = true
+    this.#call.touch()
+    this.#frames.next().then(({ done }) => {
+      if (done !== true) this.#call.end(null)
+    }, noOneWaits)
   }
 
   detach(): void {

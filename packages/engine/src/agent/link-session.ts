@@ -2,11 +2,11 @@ import { connect, type ClientHttp2Session, type ClientHttp2Stream } from 'node:h
 import type { Socket } from 'node:net'
 import { PyroError } from '@pyro/protocol'
 
-/** Each time the agent has used it up it sleeps until it is granted more, which costs gVisor most: a third of the throughput at 256 KiB. */
-const STREAM_WINDOW_BYTES = 1024 * 1024
+/** Each time the agent has used it up it sleeps until it is granted more, which costs gVisor most. Well below what the agent keeps of output that was sent (4 MiB). */
+const STREAM_WINDOW_BYTES = 2 * 1024 * 1024
 const SESSION_WINDOW_BYTES = 64 * 1024 * 1024
 /** Larger frames make fewer wake-ups; one frame still fits a quarter of a stream's window. */
-const FRAME_BYTES = 256 * 1024
+const FRAME_BYTES = 512 * 1024
 const HEADER_LIST_BYTES = 8 * 1024
 const HEADER_PAIRS = 32
 /** Memory nghttp2 may hold for the whole session, in MB. */

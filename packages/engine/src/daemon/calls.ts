@@ -1,8 +1,25 @@
 import { isPyroError, PyroError, type ErrorBody, type OperationId } from '@pyro/protocol'
+import { errorFields, type Log } from '../lib/log.ts'
 import type { Store } from '../store/store.ts'
 
 /** Errors that say nothing about the operation itself: a repeated call tries again. */
 const NOT_KEPT = new Set<string>(['engine.unreachable', 'engine.version-mismatch', 'input.invalid', 'internal'])
+
+/** Operations that undo what they had begun when they are cancelled. */
+const UNDONE: ReadonlySet<OperationId> = new Set<OperationId>([
+  'environment.import',
+  'environment.pull',
+  'workspace.create',
+  'workspace.reset',
+  'workspace.snapshot.create',
+  'workspace.start',
+  'workspace.update',
+])
+/** What others leave, where more can be said than that it stays. */
+const LEFT: Partial<Record<OperationId, string>> = {
+  'workspace.file.write': 'nothing was written',
+  'workspace.sync.push': 'nothing was written',
+}
 
 export interface CallHead {
   readonly operation: OperationId
@@ -20,11 +37,13 @@ interface InFlight {
 /** The calls that are under way, by request id: joined when repeated, cancelled when asked. */
 export class Calls {
   readonly #store: Store
+  readonly #log: Log
   readonly #inFlight = new Map<string, Set<InFlight>>()
   #count = 0
 
-  constructor(store: Store) {
+  constructor(store: Store, log: Log) {
     this.#store = store
+    this.#log = log
   }
 
   get count(): number {
@@ -52,7 +71,10 @@ export class Calls {
     const calls = this.#inFlight.get(requestId)
     if (calls === undefined) return false
     for (const { controller, operation } of calls) {
-      controller.abort(new PyroError('request.cancelled', `${operation} was cancelled by the caller`))
+      const left = UNDONE.has(operation)
+        ? 'everything is as before'
+        : (LEFT[operation] ?? 'what it had done stays done')
+      controller.abort(new PyroError('request.cancelled', `${operation} was cancelled by the caller; ${left}`))
     }
     return true
   }
@@ -84,7 +106,13 @@ export class Calls {
   }
 
   #remember(head: CallHead, outcome: { result: unknown } | { error: ErrorBody }): void {
-    if (head.requestId !== null) this.#store.requests.put(head.requestId, head.operation, outcome)
+    if (head.requestId === null) return
+    try {
+      this.#store.requests.put(head.requestId, head.operation, outcome)
+    } catch (error) {
+      // What was done is done: its caller has to hear of it, whether or not a repeated call will.
+      this.#log.warn({ request: head.requestId, ...errorFields(error) }, 'an answer was not kept')
+    }
   }
 
   async #counted<T>(work: Promise<T>): Promise<T> {

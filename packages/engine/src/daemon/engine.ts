@@ -1,3 +1,4 @@
+import type { HomeIdentity } from '../store/home-identity.ts'
 import type { RunningCommand } from '../workspace/commands/running-command.ts'
 import type { Services } from '../workspace/services.ts'
 import type { Workspaces } from '../workspace/workspaces.ts'
@@ -8,6 +9,7 @@ export interface Engine {
   readonly version: string
   readonly socket: string
   readonly agentPath: string
+  readonly home: HomeIdentity
   readonly services: Services
   readonly workspaces: Workspaces
   readonly calls: Calls

@@ -11,11 +11,11 @@ import {
   type OperationId,
 } from '@pyro/protocol'
 import { errorFields } from '../lib/log.ts'
-import { isHostFull } from '../store/database.ts'
 import type { Engine } from './engine.ts'
 import { EngineLeaving, type HandlerCall, type Handler } from './handler.ts'
 import { HANDLERS } from './handlers.ts'
 import { withNames } from './hint.ts'
+import { hostFailure } from './host-failure.ts'
 import { queryFields, validInput } from './input.ts'
 import { HttpReply } from './reply.ts'
 import { RequestBody } from './request-body.ts'
@@ -92,16 +92,17 @@ export class EngineServer {
     let body: RequestBody | null = null
     let input: unknown = null
     try {
-      const url = new URL(request.url ?? '/', 'http://pyro')
-      const route = this.#route(request, url)
+      // As it came: a URL class would take `..`, which is no name, for the way to another operation.
+      const [path = '', query = ''] = splitOnce(request.url ?? '/', '?')
+      const route = this.#route(request, path)
       const { id, operation } = route
       body = await RequestBody.open(request, this.#bodyLimit(id))
       reply = new HttpReply(response, { stream: operation.kind === 'stream', accept: request.headers.accept })
-      const fields = hasQuery(operation) ? { ...queryFields(url.searchParams), ...body.fields } : body.fields
+      const fields = hasQuery(operation) ? { ...queryFields(new URLSearchParams(query)), ...body.fields } : body.fields
       input = validInput(route, fields)
       reply.result(await this.#call(id, operation, { request, input, body, reply, gone: gone.signal }))
     } catch (error) {
-      if (error instanceof EngineLeaving) response.destroy()
+      if (error instanceof EngineLeaving || error === gone.signal.reason) response.destroy()
       else reply.error(withNames(this.#publicError(error, request), input))
     } finally {
       if (body === null) request.resume()
@@ -120,6 +121,7 @@ export class EngineServer {
       readonly gone: AbortSignal
     },
   ): Promise<unknown> {
+    if (operation.mutates) this.#engine.home.refuseLost()
     const requestId = requestIdOf(parts.request)
     const once = operation.mutates && !OWN_REPETITION.has(id)
     return this.#engine.calls.run({ operation: id, requestId, once }, (signal) => {
@@ -144,11 +146,11 @@ export class EngineServer {
   }
 
   /** A client of another version may know routes that are not here: what it has to hear is the version. */
-  #route(request: IncomingMessage, url: URL): Route {
+  #route(request: IncomingMessage, path: string): Route {
     const client = request.headers[VERSION_HEADER]
     const isOther = client !== undefined && client !== this.#engine.version
     try {
-      const route = findRoute(request.method ?? '', url.pathname)
+      const route = findRoute(request.method ?? '', path)
       if (!isOther || ANY_VERSION.has(route.id)) return route
     } catch (error) {
       if (!isOther) throw error
@@ -165,16 +167,17 @@ export class EngineServer {
 
   #publicError(error: unknown, request: IncomingMessage): PyroError {
     if (isPyroError(error)) return error
-    if (isHostFull(error)) {
-      return new PyroError('disk.full', 'the host has no space left for the state of Pyro; nothing was changed', {
-        hint: 'free space on the host',
-        cause: error,
-      })
-    }
+    const failure = hostFailure(error, this.#engine.services.config.home)
+    if (failure !== null) return failure
     this.#engine.services.log.error({ url: request.url, ...errorFields(error) }, 'an operation failed unexpectedly')
     const message = error instanceof Error ? error.message : String(error)
     return new PyroError('internal', `a defect in Pyro: ${message}`, { hint: 'pyro daemon logs', cause: error })
   }
+}
+
+const splitOnce = (text: string, separator: string): string[] => {
+  const at = text.indexOf(separator)
+  return at < 0 ? [text] : [text.slice(0, at), text.slice(at + separator.length)]
 }
 
 const hasQuery = (operation: Operation): boolean =>

@@ -26,6 +26,8 @@ export interface DiffRequest {
   readonly paths: readonly string[]
   readonly ignored: boolean
   readonly patch: boolean
+  /** The baseline was seeded from a folder, which need not be a git work tree. */
+  readonly plainFolder: boolean
   readonly note: string | null
 }
 
@@ -54,6 +56,7 @@ export const diffWorkspace = async (
         paths: request.paths,
         ignored: request.ignored,
         patch: request.patch,
+        plainFolder: request.plainFolder,
         patchLimitBytes: cx.limits.diffPatchBytes,
         binaryLimitBytes: cx.limits.diffBinaryBytes,
       },

@@ -314,7 +314,7 @@ export class BtrfsStore implements DiskStore {
   }
 
   #volume(id: VolumeId, writable: boolean): Volume {
-    return { id, form: 'tree', path: this.path(id), writable }
+    return { id, path: this.path(id), writable }
   }
 }
 

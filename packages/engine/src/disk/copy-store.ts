@@ -215,6 +215,6 @@ export class CopyStore implements DiskStore {
   }
 
   #volume(id: VolumeId, writable: boolean): Volume {
-    return { id, form: 'tree', path: this.path(id), writable }
+    return { id, path: this.path(id), writable }
   }
 }

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import type { PyroError } from '@pyro/protocol'
 
 /**
- * The seam to disks. A *volume* is the copy-on-write root of an environment, a workspace or a snapshot.
+ * The seam to disks. A *volume* is a folder: the copy-on-write root of an environment, a workspace or a snapshot, or the one file
+ * `DISK_FILE` that holds it.
  *
  * Life of a volume: `create` (empty, for an import) or `clone` makes it writable; `seal` or `freeze` gives an immutable one;
  * `remove` ends it. Names are chosen by the caller and committed to the store before the volume is made, so that a crashed
@@ -16,12 +17,16 @@ export type VolumeId = string & { readonly __brand: 'VolumeId' }
 
 export interface Volume {
   readonly id: VolumeId
-  /** `tree`: a directory with the root filesystem. `image`: a folder that holds one `disk.raw`. */
-  readonly form: 'tree' | 'image'
   /** Absolute host path, below the runtime folder's `volumes`. */
   readonly path: string
   readonly writable: boolean
 }
+
+/** Ids that a tree may hold, and of the user namespaces that it is used in. */
+export const ID_COUNT = 65_536
+
+/** The whole disk of a microVM. */
+export const DISK_FILE = 'disk.raw'
 
 export interface VolumeUsage {
   /** Bytes that only this volume holds, where the store knows. */

@@ -9,7 +9,7 @@ import { BtrfsStore } from './btrfs-store.ts'
 import { CopyStore } from './copy-store.ts'
 import type { DiskStore } from './disk-store.ts'
 import { PoolFile } from './pool-file.ts'
-import { VolumesHelper } from './volumes-helper.ts'
+import { toPyroError, VolumesHelper } from './volumes-helper.ts'
 import { bindFolder, makePassable, makeRuntimeFolders } from './volume-folder.ts'
 
 const GIB = 1024 * 1024 * 1024
@@ -40,7 +40,10 @@ export const openDiskStore = async (config: DiskConfig, { agentPath }: OpenDiskS
     return await choose(config, helper, target)
   } catch (error) {
     await helper.close()
-    throw error
+    const failure = toPyroError(error, `opening the disks of ${config.home}`)
+    // Without an engine nothing of Pyro can be deleted.
+    if (!isPyroError(failure) || failure.code !== 'disk.full') throw failure
+    throw new PyroError('disk.full', failure.message, { hint: 'free space on the host', cause: error })
   }
 }
 

@@ -59,18 +59,23 @@ const PYRO_CODES: Partial<Record<VolumesErrorCode, ErrorCode>> = {
   'no-space': 'disk.full',
   'not-supported': 'host.missing-tool',
   permission: 'host.needs-root',
+  'read-only': 'path.unwritable',
   'timed-out': 'request.timed-out',
   cancelled: 'request.cancelled',
 }
 
+const HINTS: Partial<Record<ErrorCode, string>> = {
+  'disk.full': 'free space on the host, or delete workspaces or snapshots',
+  'host.needs-root': 'run Pyro as root on the host itself, or in a privileged container',
+  'path.unwritable': 'dmesg may say what is wrong with the disk below the home; pyro doctor',
+}
+
 /** `what` says which step failed on what. */
-export const toPyroError = (error: unknown, what: string): unknown =>
-  error instanceof VolumesError
-    ? new PyroError(PYRO_CODES[error.code] ?? 'internal', `${what}: ${error.message}`, {
-        cause: error,
-        hint: error.code === 'no-space' ? 'free space on the host, or delete workspaces or snapshots' : undefined,
-      })
-    : error
+export const toPyroError = (error: unknown, what: string): unknown => {
+  if (!(error instanceof VolumesError)) return error
+  const code = error.errno === 'EIO' ? 'path.unwritable' : (PYRO_CODES[error.code] ?? 'internal')
+  return new PyroError(code, `${what}: ${error.message}`, { cause: error, hint: HINTS[code] })
+}
 
 /** Done twice they give what once gives; a new helper is asked again when the old one died under them. */
 const REPEATABLE: ReadonlySet<string> = new Set([

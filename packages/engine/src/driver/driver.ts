@@ -17,6 +17,8 @@ export interface Driver {
   readonly id: string
   readonly isolation: Isolation | 'none'
   readonly emulated: boolean
+  /** What a volume of its sandboxes holds: the root filesystem as a folder, or `DISK_FILE` with an ext4 filesystem. */
+  readonly volumes: 'trees' | 'images'
   /** Whether guests see one kernel with the host, so that limits of commands are enforced per command tree (runc). */
   readonly disks: DiskStore
   /** Never throws; bounded in time; tries for real. */

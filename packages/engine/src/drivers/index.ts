@@ -3,7 +3,9 @@ import type { DiskStore } from '../disk/disk-store.ts'
 import type { Driver } from '../driver/driver.ts'
 import type { EngineConfig } from '../lib/config.ts'
 import { fakeTechnology } from './fake/fake.ts'
+import { GuestKernels, type PackageFiles } from './microvm/guest-kernel.ts'
 import { MonitoredDriver } from './monitored/monitored-driver.ts'
+import { qemuTechnology } from './qemu/qemu.ts'
 import { runcTechnology } from './oci/runc.ts'
 import { runscTechnology } from './oci/runsc.ts'
 
@@ -17,11 +19,21 @@ export interface DriverSet {
   get(id: string): Driver
 }
 
-export function createDrivers(config: EngineConfig, disks: DiskStore, agentBinary: string): DriverSet {
-  const options = { config, disks, agentBinary }
+export interface DriverSetOptions {
+  readonly config: EngineConfig
+  readonly disks: DiskStore
+  readonly agentBinary: string
+  readonly packageFiles: PackageFiles
+}
+
+export function createDrivers(options: DriverSetOptions): DriverSet {
+  const { config, agentBinary: agentPath, packageFiles } = options
+  const kernels = new GuestKernels({ home: config.home, agentPath, packageFiles })
   const runsc = new MonitoredDriver(runscTechnology(), options)
   const runc = new MonitoredDriver(runcTechnology(), options)
-  const tests = config.testDriver ? [new MonitoredDriver(fakeTechnology(), options)] : []
+  const fake = new MonitoredDriver(fakeTechnology(), options)
+  const qemu = new MonitoredDriver(qemuTechnology({ home: config.home, agentPath, kernels }), options)
+  const tests = [...(config.microvm ? [qemu] : []), ...(config.testDriver ? [fake] : [])]
   const all: readonly Driver[] = [runsc, runc, ...tests]
   return {
     all,

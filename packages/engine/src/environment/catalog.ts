@@ -7,6 +7,8 @@ export interface Recipe {
   readonly suite: string
   /** Beyond the essential ones and apt. */
   readonly packages: readonly string[]
+  /** Null: a root filesystem. Else packages are unpacked, not installed, and only files like these are kept (find -path). */
+  readonly only: readonly string[] | null
 }
 
 const BASE: readonly string[] = []
@@ -38,18 +40,20 @@ export const LEFT_OUT: readonly string[] = [
 const BUILD_VERSION = 2
 
 export const CATALOG: readonly Recipe[] = [
-  { name: 'debian:12-base', description: 'Debian 12, minimal', suite: 'bookworm', packages: BASE },
+  { name: 'debian:12-base', description: 'Debian 12, minimal', suite: 'bookworm', packages: BASE, only: null },
   {
     name: 'debian:12',
     description: 'Debian 12 with git, curl, procps, patch, less, unzip, xz-utils, python3 with venv and pip',
     suite: 'bookworm',
     packages: STANDARD,
+    only: null,
   },
   {
     name: 'debian:12-build',
     description: 'Debian 12 like debian:12, with build-essential and pkg-config',
     suite: 'bookworm',
     packages: BUILD,
+    only: null,
   },
 ]
 
@@ -63,7 +67,7 @@ export const ociPlatform = (arch: string = process.arch): string => `linux/${deb
 
 /** Names a built archive in a cache that several homes share. */
 export const recipeKey = (recipe: Recipe, architecture: string): string => {
-  const content = [BUILD_VERSION, architecture, recipe.suite, recipe.packages, LEFT_OUT]
+  const content = [BUILD_VERSION, architecture, recipe.suite, recipe.packages, LEFT_OUT, ...(recipe.only ?? [])]
   const hash = createHash('sha256').update(JSON.stringify(content)).digest('hex').slice(0, 16)
   return `${recipe.name.replaceAll(/[^a-z0-9.-]/g, '_')}-${hash}`
 }

@@ -22,9 +22,11 @@ const UNANSWERED = ['http', 'https'].map((way) => `Acquire::${way}::Timeout "15"
 const CARRIED_OPTIONS =
   /^Acquire::(http|https|ftp|Retries|ForceIPv[46]|Check-Valid-Until|Check-Date|Max-ValidTime|Min-ValidTime|By-Hash|Queue-Mode)\b/i
 
+/** The cache is the host's: nothing may be removed from it. */
+const LET_CACHE_GO = 'umount "$1/var/cache/apt/archives"'
 /** Nothing a reader of an environment could want: indexes of this build, its options, traces of this host. */
 const CLEAN = [
-  'umount "$1/var/cache/apt/archives"',
+  LET_CACHE_GO,
   'rm -f "$1"/etc/apt/apt.conf.d/99mmdebstrap "$1"/etc/dpkg/dpkg.cfg.d/99mmdebstrap "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d/*',
   'rm -f "$1"/etc/hostname "$1"/etc/resolv.conf "$1"/etc/.pwd.lock',
   'rm -f "$1"/var/cache/apt/*.bin "$1"/var/cache/debconf/*-old "$1"/var/cache/ldconfig/aux-cache',
@@ -137,7 +139,7 @@ exec "$0" "$@"`
 const mmdebstrapArgs = (folder: string, { recipe, output }: BuildOptions): string[] => [
   '--verbose',
   '--mode=root',
-  '--variant=minbase',
+  `--variant=${recipe.only === null ? 'minbase' : 'extract'}`,
   '--format=tar',
   `--architectures=${debianArchitecture()}`,
   `--aptopt=${join(folder, 'apt.conf')}`,
@@ -149,11 +151,16 @@ const mmdebstrapArgs = (folder: string, { recipe, output }: BuildOptions): strin
   '--skip=essential/unlink',
   ...(recipe.packages.length === 0 ? [] : [`--include=${recipe.packages.join(',')}`]),
   '--setup-hook=mkdir -p "$1/var/cache/apt/archives" && mount --bind "$PYRO_CACHE" "$1/var/cache/apt/archives"',
-  ...CLEAN.map((command) => `--customize-hook=${command}`),
+  ...(recipe.only === null
+    ? CLEAN.map((command) => `--customize-hook=${command}`)
+    : [LET_CACHE_GO, keepOnly(recipe.only)].map((command) => `--extract-hook=${command}`)),
   recipe.suite,
   output,
   join(folder, 'build.list'),
 ]
+
+const keepOnly = (paths: readonly string[]): string =>
+  `cd "$1" && find . -xdev ! -type d ! -path './etc/apt/*' ! -path './var/*' ${paths.map((path) => `! -path './${path}'`).join(' ')} -delete`
 
 /** Source lines for the build, with whatever credentials the host's ones have. */
 const buildSources = async (mirror: DebianMirror, suite: string, folder: string): Promise<string> => {

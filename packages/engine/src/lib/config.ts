@@ -18,10 +18,14 @@ export interface EngineConfig {
   readonly poolStepBytes: number
   /** The pool never grows when less than this would stay free on the host. */
   readonly hostReserveBytes: number
+  /** Space that the state keeps for itself, so that everything but making more works on a full host. */
+  readonly stateReserveBytes: number
   /** First id outside of the user namespace of sandboxes; 65,536 ids. */
   readonly idBase: number
   /** Allows `--driver fake`. Tests only. */
   readonly testDriver: boolean
+  /** The microVM driver, which starts sandboxes and cannot carry workspaces yet. */
+  readonly microvm: boolean
   /** Fault injection at steps, e.g. `workspace.create/start-sandbox:kill`. Tests only. */
   readonly fault: string | null
   /** A Debian mirror for building environments; default: what this host's apt uses. */
@@ -30,17 +34,28 @@ export interface EngineConfig {
   readonly environmentCache: string | null
 }
 
-const wholeNumber = (text: string, name: string): number => {
+/** Null when it is not set, or empty. */
+const setting = (env: NodeJS.ProcessEnv, name: string): string | null => env[name] || null
+
+const wholeNumber = (env: NodeJS.ProcessEnv, name: string): number | null => {
+  const text = setting(env, name)
+  if (text === null) return null
   const value = Number(text)
   if (!Number.isSafeInteger(value) || value < 0)
     throw new PyroError('input.invalid', `${name} is not a whole number: ${text}`)
   return value
 }
 
+/** Of a setting in MiB. */
+const bytesOf = (env: NodeJS.ProcessEnv, name: string): number | null => {
+  const value = wholeNumber(env, name)
+  return value === null ? null : value * MIB
+}
+
 const MIB = 1024 * 1024
 
-const limitsFrom = (text: string | undefined): Limits => {
-  if (text === undefined || text === '') return LIMITS
+const limitsFrom = (text: string | null): Limits => {
+  if (text === null) return LIMITS
   const given: unknown = JSON.parse(text)
   if (typeof given !== 'object' || given === null)
     throw new PyroError('input.invalid', 'PYRO_LIMITS is not a JSON object')
@@ -54,36 +69,33 @@ const limitsFrom = (text: string | undefined): Limits => {
 }
 
 export const defaultHome = (env: NodeJS.ProcessEnv, uid: number): string => {
-  if (env['PYRO_HOME'] !== undefined && env['PYRO_HOME'] !== '') return env['PYRO_HOME']
+  const named = setting(env, 'PYRO_HOME')
+  if (named !== null) return named
   if (uid === 0) return '/var/lib/pyro'
-  return join(env['XDG_DATA_HOME'] ?? join(homedir(), '.local', 'share'), 'pyro')
+  return join(setting(env, 'XDG_DATA_HOME') ?? join(homedir(), '.local', 'share'), 'pyro')
 }
 
 /** Short and stable, so that socket paths fit into 108 bytes whatever the home. */
 export const homeHash = (home: string): string => createHash('sha256').update(home).digest('hex').slice(0, 12)
 
-/** `home` must be resolved (realpath) already. */
+/** `home` must be resolved (realpath) already. An empty variable counts as unset. */
 export const configFrom = (env: NodeJS.ProcessEnv, home: string): EngineConfig => {
-  const disk = env['PYRO_DISK'] ?? 'auto'
+  const disk = setting(env, 'PYRO_DISK') ?? 'auto'
   if (disk !== 'auto' && disk !== 'btrfs' && disk !== 'copy')
     throw new PyroError('input.invalid', `PYRO_DISK must be auto, btrfs or copy, not ${disk}`)
   return {
     home,
-    runtimeDir: join(env['PYRO_RUNTIME_DIR'] ?? '/run/pyro', homeHash(home)),
-    limits: limitsFrom(env['PYRO_LIMITS']),
+    runtimeDir: join(setting(env, 'PYRO_RUNTIME_DIR') ?? '/run/pyro', homeHash(home)),
+    limits: limitsFrom(setting(env, 'PYRO_LIMITS')),
     disk,
-    poolStepBytes:
-      env['PYRO_POOL_STEP_MIB'] === undefined
-        ? 8 * GIB
-        : wholeNumber(env['PYRO_POOL_STEP_MIB'], 'PYRO_POOL_STEP_MIB') * MIB,
-    hostReserveBytes:
-      env['PYRO_HOST_RESERVE_MIB'] === undefined
-        ? 5 * GIB
-        : wholeNumber(env['PYRO_HOST_RESERVE_MIB'], 'PYRO_HOST_RESERVE_MIB') * MIB,
-    idBase: env['PYRO_ID_BASE'] === undefined ? 0x40000000 : wholeNumber(env['PYRO_ID_BASE'], 'PYRO_ID_BASE'),
-    testDriver: env['PYRO_TEST_DRIVER'] === '1',
-    fault: env['PYRO_FAULT'] ?? null,
-    debianMirror: env['PYRO_DEBIAN_MIRROR'] || null,
-    environmentCache: env['PYRO_ENVIRONMENT_CACHE'] || null,
+    poolStepBytes: bytesOf(env, 'PYRO_POOL_STEP_MIB') ?? 8 * GIB,
+    hostReserveBytes: bytesOf(env, 'PYRO_HOST_RESERVE_MIB') ?? 5 * GIB,
+    stateReserveBytes: bytesOf(env, 'PYRO_STATE_RESERVE_MIB') ?? 8 * MIB,
+    idBase: wholeNumber(env, 'PYRO_ID_BASE') ?? 0x40000000,
+    testDriver: setting(env, 'PYRO_TEST_DRIVER') === '1',
+    microvm: setting(env, 'PYRO_MICROVM') === '1',
+    fault: setting(env, 'PYRO_FAULT'),
+    debianMirror: setting(env, 'PYRO_DEBIAN_MIRROR'),
+    environmentCache: setting(env, 'PYRO_ENVIRONMENT_CACHE'),
   }
 }

@@ -29,10 +29,16 @@ export const COMMIT_STEP = 'commit'
 
 /** Where intents live. The store implements it. */
 export interface IntentLog {
-  begin(intent: { operation: string; subject: string; plan: unknown; requestId: string | null }): number
+  /** Runs `work` and records the intent in one transaction. */
+  begin(
+    intent: { operation: string; subject: string; plan: unknown; requestId: string | null },
+    work: () => void,
+  ): number
   advance(id: number, step: number, plan: unknown): void
   /** Runs `work` and drops the intent in one transaction. */
   end<T>(id: number, work: () => T): T
+  /** For what cannot be taken back: tried again while the host has no space. */
+  insist<T>(work: () => T | Promise<T>): Promise<T>
 }
 
 /** `clean`: the world is as before. `left`: an undo failed, and what its step and those before it have made may be there. */
@@ -59,20 +65,22 @@ export interface StepRun<Plan, Context, Result> {
 
 export const runSteps = async <Plan, Context, Result>(run: StepRun<Plan, Context, Result>): Promise<Result> => {
   const { list, intents, plan, signal } = run
-  const id = intents.begin({ operation: list.operation, subject: run.subject, plan, requestId: run.requestId })
-  run.begin?.()
+  const intent = { operation: list.operation, subject: run.subject, plan, requestId: run.requestId }
+  const id = intents.begin(intent, () => run.begin?.())
+  const done = async <T>(work: () => T | Promise<T>): Promise<T> =>
+    list.recovery === 'finish' ? intents.insist(work) : work()
   let at = 0
   try {
     for (const [index, step] of list.steps.entries()) {
       at = index
       if (list.recovery === 'undo') signal.throwIfAborted()
-      intents.advance(id, index, plan)
-      await faulted(run, step.name, () => step.do(plan, run.context))
+      await done(() => intents.advance(id, index, plan))
+      await faulted(run, step.name, () => done(() => step.do(plan, run.context)))
     }
-    return await faulted(run, COMMIT_STEP, () => Promise.resolve(intents.end(id, run.commit)))
+    return await faulted(run, COMMIT_STEP, () => done(() => intents.end(id, run.commit)))
   } catch (error) {
     const outcome = list.recovery === 'undo' ? await undoSteps(run, at) : 'clean'
-    intents.end(id, () => run.undone?.(error, outcome))
+    await intents.insist(() => intents.end(id, () => run.undone?.(error, outcome)))
     throw error
   }
 }

@@ -1,15 +1,21 @@
 import { setTimeout as delay } from 'node:timers/promises'
 
+/** Longest time one timer of Node waits: 25 days. Beyond it, it fires at once. */
+export const LONGEST_TIMER_MS = 2 ** 31 - 1
+
 /** Settles like `promise`, but at the latest after `timeoutMs`, then with the error that `late` makes. */
 export const withDeadline = async <T>(promise: Promise<T>, timeoutMs: number, late: () => Error): Promise<T> => {
-  let timer: NodeJS.Timeout | undefined
+  const until = performance.now() + timeoutMs
+  const deadline = Promise.withResolvers<never>()
+  const wait = (leftMs: number): NodeJS.Timeout => setTimeout(look, Math.min(leftMs, LONGEST_TIMER_MS))
+  let timer = wait(timeoutMs)
+  function look(): void {
+    const leftMs = until - performance.now()
+    if (leftMs > 0) timer = wait(leftMs)
+    else deadline.reject(late())
+  }
   try {
-    return await Promise.race([
-      promise,
-      new Promise<never>((_, reject) => {
-        timer = setTimeout(() => reject(late()), timeoutMs)
-      }),
-    ])
+    return await Promise.race([promise, deadline.promise])
   } finally {
     clearTimeout(timer)
   }
@@ -33,8 +39,15 @@ export const abortable = async <T>(promise: Promise<T>, signal: AbortSignal | un
   }
 }
 
-export const sleep = (durationMs: number, signal?: AbortSignal): Promise<void> =>
-  delay(durationMs, undefined, signal === undefined ? {} : { signal })
+/** Rejects with the signal's reason as soon as it aborts. */
+export const sleep = async (durationMs: number, signal?: AbortSignal): Promise<void> => {
+  try {
+    await delay(durationMs, undefined, signal === undefined ? {} : { signal })
+  } catch (error) {
+    signal?.throwIfAborted()
+    throw error
+  }
+}
 
 /** A promise with its handles, for events that happen once. */
 export interface Settled<T> {

@@ -12,10 +12,9 @@ import {
   type inspectEntry,
 } from '@pyro/protocol/guest'
 import type { z } from 'zod'
+import { ID_COUNT } from '../disk/disk-store.ts'
 import { runOneShot, type FrameWriter } from './one-shot.ts'
 
-/** Ids of the user namespace of sandboxes. */
-const MAPPED_IDS = 65_536
 /** Changed paths of one comparison; more is no diff anybody reads, and has to fit into memory. */
 const DIFF_ENTRIES_LIMIT = 1_000_000
 
@@ -61,6 +60,7 @@ export interface InspectDiffRequest {
   readonly paths: readonly string[]
   readonly ignored: boolean
   readonly patch: boolean
+  readonly plainFolder: boolean
   readonly patchLimitBytes: number
   readonly binaryLimitBytes: number
 }
@@ -92,7 +92,7 @@ export class OfflineAgent {
 
   constructor(options: OfflineAgentOptions) {
     this.#agentPath = options.agentPath
-    this.#mapping = { base: options.idBase, count: MAPPED_IDS }
+    this.#mapping = { base: options.idBase, count: ID_COUNT }
     this.#platform = options.platform
   }
 

@@ -1,5 +1,5 @@
 import type { LimitHit } from '@pyro/protocol'
-import { isHostFull, type Database, type Row } from './database.ts'
+import { isUnwritten, type Database, type Row } from './database.ts'
 
 /** One command since the last reset. Times are milliseconds since 1970. */
 export interface CommandRow {
@@ -43,7 +43,7 @@ interface CommandEnding {
 
 export class CommandTable {
   readonly #db: Database
-  /** Ends that a full host kept from the file: they are seen all the same, and written when there is room. */
+  /** Ends that a full or read-only host kept from the file: they are seen all the same, and written when there is room. */
   readonly #unwritten = new Map<string, CommandEnding>()
 
   constructor(db: Database) {
@@ -63,14 +63,14 @@ export class CommandTable {
     )
   }
 
-  /** False when the host has no space for it now: a later engine must be able to learn of it elsewhere. */
+  /** False when the host does not take it now: a later engine must be able to learn of it elsewhere. */
   end(row: CommandRow, inline: CommandInline): boolean {
     this.#unwritten.set(row.id, { row, inline })
     this.writeEnds()
     return !this.#unwritten.has(row.id)
   }
 
-  /** Writes what a full host kept from the file so far. */
+  /** Writes what the host kept from the file so far. */
   writeEnds(): void {
     try {
       for (const [id, ending] of this.#unwritten) {
@@ -78,7 +78,7 @@ export class CommandTable {
         this.#unwritten.delete(id)
       }
     } catch (error) {
-      if (!isHostFull(error)) throw error
+      if (!isUnwritten(error)) throw error
     }
   }
 

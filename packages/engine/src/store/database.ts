@@ -1,11 +1,16 @@
 import { closeSync, openSync, readSync } from 'node:fs'
 import { DatabaseSync, type SQLOutputValue, type StatementSync } from 'node:sqlite'
 import { PyroError } from '@pyro/protocol'
+import { sleep } from '../lib/wait.ts'
+import { makeDatabasePrivate } from './private-file.ts'
 import { MIGRATIONS, SCHEMA_VERSION } from './schema.ts'
 
 /** Where `user_version` stands in the header of a database file, big-endian. */
 const USER_VERSION_OFFSET = 60
 const HEADER_BYTES = 100
+/** How long what has happened already waits for its place in the state. */
+const INSIST_MS = 60_000
+const INSIST_PAUSE_MS = 250
 
 export type Row = Record<string, SQLOutputValue>
 
@@ -14,6 +19,7 @@ export class Database {
   readonly #db: DatabaseSync
   readonly #statements = new Map<string, StatementSync>()
   #depth = 0
+  #takeBacks: (() => void)[] = []
 
   private constructor(db: DatabaseSync) {
     this.#db = db
@@ -22,6 +28,7 @@ export class Database {
   /** Fails with `state.too-new` before anything is touched. */
   static open(path: string): Database {
     refuseNewer(path, versionInHeader(path))
+    makeDatabasePrivate(path)
     const db = new DatabaseSync(path)
     db.exec('PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON')
     const version = Number(db.prepare('PRAGMA user_version').get()?.['user_version'] ?? 0)
@@ -60,12 +67,32 @@ export class Database {
       const result = work()
       this.#depth--
       this.#db.exec('COMMIT')
+      this.#takeBacks = []
       return result
     } catch (error) {
       this.#depth = 0
+      for (const takeBack of this.#takeBacks.splice(0).toReversed()) takeBack()
       // A disk that ran full may have rolled it back already.
       if (this.#db.isTransaction) this.#db.exec('ROLLBACK')
       throw error
+    }
+  }
+
+  /** For what changes in memory inside a transaction: it goes back with it. */
+  onRollback(takeBack: () => void): void {
+    if (this.#depth > 0) this.#takeBacks.push(takeBack)
+  }
+
+  /** For what cannot be taken back: while the state cannot be written, for want of space, it is tried again, for a minute. */
+  async insist<T>(work: () => T | Promise<T>): Promise<T> {
+    const until = performance.now() + INSIST_MS
+    for (;;) {
+      try {
+        return await work()
+      } catch (error) {
+        if (!isUnwritten(error) || performance.now() > until) throw error
+      }
+      await sleep(INSIST_PAUSE_MS)
     }
   }
 
@@ -85,9 +112,19 @@ export class Database {
 
 /** SQLITE_FULL */
 const FULL = 13
+/** SQLITE_READONLY, SQLITE_IOERR and SQLITE_CANTOPEN, each with more in the bytes above. */
+const UNWRITABLE: ReadonlySet<number> = new Set([8, 10, 14])
+
+const errorCodeOf = (error: unknown): number => ((error as { errcode?: number } | null)?.errcode ?? 0) & 0xff
 
 /** True when a write failed because the host has no space left. */
-export const isHostFull = (error: unknown): boolean => (error as { errcode?: number } | null)?.errcode === FULL
+export const isHostFull = (error: unknown): boolean => errorCodeOf(error) === FULL
+
+/** True when the host let nothing be written for another reason, e.g. a filesystem that became read-only. */
+export const isUnwritable = (error: unknown): boolean => UNWRITABLE.has(errorCodeOf(error))
+
+/** True when the host did not take a write, for whatever reason of its own. */
+export const isUnwritten = (error: unknown): boolean => isHostFull(error) || isUnwritable(error)
 
 const refuseNewer = (path: string, version: number): void => {
   if (version <= SCHEMA_VERSION) return

@@ -30,18 +30,34 @@ export class IntentTable implements IntentLog {
     }))
   }
 
-  begin(intent: { operation: string; subject: string; plan: unknown; requestId: string | null }): number {
-    return this.#db.insert(
-      'INSERT INTO intents (operation, subject, step, plan, request_id) VALUES (?, ?, -1, ?, ?)',
-      intent.operation,
-      intent.subject,
-      JSON.stringify(intent.plan),
-      intent.requestId,
-    )
+  begin(
+    intent: { operation: string; subject: string; plan: unknown; requestId: string | null },
+    work: () => void,
+  ): number {
+    return this.#db.transaction(() => {
+      const id = this.#db.insert(
+        'INSERT INTO intents (operation, subject, step, plan, request_id) VALUES (?, ?, -1, ?, ?)',
+        intent.operation,
+        intent.subject,
+        JSON.stringify(intent.plan),
+        intent.requestId,
+      )
+      work()
+      return id
+    })
   }
 
   advance(id: number, step: number, plan: unknown): void {
     this.#db.run('UPDATE intents SET step = ?, plan = ? WHERE id = ?', step, JSON.stringify(plan), id)
+  }
+
+  insist<T>(work: () => T | Promise<T>): Promise<T> {
+    return this.#db.insist(work)
+  }
+
+  /** The subject is gone: nothing that was begun with it can be finished. */
+  forget(subject: string): void {
+    this.#db.run('DELETE FROM intents WHERE subject = ?', subject)
   }
 
   end<T>(id: number, work: () => T): T {

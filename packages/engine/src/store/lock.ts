@@ -1,4 +1,5 @@
 import { DatabaseSync } from 'node:sqlite'
+import { makeDatabasePrivate } from './private-file.ts'
 
 /** SQLITE_BUSY */
 const BUSY = 5
@@ -13,6 +14,8 @@ export interface HomeLock {
  * database that holds nothing: released by the kernel with the process.
  */
 export const lockHome = (path: string): HomeLock | null => {
+  // Who can read it can hold it, too.
+  makeDatabasePrivate(path)
   const db = new DatabaseSync(path)
   try {
     db.exec('PRAGMA busy_timeout = 0; BEGIN EXCLUSIVE')

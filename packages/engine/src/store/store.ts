@@ -8,7 +8,7 @@ import { SnapshotTable } from './snapshots.ts'
 import { WorkspaceTable } from './workspaces.ts'
 
 /** What of the host and of this home is remembered between engines. */
-export type MetaKey = 'hostBootId' | 'idBase'
+export type MetaKey = 'home' | 'hostBootId' | 'idBase'
 
 /** state.db, table by table. All calls are synchronous and short. */
 export class Store {
@@ -47,6 +47,16 @@ export class Store {
 
   transaction<T>(work: () => T): T {
     return this.#db.transaction(work)
+  }
+
+  /** For what changes in memory inside a transaction: it goes back with it. */
+  onRollback(takeBack: () => void): void {
+    this.#db.onRollback(takeBack)
+  }
+
+  /** For what cannot be taken back: tried again, for a minute, while the host has no space. */
+  insist<T>(work: () => T | Promise<T>): Promise<T> {
+    return this.#db.insist(work)
   }
 
   close(): void {

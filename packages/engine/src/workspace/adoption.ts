@@ -1,9 +1,10 @@
-import { readFileSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
+import { join } from 'node:path'
 import type { Failure } from '@pyro/protocol'
 import type { Sandbox, SandboxRecord } from '../driver/driver.ts'
 import { errorFields } from '../lib/log.ts'
 import { recoverIntent } from './recovery.ts'
-import { REBOOTED } from './sandbox-failure.ts'
+import { COPIED, REBOOTED } from './sandbox-failure.ts'
 import { sandboxIdOf } from './sandbox-life.ts'
 import { ownCall, type Services } from './services.ts'
 import type { Workspace } from './workspace.ts'
@@ -25,12 +26,14 @@ export const adoptAll = async (services: Services, workspaces: Workspaces): Prom
   const { store } = services
   const loaded = workspaces.load()
   const rebooted = noteBoot(services)
+  const copied = noteHome(services)
+  const allGone = rebooted ? REBOOTED : copied ? COPIED : null
   const known = new Set<string>(loaded.map(({ id }) => id))
   const orphans = store.intents.all().filter(({ subject }) => !known.has(subject))
   services.releaser.scheduleAll()
   await Promise.all([
     ...loaded.map((workspace) => {
-      workspace.adoption = adoptOne(services, workspaces, workspace, rebooted)
+      workspace.adoption = adoptOne(services, workspaces, workspace, allGone)
       return workspace.adoption
     }),
     ...orphans.map((intent) => recoverOrphan(services, intent)),
@@ -50,6 +53,33 @@ const noteBoot = ({ store, log }: Services): boolean => {
   return former !== null
 }
 
+/**
+ * Whether this home is a copy of another that is still there: then the sandboxes in its state are the other's, and nobody here may
+ * as much as look at them. One that was moved keeps its own.
+ */
+const noteHome = ({ store, config, log }: Services): boolean => {
+  const former = store.meta('home')
+  if (former === config.home) return false
+  const copied = former !== null && isAnotherHome(former, config.home)
+  if (copied) log.warn({ of: former }, 'this home is a copy: the sandboxes of its state are left to the other')
+  try {
+    store.transaction(() => {
+      if (copied) for (const { id } of store.sandboxes.all()) store.sandboxes.delete(id)
+      store.setMeta('home', config.home)
+    })
+  } catch (error) {
+    // Without the note the sandboxes could be taken for ours.
+    if (copied) throw error
+    log.error(errorFields(error), 'the place of the home was not noted')
+  }
+  return copied
+}
+
+const isAnotherHome = (former: string, home: string): boolean => {
+  const [there, here] = [former, home].map((folder) => statSync(join(folder, 'state.db'), { throwIfNoEntry: false }))
+  return there !== undefined && (there.dev !== here?.dev || there.ino !== here.ino)
+}
+
 const recoverOrphan = async (services: Services, intent: Parameters<typeof recoverIntent>[1]): Promise<void> => {
   try {
     await recoverIntent(services, intent, null)
@@ -62,7 +92,7 @@ const adoptOne = async (
   services: Services,
   workspaces: Workspaces,
   workspace: Workspace,
-  rebooted: boolean,
+  allGone: Failure | null,
 ): Promise<void> => {
   try {
     await workspace.ownTurn('the start of the engine', async () => {
@@ -73,7 +103,7 @@ const adoptOne = async (
           return
         }
       }
-      await adoptSandbox(services, workspace, rebooted)
+      await adoptSandbox(services, workspace, allGone)
     })
   } catch (error) {
     workspace.log.error(errorFields(error), 'adoption failed')
@@ -84,7 +114,7 @@ const adoptOne = async (
   }
 }
 
-const adoptSandbox = async (services: Services, workspace: Workspace, rebooted: boolean): Promise<void> => {
+const adoptSandbox = async (services: Services, workspace: Workspace, allGone: Failure | null): Promise<void> => {
   const { store } = services
   const { row } = workspace
   if (row.phase !== 'running') {
@@ -92,7 +122,7 @@ const adoptSandbox = async (services: Services, workspace: Workspace, rebooted: 
     return
   }
   const sandboxRow = store.sandboxes.get(sandboxIdOf(row.id, row.generation))
-  if (sandboxRow === null || rebooted) return markDead(workspace, rebooted ? REBOOTED : vanished)
+  if (sandboxRow === null || allGone !== null) return markDead(workspace, allGone ?? vanished)
   const record = sandboxRow.record as SandboxRecord
   let sandbox: Sandbox
   try {

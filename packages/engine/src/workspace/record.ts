@@ -57,6 +57,7 @@ const summaryOf = (row: CommandRow): NonNullable<WorkspaceRecord['lastCommand']>
   commandId: row.id,
   command: typeof row.command === 'string' ? row.command : [...row.command],
   exitCode: row.exitCode,
+  limit: row.limit,
   running: row.state === 'running',
 })
 

@@ -1,5 +1,6 @@
 import { isPyroError, PyroError, type Failure } from '@pyro/protocol'
 import type { SandboxExit } from '../driver/driver.ts'
+import { isUnwritten } from '../store/database.ts'
 import type { WorkspaceRow } from '../store/workspaces.ts'
 
 /** What the record says of a sandbox that ended although nobody stopped it. */
@@ -35,6 +36,12 @@ export const REBOOTED: Failure = {
   hint: 'pyro workspace start WS',
 }
 
+export const COPIED: Failure = {
+  code: 'sandbox.unreachable',
+  message: 'the home was copied, and its sandbox runs for the other; the disk is kept',
+  hint: 'pyro workspace start WS',
+}
+
 /** Errors that say more than `workspace.start-failed` would. */
 const SPEAKING = new Set([
   'disk.full',
@@ -54,6 +61,7 @@ export const explainStart = async <T>(name: string, kept: string, work: () => Pr
 }
 
 const startFailure = (name: string, error: unknown, kept: string): unknown => {
+  if (isUnwritten(error)) return error
   if (!isPyroError(error)) {
     return new PyroError('workspace.start-failed', `the sandbox of "${name}" did not start; ${kept}`, {
       hint: 'pyro doctor, pyro daemon logs',

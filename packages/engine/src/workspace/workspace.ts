@@ -3,6 +3,7 @@ import { PyroError, type Failure, type WorkspaceId, type WorkspaceRecord } from 
 import type { Driver, Sandbox, SandboxExit } from '../driver/driver.ts'
 import type { Log } from '../lib/log.ts'
 import { errorFields } from '../lib/log.ts'
+import type { ReleaseRow } from '../store/releases.ts'
 import type { WorkspaceRow } from '../store/workspaces.ts'
 import { abortable, withDeadline } from '../lib/wait.ts'
 import { Actor } from './actor.ts'
@@ -73,15 +74,22 @@ export class Workspace {
 
   /** Inside a transaction, or alone. The row of the store and the published one change together. */
   change(patch: Partial<WorkspaceRow>): void {
-    const next = { ...this.#row, ...patch }
-    this.services.store.workspaces.update(next)
+    const before = this.#row
+    const next = { ...before, ...patch }
+    const { store } = this.services
+    store.workspaces.update(next)
+    store.onRollback(() => (this.#row = before))
     this.#row = next
   }
 
   /** Counts as activity: the list shows the newest first. */
   touch(): void {
     this.#row = { ...this.#row, activityAt: Date.now() }
-    this.services.store.workspaces.touch(this.#row)
+    try {
+      this.services.store.workspaces.touch(this.#row)
+    } catch (error) {
+      this.log.warn(errorFields(error), 'the time of the last activity was not written down')
+    }
   }
 
   record(): WorkspaceRecord {
@@ -141,15 +149,20 @@ export class Workspace {
 
   /** In a turn. From now on this sandbox carries the workspace; its death stops it. */
   attach(sandbox: Sandbox): void {
-    this.#sandbox = sandbox
+    this.#carry(sandbox)
     void sandbox.exited.then((exit) => this.#sandboxEnded(sandbox, exit))
   }
 
   /** In a turn. The sandbox no longer carries the workspace: whatever becomes of it is nobody's concern here. */
   detach(): Sandbox | null {
-    const sandbox = this.#sandbox
-    this.#sandbox = null
-    return sandbox
+    return this.#carry(null)
+  }
+
+  #carry(sandbox: Sandbox | null): Sandbox | null {
+    const before = this.#sandbox
+    this.services.store.onRollback(() => (this.#sandbox = before))
+    this.#sandbox = sandbox
+    return before
   }
 
   /** Aborts when the disks are about to go: for whoever only reads them. */
@@ -190,16 +203,17 @@ export class Workspace {
   }
 
   async #recordEnd(sandbox: Sandbox, failure: Failure): Promise<void> {
-    this.#sandbox = null
     const { store, releaser } = this.services
     const id = sandbox.record.spec.sandboxId
     releaser.hold(sandbox)
-    const given = store.transaction(() => {
+    const end = (): ReleaseRow => {
+      this.detach()
       const row = store.sandboxes.get(id)
       if (row !== null) store.sandboxes.put({ ...row, state: 'releasing' })
       this.change({ phase: 'stopped', failure })
       return releaser.give(this.#row.id, { kind: 'sandbox', sandbox: id })
-    })
+    }
+    const given = await store.insist(() => store.transaction(end))
     releaser.schedule([given])
     await releaser.settled(this.#row.id)
   }

@@ -2,7 +2,7 @@ import type { Readable } from 'node:stream'
 import { isPyroError, PyroError, WORKSPACE_ID_PATTERN, type ParsedInputOf, type ResultOf } from '@pyro/protocol'
 import { errorFields } from '../lib/log.ts'
 import { nearest } from '../lib/nearest.ts'
-import { abortable, settleLater, type Settled } from '../lib/wait.ts'
+import { abortable, LONGEST_TIMER_MS, settleLater, type Settled } from '../lib/wait.ts'
 import type { WorkspaceRow } from '../store/workspaces.ts'
 import { freshName, refuseIdLike } from './naming.ts'
 import { createWorkspace, newRow, type CreateInput } from './operations/create.ts'
@@ -11,8 +11,6 @@ import { startWorkspace } from './operations/start.ts'
 import { ownCall, type Call, type Services } from './services.ts'
 import { notFound, Workspace } from './workspace.ts'
 
-/** Longest time a timer of Node can wait. */
-const LONGEST_TIMER_MS = 2 ** 31 - 1
 /** An expired workspace that could not be deleted is tried again. */
 const EXPIRY_RETRY_MS = 60_000
 
@@ -133,13 +131,19 @@ export class Workspaces {
     return snapshots
   }
 
-  rename(workspace: Workspace, name: string): void {
-    if (name === workspace.row.name) return
-    refuseIdLike(name)
-    this.#refuseTaken(name)
-    this.#byName.delete(workspace.row.name)
-    workspace.change({ name })
-    this.#byName.set(name, workspace)
+  /** In a turn. */
+  update(workspace: Workspace, patch: Pick<WorkspaceRow, 'name' | 'labels' | 'expiresAt'>): void {
+    const { name } = workspace.row
+    if (patch.name !== name) {
+      refuseIdLike(patch.name)
+      this.#refuseTaken(patch.name)
+    }
+    workspace.change(patch)
+    if (patch.name !== name) {
+      this.#byName.delete(name)
+      this.#byName.set(patch.name, workspace)
+    }
+    this.scheduleExpiry()
   }
 
   /** The workspace is gone from the store. */
@@ -245,22 +249,33 @@ export class Workspaces {
   }
 
   async #expire(): Promise<void> {
-    const now = Date.now()
-    let retry = false
-    for (const workspace of this.all()) {
-      if (workspace.row.expiresAt === null || workspace.row.expiresAt > now) continue
-      try {
-        await this.deleteOne(workspace, ownCall())
+    const expired = this.all().filter(({ row }) => hasExpired(row))
+    const ends = await Promise.all(expired.map((workspace) => this.#expireOne(workspace)))
+    if (ends.every((deleted) => deleted)) this.scheduleExpiry()
+    else this.#expiry = setTimeout(() => void this.#expire(), EXPIRY_RETRY_MS).unref()
+  }
+
+  /** False when it has to be tried again. */
+  async #expireOne(workspace: Workspace): Promise<boolean> {
+    const call = ownCall()
+    try {
+      await workspace.turn('delete', 'delete', call.signal, async () => {
+        // It may have got more time while this waited for its turn.
+        if (!hasExpired(workspace.row)) return
+        await deleteWorkspace(workspace, call, { expired: true })
+        this.forget(workspace)
         workspace.log.info('expired and deleted')
-      } catch (error) {
-        retry = true
-        workspace.log.error(errorFields(error), 'an expired workspace was not deleted')
-      }
+      })
+      return true
+    } catch (error) {
+      if (isGoneAlready(error)) return true
+      workspace.log.error(errorFields(error), 'an expired workspace was not deleted')
+      return false
     }
-    if (retry) this.#expiry = setTimeout(() => void this.#expire(), EXPIRY_RETRY_MS).unref()
-    else this.scheduleExpiry()
   }
 }
+
+const hasExpired = ({ expiresAt }: WorkspaceRow): boolean => expiresAt !== null && expiresAt <= Date.now()
 
 const hasLabels = (row: WorkspaceRow, labels: Readonly<Record<string, string>>): boolean =>
   Object.entries(labels).every(([key, value]) => row.labels[key] === value)

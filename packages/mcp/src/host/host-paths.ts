@@ -9,8 +9,8 @@ import { constants } from 'node:fs'
 import { lstat, open, opendir, realpath, stat, type FileHandle } from 'node:fs/promises'
 import { isAbsolute, join, relative, resolve, sep } from 'node:path'
 import { PyroError } from '@pyro/protocol'
+import { gitTopLevel } from '@pyro/sdk'
 import { oneLine } from '../text/terminal-text.ts'
-import { gitTopLevel } from './project.ts'
 
 /** Entries looked at to be sure that no folder below an export target is a `.git`. */
 const TREE_ENTRY_LIMIT = 200_000

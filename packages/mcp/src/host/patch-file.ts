@@ -1,8 +1,9 @@
 import { constants } from 'node:fs'
 import { open, rename, rm } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { randomBytes } from 'node:crypto'
 import { PyroError } from '@pyro/protocol'
+import { writeError } from '@pyro/sdk'
 import type { HostPath } from './host-paths.ts'
 
 const PATCH_START = 'diff --git '
@@ -18,7 +19,7 @@ export const writePatchFile = async (target: HostPath, patch: Uint8Array): Promi
       hint: 'name another output',
     })
   }
-  const temporary = join(dirname(target.pinned), `.${basename(target.pinned)}.${randomBytes(6).toString('hex')}`)
+  const temporary = join(dirname(target.pinned), `.pyro-patch-${randomBytes(6).toString('hex')}`)
   try {
     await using file = await open(
       temporary,
@@ -30,7 +31,7 @@ export const writePatchFile = async (target: HostPath, patch: Uint8Array): Promi
     await rename(temporary, target.pinned)
   } catch (error) {
     await rm(temporary, { force: true })
-    throw error
+    throw writeError(target.shown, error)
   }
 }
 

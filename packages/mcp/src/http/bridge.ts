@@ -29,6 +29,8 @@ export const webRequest = (request: IncomingMessage, body: Buffer<ArrayBuffer>, 
 
 export const sendResponse = async (response: Response, to: ServerResponse): Promise<void> => {
   to.writeHead(response.status, Object.fromEntries(response.headers))
+  // A stream may have nothing to say for long, and its client is to know that it is open.
+  to.flushHeaders()
   if (response.body !== null) {
     for await (const chunk of response.body) {
       if (to.destroyed) return

@@ -1,7 +1,7 @@
 import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
-import { LIMITS, type McpProfile } from '@pyro/protocol'
+import { LIMITS, PyroError, type McpProfile } from '@pyro/protocol'
 import {
   createMcpHandler,
   hostHeaderValidationResponse,
@@ -24,6 +24,9 @@ const BODY_LIMIT_BYTES = 2 * LIMITS.requestBytes
 const HEADERS_LIMIT_MS = 10_000
 const REQUEST_LIMIT_MS = 60_000
 
+const LARGEST_PORT = 65_535
+const ANY_PORT = 'name another port; 0 takes a free one'
+
 interface ListenOptions {
   readonly port: number
   readonly tokenFile: string | undefined
@@ -32,8 +35,13 @@ interface ListenOptions {
   readonly shared: ServerContext
 }
 
-/** Listens on 127.0.0.1 alone; every request needs the token, and Host and Origin of this machine. */
+/**
+ * Listens on 127.0.0.1 alone; every request needs the token, and Host and Origin of this machine.
+ *
+ * @throws PyroError `input.invalid` for a port that is none or taken, or a token file that is not safe; `host.needs-root`
+ */
 export const listen = async ({ port, profile, shared, ...options }: ListenOptions): Promise<Serving> => {
+  if (port > LARGEST_PORT) throw noPort(port)
   const tokenFile = options.tokenFile ?? join(options.home, 'mcp-token')
   const token = await tokenOf(tokenFile)
   const report = (error: Error): void => void process.stderr.write(`pyro mcp: ${error.message}\n`)
@@ -44,11 +52,11 @@ export const listen = async ({ port, profile, shared, ...options }: ListenOption
   })
   const sessions = new Sessions(() => createServer({ profile, shared, closeCancels: false }))
 
-  const answer = async (request: Request): Promise<Response> =>
+  const answer = async (request: Request, ended: AbortSignal): Promise<Response> =>
     hostHeaderValidationResponse(request, localhostAllowedHostnames()) ??
     originValidationResponse(request, localhostAllowedOrigins()) ??
     ((await isLegacyRequest(request, undefined, { maxRequestBodySize: BODY_LIMIT_BYTES }))
-      ? sessions.handle(request)
+      ? sessions.handle(request, ended)
       : modern.fetch(request))
 
   const handle = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
@@ -61,8 +69,9 @@ export const listen = async ({ port, profile, shared, ...options }: ListenOption
     const body = await readBody(request, BODY_LIMIT_BYTES)
     if (body === null) return refuse(413)
     const closed = new AbortController()
+    if (response.destroyed) return
     response.once('close', () => closed.abort())
-    await sendResponse(await answer(webRequest(request, body, closed.signal)), response)
+    await sendResponse(await answer(webRequest(request, body, closed.signal), closed.signal), response)
   }
 
   const server = createHttpServer((request, response) => {
@@ -74,7 +83,7 @@ export const listen = async ({ port, profile, shared, ...options }: ListenOption
   server.headersTimeout = HEADERS_LIMIT_MS
   server.requestTimeout = REQUEST_LIMIT_MS
   await new Promise<void>((resolve, reject) => {
-    server.once('error', reject)
+    server.once('error', (error) => reject(listenError(port, error)))
     server.listen(port, ADDRESS, resolve)
   })
   const closed = Promise.withResolvers<void>()
@@ -92,4 +101,21 @@ export const listen = async ({ port, profile, shared, ...options }: ListenOption
       await closed.promise
     },
   }
+}
+
+const noPort = (port: number): PyroError =>
+  new PyroError('input.invalid', `${port} is no port; the server was not started`, {
+    hint: `name a port up to ${LARGEST_PORT}; 0 takes a free one`,
+  })
+
+const listenError = (port: number, cause: NodeJS.ErrnoException): Error => {
+  if (cause.code === 'EADDRINUSE') {
+    const message = `port ${port} of ${ADDRESS} is taken by another program; the server was not started`
+    return new PyroError('input.invalid', message, { hint: ANY_PORT, cause })
+  }
+  if (cause.code === 'EACCES') {
+    const message = `port ${port} of ${ADDRESS} is for root alone; the server was not started`
+    return new PyroError('host.needs-root', message, { hint: ANY_PORT, cause })
+  }
+  return cause
 }

@@ -4,7 +4,7 @@ import { copyFile, mkdir, open, readFile, realpath, rename, rm, stat } from 'nod
 import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
 import type { McpProfile } from '@pyro/protocol'
-import { gitTopLevel } from '../host/project.ts'
+import { gitTopLevel } from '@pyro/sdk'
 import { CLIENTS, type Folders, type InstallClient, type InstallScope, type ServerCommand } from './clients.ts'
 import { merge } from './merge.ts'
 
@@ -61,7 +61,7 @@ export const install = async (options: InstallOptions): Promise<Installed> => {
 const foldersOf = ({ env = process.env, home = homedir(), cwd = process.cwd() }: InstallOptions): Folders => ({
   home,
   project: gitTopLevel(cwd) ?? cwd,
-  config: env['XDG_CONFIG_HOME'] ?? join(home, '.config'),
+  config: env['XDG_CONFIG_HOME'] || join(home, '.config'),
   codex: env['CODEX_HOME'] ?? join(home, '.codex'),
 })
 

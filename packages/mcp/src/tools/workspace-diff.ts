@@ -1,4 +1,5 @@
 import { BASELINE, CURRENT, type DiffEntry, type DiffResult } from '@pyro/protocol'
+import { patchPlace, type Workspace } from '@pyro/sdk'
 import { writePatchFile } from '../host/patch-file.ts'
 import { OUTPUT_LIMIT_BYTES, outputBudget } from '../running-command.ts'
 import { callText, lines, type ToolOf } from '../tool.ts'
@@ -34,7 +35,11 @@ export const workspaceDiff: ToolOf<'workspace.diff'> = {
     if (target !== null) {
       await writePatchFile(target, bytes)
       return {
-        text: lines(`wrote ${oneLine(target.shown)} · ${size(bytes.byteLength)}`, ...summary),
+        text: lines(
+          `wrote ${oneLine(target.shown)} · ${size(bytes.byteLength)}`,
+          ...summary,
+          applyLine(workspace, diff),
+        ),
         structured: { ...data, output: target.shown },
       }
     }
@@ -44,6 +49,17 @@ export const workspaceDiff: ToolOf<'workspace.diff'> = {
     return { text: lines(...summary, body), structured: { ...data, shown: body } }
   },
 }
+
+/** `git apply` skips in silence what lies elsewhere: said where the seed was only a folder of a work tree. */
+const applyLine = ({ info }: Workspace, { root }: DiffResult): string | null => {
+  const place = patchPlace({ source: info.seed.source, root })
+  return place === null || place.directory === ''
+    ? null
+    : `apply it at the top of the work tree: git apply --directory=${shellWord(oneLine(place.directory))} PATCH`
+}
+
+const shellWord = (text: string): string =>
+  /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`
 
 const summaryLines = (diff: DiffResult): readonly (string | null)[] => {
   const { totals } = diff
@@ -61,7 +77,7 @@ const summaryLines = (diff: DiffResult): readonly (string | null)[] => {
     parts.filter((part) => part !== null).join(' · '),
     totals.notInPatch === 0
       ? null
-      : `not in the patch: ${named(
+      : `not wholly in the patch: ${named(
           diff.entries.filter(({ inPatch }) => !inPatch),
           totals.notInPatch,
         )}`,

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { someSpanMs } from '../model/common.ts'
 
 export const startCommand = z.strictObject({
   /** Exact argv, or a text for `sh -lc`. Exactly one of the two. */
@@ -9,7 +10,7 @@ export const startCommand = z.strictObject({
   user: z.string().nullable(),
   /** The whole environment but HOME, USER and LOGNAME, as `NAME=value`; those are set unless named here. */
   env: z.array(z.string()),
-  timeoutMs: z.int().positive().nullable(),
+  timeoutMs: someSpanMs.nullable(),
   /** False: stdin is /dev/null. */
   stdin: z.boolean(),
 })

@@ -29,6 +29,9 @@ export const agentConfig = z.strictObject({
 })
 export type AgentConfig = z.infer<typeof agentConfig>
 
+/** `/v1/clock`: microseconds since 1970, as it is when the agent reads it. */
+export const setClock = z.strictObject({ unixUs: z.int().positive() })
+
 /** The agent's answer to `PYRO <nonce>`. */
 export const hello = z.strictObject({
   nonce: z.string().length(32),

@@ -7,14 +7,14 @@ export const monitorSpec = z.strictObject({
   /** Container id. */
   id: z.string(),
   bundle: z.string(),
-  /** Program and arguments that end by becoming the runtime: `create`, and no other call, goes through it. Empty: none. */
-  createThrough: z.array(z.string()),
-  /** Further options of `create`, before the id. */
-  createArgs: z.array(z.string()),
+  /** Program and arguments that end by becoming the runtime: `run`, and no other call, goes through it. Empty: none. */
+  runThrough: z.array(z.string()),
   /** The agent's config; becomes stdin of the sandbox. Removed by the engine when the sandbox runs. */
   stdinFile: z.string(),
   /** stdout and stderr of runtime and sandbox; appended to, made 0600 when missing. */
   logFile: z.string(),
+  /** The newest that is kept of it; then the monitor reads what is said. Null: all of it. */
+  logLimitBytes: z.int().positive().nullable(),
   /** The runtime's own log, when `runtime` names one: its tail goes into the message of a failure. */
   runtimeLogFile: z.string().nullable(),
   /** Opened on the host and handed in as descriptors 3, 4, … (`--preserve-fds`; runc only). */
@@ -28,7 +28,6 @@ export const monitorSpec = z.strictObject({
   enterDirectory: z.string().nullable(),
   /** Read when the sandbox has ended, each at most 64 KiB. */
   counterFiles: z.array(z.string()).max(32),
-  createTimeoutMs: z.int().positive(),
   startTimeoutMs: z.int().positive(),
   /** For `delete --force` after a failed start. */
   deleteTimeoutMs: z.int().positive(),
@@ -68,7 +67,7 @@ export const monitorStatus = z.discriminatedUnion('state', [
   }),
   z.strictObject({
     state: z.literal('failed'),
-    stage: z.enum(['spec', 'files', 'create', 'start']),
+    stage: z.enum(['spec', 'files', 'start']),
     /** What failed, with the tail of the runtime's log. */
     message: z.string().max(8192),
     /** Whether `delete --force` succeeded (or nothing was made). */

@@ -54,6 +54,8 @@ export const inspectInput = z.discriminatedUnion('op', [
     paths: z.array(z.string()),
     ignored: z.boolean(),
     patch: z.boolean(),
+    /** The seed was a folder: without a .git in it the patch is for git apply outside of a repository, which reads no .gitattributes. */
+    plainFolder: z.boolean(),
     patchLimitBytes: z.int(),
     binaryLimitBytes: z.int(),
   }),
@@ -100,3 +102,13 @@ export const exportSummary = z.strictObject({
   /** Sockets and devices that a tar for a host leaves out. */
   skipped: z.int().nonnegative(),
 })
+
+/** What `pyro-agent image INPUT` is told, as JSON. */
+export const imageInput = z.strictObject({
+  tree: z.string(),
+  file: z.string(),
+  bytes: z.int().positive(),
+  uuid: z.uuid(),
+  mapping: idMapping,
+})
+export type ImageInput = z.infer<typeof imageInput>

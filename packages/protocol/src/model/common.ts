@@ -6,6 +6,12 @@ export const time = z.iso.datetime({ precision: 3 })
 export const bytes = z.int().nonnegative()
 /** Whole milliseconds. */
 export const durationMs = z.int().nonnegative()
+/** A hundred years: beyond it the date of an expiry and a 64-bit count of nanoseconds would run out. */
+export const LONGEST_SPAN_MS = 100 * 365 * 24 * 60 * 60 * 1000
+/** A span of time that a caller asks for, in whole milliseconds. */
+export const spanMs = z.int().nonnegative().max(LONGEST_SPAN_MS)
+/** The same, and some time at all. */
+export const someSpanMs = spanMs.positive()
 /** Environment variables: names without `=` or NUL, values without NUL. */
 export const envVars = z.record(
   z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'is not a variable name'),

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { limitHit } from './command.ts'
 import { bytes, durationMs, failure, labels, time } from './common.ts'
 
 export const PHASES = [
@@ -23,6 +24,8 @@ export const commandSummary = z.object({
   commandId: z.string(),
   command: z.union([z.string(), z.array(z.string())]),
   exitCode: z.int().nullable(),
+  /** Which limit of the workspace it failed at. */
+  limit: limitHit.nullable(),
   running: z.boolean(),
 })
 

@@ -41,7 +41,9 @@ export async function* batchesOf(stream: ByteStream): AsyncGenerator<readonly Bu
     wake()
   }
   const onEnd = (): void => finish(null)
-  const onClose = (): void => finish(prematureClose())
+  const onClose = (): void => {
+    if (end === null) finish(prematureClose())
+  }
   stream.on('data', onData)
   stream.on('end', onEnd)
   stream.on('error', finish)

@@ -16,17 +16,20 @@ export interface HomeOptions {
 }
 
 export const resolveHome = ({ home, env = process.env }: HomeOptions = {}): string =>
-  realpathOfDeepest(resolve(home ?? env['PYRO_HOME'] ?? defaultHome(env)))
+  realpathOfDeepest(resolve(home ?? setting(env, 'PYRO_HOME') ?? defaultHome(env)))
+
+/** An empty variable is an unset one: taken for a path, it would be the folder somebody happens to be in. */
+const setting = (env: NodeJS.ProcessEnv, name: string): string | undefined => env[name] || undefined
 
 /** The socket of the engine that owns this home, as the engine computes it. */
 export const socketOfHome = (home: string, env: NodeJS.ProcessEnv = process.env): string => {
   const hash = crypto.hash('sha256', home).slice(0, HOME_HASH_LENGTH)
-  return join(env['PYRO_RUNTIME_DIR'] ?? RUNTIME_DIR, hash, 'engine.sock')
+  return join(setting(env, 'PYRO_RUNTIME_DIR') ?? RUNTIME_DIR, hash, 'engine.sock')
 }
 
 const defaultHome = (env: NodeJS.ProcessEnv): string => {
   if (process.getuid?.() === 0) return '/var/lib/pyro'
-  return join(env['XDG_DATA_HOME'] ?? join(homedir(), '.local', 'share'), 'pyro')
+  return join(setting(env, 'XDG_DATA_HOME') ?? join(homedir(), '.local', 'share'), 'pyro')
 }
 
 /** The real path that this path will have once it is made: what exists of it is resolved. */

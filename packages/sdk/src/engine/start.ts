@@ -1,8 +1,7 @@
 import { spawn } from 'node:child_process'
-import { closeSync, fstatSync, mkdirSync, openSync, readSync } from 'node:fs'
-import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { isErrorCode, PyroError, type ErrorBody } from '@pyro/protocol/client'
+import { EngineLog } from './engine-log.ts'
 import { locateEngine } from './locate.ts'
 
 /** How long a started engine may take until its socket answers. */
@@ -12,7 +11,6 @@ const POLL_MS = 20
 const RELAUNCH_MS = 500
 /** Log lines shown when an engine dies at start. */
 const LOG_TAIL_LINES = 8
-const LOG_TAIL_BYTES = 64 * 1024
 
 /**
  * For glibc: memory of this size and above goes back to the system when it is freed, whatever was freed before. By default each
@@ -37,16 +35,11 @@ export interface EngineStart {
 export const startEngine = async (start: EngineStart): Promise<void> => {
   if (process.getuid?.() !== 0) throw needsRoot()
   const program = locateEngine(start.engine)
-  const log = openLog(start.home)
-  const logStart = fstatSync(log).size
+  const log = EngineLog.open(start.home)
   try {
-    await waitForAnswer(
-      start,
-      () => launch(program, start.home, log),
-      () => readFrom(log, logStart),
-    )
+    await waitForAnswer(start, () => launch(program, start.home, log.file), log)
   } finally {
-    closeSync(log)
+    log.close()
   }
 }
 
@@ -56,13 +49,6 @@ export const needsRoot = (): PyroError =>
   })
 
 const quoted = (word: string): string => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`)
-
-const openLog = (home: string): number => {
-  const folder = join(home, 'logs')
-  mkdirSync(home, { recursive: true, mode: 0o700 })
-  mkdirSync(folder, { recursive: true, mode: 0o700 })
-  return openSync(join(folder, 'engine.log'), 'a+', 0o600)
-}
 
 interface Ended {
   /** Null while the process runs. */
@@ -75,7 +61,7 @@ const launch = (program: { file: string; args: readonly string[] }, home: string
     cwd: '/',
     detached: true,
     stdio: ['ignore', log, log],
-    env: { ...process.env, ...ALLOCATOR, PYRO_HOME: home },
+    env: { ...settingsOf(process.env), ...ALLOCATOR, PYRO_HOME: home },
   })
   child.once('error', (error) => (ended.value = { code: null, signal: null, error }))
   child.once('exit', (code, signal) => (ended.value ??= { code, signal, error: null }))
@@ -83,14 +69,18 @@ const launch = (program: { file: string; args: readonly string[] }, home: string
   return ended
 }
 
-const waitForAnswer = async (start: EngineStart, launchOne: () => Ended, log: () => string): Promise<void> => {
+/** An empty variable is an unset one, for the engine as for those who look for its socket. */
+const settingsOf = (env: NodeJS.ProcessEnv): NodeJS.ProcessEnv =>
+  Object.fromEntries(Object.entries(env).filter(([name, value]) => value !== '' || !name.startsWith('PYRO_')))
+
+const waitForAnswer = async (start: EngineStart, launchOne: () => Ended, log: EngineLog): Promise<void> => {
   const deadline = Date.now() + START_DEADLINE_MS
   let ended = launchOne()
   let launchedAt = Date.now()
   while (Date.now() < deadline) {
     if (await start.answers()) return
     const end = ended.value
-    if (end !== null && end.code !== 0) throw startFailure(end, log())
+    if (end !== null && end.code !== 0) throw startFailure(end, log)
     // It found another engine at this home, which may have been about to leave.
     if (end !== null && Date.now() - launchedAt > RELAUNCH_MS) {
       ended = launchOne()
@@ -101,18 +91,21 @@ const waitForAnswer = async (start: EngineStart, launchOne: () => Ended, log: ()
   throw new PyroError(
     'engine.unreachable',
     `the engine did not answer on ${start.socket} within ${START_DEADLINE_MS / 1000} s`,
-    { hint: 'pyro daemon logs', data: { log: tail(log()) } },
+    { hint: 'pyro daemon logs', data: { log: tail(log.said()) } },
   )
 }
 
-/** The engine's own typed error when it logged one, else its last words. */
-const startFailure = (end: NonNullable<Ended['value']>, log: string): PyroError => {
-  const body = typedError(log)
+/** The engine's own typed error when it logged one, or why it could not; else its last words. */
+const startFailure = (end: NonNullable<Ended['value']>, log: EngineLog): PyroError => {
+  const said = log.said()
+  const body = typedError(said)
   if (body !== null) return PyroError.fromBody(body)
+  const refusal = log.refusal()
+  if (refusal !== null) return refusal
   const how = end.error?.message ?? (end.signal === null ? `exit code ${end.code}` : `signal ${end.signal}`)
-  return new PyroError('engine.unreachable', `the engine ended while starting (${how}): ${lastWords(log)}`, {
+  return new PyroError('engine.unreachable', `the engine ended while starting (${how})${lastWords(said)}`, {
     hint: 'pyro daemon logs',
-    data: { log: tail(log), signal: end.signal },
+    data: { log: tail(said), signal: end.signal },
     cause: end.error ?? undefined,
   })
 }
@@ -120,7 +113,8 @@ const startFailure = (end: NonNullable<Ended['value']>, log: string): PyroError 
 /** The line that names the error; below it an uncaught one has its stack. */
 const lastWords = (log: string): string => {
   const lines = log.trimEnd().split('\n')
-  return lines.findLast((line) => /^\w*Error\b/.test(line)) ?? lines.at(-1) ?? ''
+  const words = lines.findLast((line) => /^\w*Error\b/.test(line)) ?? lines.at(-1) ?? ''
+  return words === '' ? ' and said nothing' : `: ${words}`
 }
 
 const tail = (log: string): string[] => log.trimEnd().split('\n').slice(-LOG_TAIL_LINES)
@@ -153,11 +147,4 @@ const errorBodyOf = (line: string): ErrorBody | null => {
     hint: body?.hint ?? (typeof entry.hint === 'string' ? entry.hint : null),
     data: body?.data ?? null,
   }
-}
-
-const readFrom = (file: number, start: number): string => {
-  const size = fstatSync(file).size
-  const from = Math.max(start, size - LOG_TAIL_BYTES)
-  const buffer = Buffer.alloc(Math.max(0, size - from))
-  return buffer.subarray(0, readSync(file, buffer, 0, buffer.length, from)).toString()
 }

@@ -1,7 +1,7 @@
 import type { CommandResult } from '@pyro/protocol'
 import type { CommandSignal, CommandStarted } from '../transport/command.ts'
 import type { CallOptions, Client } from '../transport/client.ts'
-import { followOutput, type OutputChunk } from '../transport/output.ts'
+import { followOutput, textDecoder, type LogsOptions, type OutputChunk } from '../transport/output.ts'
 
 /** A command that runs on its own, also when nobody holds this handle. */
 export class Command {
@@ -32,7 +32,7 @@ export class Command {
   }
 
   /** All output from the beginning, in order of arrival, until the command ends. */
-  output(options: CallOptions = {}): AsyncGenerator<OutputChunk, CommandResult, undefined> {
+  output(options: LogsOptions = {}): AsyncGenerator<OutputChunk, CommandResult, undefined> {
     return followOutput(this.#client, { ...this.#ids, follow: true }, options)
   }
 
@@ -46,13 +46,16 @@ export class Command {
   }
 
   async *#texts(stream: OutputChunk['stream']): AsyncGenerator<string, void, undefined> {
-    const decoder = new TextDecoder()
-    for await (const chunk of this.output()) {
+    const decoder = textDecoder()
+    let cut = ''
+    const onGap = (): void => void (cut += decoder.decode())
+    for await (const chunk of this.output({ onGap })) {
       if (chunk.stream !== stream) continue
-      const text = decoder.decode(chunk.bytes, { stream: true })
+      const text = cut + decoder.decode(chunk.bytes, { stream: true })
+      cut = ''
       if (text !== '') yield text
     }
-    const rest = decoder.decode()
+    const rest = cut + decoder.decode()
     if (rest !== '') yield rest
   }
 

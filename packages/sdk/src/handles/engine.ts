@@ -1,8 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { InputOf, ResultOf } from '@pyro/protocol'
 import { isPyroError, PyroError } from '@pyro/protocol/client'
-import type { CallOptions, Client } from '../transport/client.ts'
+import { cancelled, type CallOptions, type Client } from '../transport/client.ts'
 
+/** A busy engine may take a while to answer; one that says nothing for so long is not asked to end. */
+const SHUTDOWN_ANSWER_MS = 15_000
 /** It finishes what it has begun and flushes its state. */
 const SHUTDOWN_DEADLINE_MS = 30_000
 const SHUTDOWN_POLL_MS = 20
@@ -15,9 +17,13 @@ export class Engine {
     this.#client = client
   }
 
-  /** Never starts the engine: `running` is false when none answers. */
+  /**
+   * Never starts the engine: `running` is false when there is none.
+   *
+   * @throws PyroError `engine.unreachable` when there is one that does not answer
+   */
   async status(options: CallOptions = {}): Promise<ResultOf<'engine.status'>> {
-    if (!(await this.#client.answers())) {
+    if (!(await this.#client.isThere())) {
       const { socket, home } = this.#client
       return { running: false, pid: null, version: null, socket, home, workspaces: null }
     }
@@ -32,12 +38,14 @@ export class Engine {
   /**
    * Ends the engine; sandboxes live on unless `workspaces` is set. Resolves when the process is gone; null when none ran.
    *
-   * @throws PyroError `request.timed-out` when it is still there after 30 s
+   * @throws PyroError `request.timed-out` when it is still there after 30 s, `engine.unreachable` when it does not answer,
+   *   `request.cancelled`
    */
   async shutdown(
     input: InputOf<'engine.shutdown'> = {},
     options: CallOptions = {},
   ): Promise<ResultOf<'engine.shutdown'> | null> {
+    if (!(await this.#client.isThere(SHUTDOWN_ANSWER_MS, options.signal))) return null
     const { pid } = await this.#pid(options)
     if (pid === null) return null
     const result = await this.#client.once('engine.shutdown', input, options)
@@ -67,7 +75,8 @@ export class Engine {
           },
         )
       }
-      await sleep(SHUTDOWN_POLL_MS, undefined, signal === undefined ? {} : { signal })
+      if (signal?.aborted === true) throw cancelled('engine.shutdown', `the engine (pid ${pid}) is about to end`)
+      await sleep(SHUTDOWN_POLL_MS)
     }
   }
 }

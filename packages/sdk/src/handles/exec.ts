@@ -1,6 +1,7 @@
 import { PyroError } from '@pyro/protocol/client'
 import type { CommandInput, CommandResult, InputOf } from '@pyro/protocol'
 import { streamCommand, type CommandSignal } from '../transport/command.ts'
+import { textDecoder } from '../transport/output.ts'
 import type { CallOptions, Client } from '../transport/client.ts'
 import type { Sink } from '../transport/stream.ts'
 import type { Upload } from '../transport/upload.ts'
@@ -76,25 +77,45 @@ export const splitOptions = <Options extends ExecOptions>(options: Options) => {
 }
 
 /** Delivers output to the callbacks, text through a decoder per stream. */
-export const outputSink = (options: OutputOptions): Sink => ({
-  stdout: deliver(options.onStdout, options.onStdoutBytes),
-  stderr: deliver(options.onStderr, options.onStderrBytes),
-  event: (event) => {
-    const { type, bytes } = event as { type: string; bytes: number }
-    if (type === 'gap') options.onGap?.(bytes)
-  },
-})
+export const outputSink = (options: OutputOptions): Sink => {
+  const stdout = delivery(options.onStdout, options.onStdoutBytes)
+  const stderr = delivery(options.onStderr, options.onStderrBytes)
+  const flush = async (): Promise<void> => {
+    await stdout.flush?.()
+    await stderr.flush?.()
+  }
+  return {
+    stdout: stdout.deliver,
+    stderr: stderr.deliver,
+    event: async (event) => {
+      const { type, bytes } = event as { type: string; bytes: number }
+      if (type !== 'gap') return
+      await flush()
+      options.onGap?.(bytes)
+    },
+    end: flush,
+  }
+}
 
-const deliver = (
-  onText: OutputOptions['onStdout'],
-  onBytes: OutputOptions['onStdoutBytes'],
-): Sink['stdout'] | undefined => {
-  if (onText === undefined) return onBytes
-  const decoder = new TextDecoder()
-  return async (bytes) => {
-    const text = decoder.decode(bytes, { stream: true })
-    if (text !== '') await onText(text)
-    await onBytes?.(bytes)
+interface Delivery {
+  readonly deliver: Sink['stdout']
+  /** Delivers the beginning of a character whose rest does not come. */
+  readonly flush?: () => Promise<void>
+}
+
+const delivery = (onText: OutputOptions['onStdout'], onBytes: OutputOptions['onStdoutBytes']): Delivery => {
+  if (onText === undefined) return { deliver: onBytes }
+  const decoder = textDecoder()
+  return {
+    deliver: async (bytes) => {
+      const text = decoder.decode(bytes, { stream: true })
+      if (text !== '') await onText(text)
+      await onBytes?.(bytes)
+    },
+    flush: async () => {
+      const rest = decoder.decode()
+      if (rest !== '') await onText(rest)
+    },
   }
 }
 

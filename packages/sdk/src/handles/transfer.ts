@@ -71,3 +71,14 @@ export const exportFiles = async (
     options,
   )
 }
+
+/**
+ * Writes what the user wants in a file of their own, as `>` would: a regular file whole or not at all, a link, pipe or device
+ * through.
+ *
+ * @throws PyroError `path.not-found`, `path.not-a-file`, `path.unwritable`, `disk.full`, `request.cancelled`
+ */
+export const writeOutput = async (path: string, bytes: Uint8Array, signal: AbortSignal): Promise<void> => {
+  const { writeOutputFile } = await import('../host/output-file.ts')
+  return writeOutputFile(path, bytes, signal)
+}

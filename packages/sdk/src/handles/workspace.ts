@@ -2,7 +2,7 @@ import { PyroError, isErrorCode } from '@pyro/protocol/client'
 import type { CommandInput, CommandResult, InputOf, ResultOf, WorkspaceRecord } from '@pyro/protocol'
 import type { ExportResult } from '../host/export.ts'
 import type { CallOptions, Client } from '../transport/client.ts'
-import { followOutput, type OutputChunk } from '../transport/output.ts'
+import { followOutput, type LogsOptions, type OutputChunk } from '../transport/output.ts'
 import type { Command } from './command.ts'
 import { Commands } from './commands.ts'
 import { execCommand, startCommand, type ExecOptions } from './exec.ts'
@@ -79,12 +79,12 @@ export class Workspace implements AsyncDisposable {
   }
 
   /** Output of a command (default: the last one) as it was printed; with `follow` until it ends. */
-  logs({ signal, ...input }: CallOptions & Without<'workspace.logs'> = {}): AsyncGenerator<
+  logs({ signal, onGap, ...input }: LogsOptions & Without<'workspace.logs'> = {}): AsyncGenerator<
     OutputChunk,
     CommandResult,
     undefined
   > {
-    return followOutput(this.#client, { workspace: this.id, ...input }, { signal })
+    return followOutput(this.#client, { workspace: this.id, ...input }, { signal, onGap })
   }
 
   async status(options: CallOptions = {}): Promise<WorkspaceRecord> {

@@ -1,13 +1,14 @@
-import { closeSync, fsyncSync, linkSync, lstatSync, openSync, renameSync, statSync, unlinkSync } from 'node:fs'
-import { basename, dirname, join, resolve } from 'node:path'
+import { randomUUID } from 'node:crypto'
+import { closeSync, fsyncSync, linkSync, lstatSync, openSync, renameSync, unlinkSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
 import { PyroError } from '@pyro/protocol/client'
 import type { InputOf, ResultOf } from '@pyro/protocol'
 import type { ExportOptions } from '../handles/transfer.ts'
 import type { Client } from '../transport/client.ts'
-import { Staging } from './staging.ts'
+import { Staging, UNFINISHED } from './staging.ts'
 import { TarReader } from './tar/unpack.ts'
 import { writeAll } from './write-all.ts'
-import { pathExists, writeError } from './write-error.ts'
+import { checkParent, guarded, pathExists, refuseSpecial } from './write-error.ts'
 
 /** Takes the parts of one attempt; an attempt that breaks off is discarded and begun again. */
 interface Receiver {
@@ -56,14 +57,10 @@ const receiverOf = ({ output, format = 'files', force = false }: ExportOptions):
 
 /** Before anything is asked of the engine. */
 const checkTarget = (target: string, force: boolean): void => {
-  const parent = statSync(dirname(target), { throwIfNoEntry: false })
-  if (parent?.isDirectory() !== true) {
-    throw new PyroError('path.not-found', `the folder ${dirname(target)} does not exist; nothing was written`, {
-      hint: `mkdir -p ${dirname(target)}`,
-      data: { path: dirname(target) },
-    })
-  }
-  if (!force && lstatSync(target, { throwIfNoEntry: false }) !== undefined) throw pathExists(target)
+  checkParent(target)
+  guarded(target, () => refuseSpecial(target))
+  const there = guarded(target, () => lstatSync(target, { throwIfNoEntry: false }))
+  if (!force && there !== undefined) throw pathExists(target)
 }
 
 const files = (target: string, force: boolean): Receiver => {
@@ -80,7 +77,7 @@ const files = (target: string, force: boolean): Receiver => {
 }
 
 const tarFile = (target: string, force: boolean): Receiver => {
-  const temporary = join(dirname(target), `.${basename(target)}.pyro-${process.pid}-${Date.now()}`)
+  const temporary = join(dirname(target), `${UNFINISHED}${randomUUID()}`)
   const file = guarded(target, () => openSync(temporary, 'wx', 0o600))
   let closed = false
   const close = (): void => {
@@ -94,8 +91,10 @@ const tarFile = (target: string, force: boolean): Receiver => {
         fsyncSync(file)
         close()
         // A link fails where the name is taken, a rename would replace it.
-        if (force) renameSync(temporary, target)
-        else linkSync(temporary, target)
+        if (force) {
+          refuseSpecial(target)
+          renameSync(temporary, target)
+        } else linkSync(temporary, target)
       }),
     discard: () => {
       close()
@@ -133,13 +132,5 @@ const unlinkIfThere = (path: string): void => {
     unlinkSync(path)
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
-  }
-}
-
-const guarded = <T>(target: string, action: () => T): T => {
-  try {
-    return action()
-  } catch (error) {
-    throw writeError(target, error)
   }
 }

@@ -1,8 +1,9 @@
 import { execFile } from 'node:child_process'
-import { lstatSync, type Stats } from 'node:fs'
+import { closeSync, constants, lstatSync, openSync, type Stats } from 'node:fs'
 import { LIMITS, PyroError } from '@pyro/protocol/client'
 import { bytePath, fromBuffer, joinBytes, shownPath, systemPath, type BytePath } from './path-bytes.ts'
 import type { PackSource } from './tar/pack.ts'
+import { skippedSocket, specialFile, type Skipped } from './tree.ts'
 
 /** Bytes of one listing: 2,000,000 paths of 128 bytes. */
 const LISTING_LIMIT_BYTES = 256 * 1024 * 1024
@@ -26,12 +27,12 @@ export interface WorkTree {
 /**
  * The files of a git work tree as they are now: tracked ones, new unignored ones, those of submodules; no `.git`.
  *
- * @throws PyroError `host.missing-tool` without git, `input.invalid` when the folder is no work tree
+ * @throws PyroError `host.missing-tool` without git, `input.invalid` when the folder is no work tree, `archive.unsafe-entry` for devices
+ * and pipes where a tracked file was
  */
-export const listWorkTree = async (folder: string): Promise<WorkTree> => {
-  const root = bytePath(folder)
+export const listWorkTree = async (root: BytePath, skipped: (entry: Skipped) => void): Promise<WorkTree> => {
   const files: BytePath[] = []
-  const untracked = await collect(root, '' as BytePath, files, 0)
+  const untracked = await collect({ root, below: '' as BytePath, depth: 0, files, skipped })
   const [status, ignored] = await Promise.all([
     git(root, [
       'status',
@@ -51,8 +52,20 @@ export const listWorkTree = async (folder: string): Promise<WorkTree> => {
   }
 }
 
+interface Found {
+  readonly files: BytePath[]
+  readonly skipped: (entry: Skipped) => void
+}
+
+interface Collected extends Found {
+  readonly root: BytePath
+  /** The work tree to list, relative to the root. */
+  readonly below: BytePath
+  readonly depth: number
+}
+
 /** Adds the files of one work tree and of those nested in it; returns how many are untracked. */
-const collect = async (root: BytePath, below: BytePath, files: BytePath[], depth: number): Promise<number> => {
+const collect = async ({ root, below, depth, ...found }: Collected): Promise<number> => {
   if (depth > NESTING_LIMIT) throw new PyroError('limit.exceeded', `work trees nested deeper than ${NESTING_LIMIT}`)
   const folder = below === '' ? root : joinBytes(root, below)
   const [tracked, others] = await Promise.all([
@@ -66,13 +79,20 @@ const collect = async (root: BytePath, below: BytePath, files: BytePath[], depth
     const path = joinBytes(below, name.endsWith('/') ? name.slice(0, -1) : name)
     const stats = present(joinBytes(root, path))
     if (stats === null) continue
-    if (!stats.isDirectory()) files.push(path)
+    if (!stats.isDirectory()) keep(path, stats, found)
     // A submodule or another work tree inside this one. Without its own .git (not checked out) it holds nothing.
     else if (present(joinBytes(root, joinBytes(path, '.git'))) !== null)
-      count += await collect(root, path, files, depth + 1)
-    if (files.length > LIMITS.archiveEntries) throw tooMany()
+      count += await collect({ root, below: path, depth: depth + 1, ...found })
+    if (found.files.length > LIMITS.archiveEntries) throw tooMany()
   }
   return count + untracked.filter((name) => !name.endsWith('/')).length
+}
+
+/** Git tracks files and links; what lies in the place of one now may be anything. */
+const keep = (path: BytePath, stats: Stats, { files, skipped }: Found): void => {
+  if (stats.isSocket()) skipped(skippedSocket(path))
+  else if (stats.isFile() || stats.isSymbolicLink()) files.push(path)
+  else throw specialFile(path, stats, `put the tracked file back: git restore ${shownPath(path)}`)
 }
 
 /** Parents first, so that folders keep their mode and mtime. */
@@ -99,10 +119,13 @@ const present = (path: BytePath): Stats | null => {
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     if (code === 'ENOENT' || code === 'ENOTDIR') return null
-    throw new PyroError('path.unreadable', `${shownPath(path)} cannot be read (${code}); nothing was changed`, {
-      cause: error,
-    })
+    throw unreadable(path, error)
   }
+}
+
+const unreadable = (path: BytePath, cause: unknown): PyroError => {
+  const code = String((cause as NodeJS.ErrnoException).code)
+  return new PyroError('path.unreadable', `${shownPath(path)} cannot be read (${code}); nothing was changed`, { cause })
 }
 
 const names = (output: Buffer): string[] =>
@@ -121,13 +144,32 @@ const gitEnvironment = (): NodeJS.ProcessEnv => {
   return env
 }
 
-const git = (folder: BytePath, args: readonly string[]): Promise<Buffer> =>
+const git = async (folder: BytePath, args: readonly string[]): Promise<Buffer> => {
+  const shown = shownPath(folder)
+  const held = openFolder(folder)
+  try {
+    // A working folder is text to Node. The descriptor leads to one whose name is none.
+    const cwd = bytePath(shown) === folder ? shown : `/proc/${process.pid}/fd/${held}`
+    return await gitIn(cwd, shown, args)
+  } finally {
+    closeSync(held)
+  }
+}
+
+const openFolder = (folder: BytePath): number => {
+  try {
+    return openSync(systemPath(folder), constants.O_RDONLY | constants.O_DIRECTORY)
+  } catch (error) {
+    throw unreadable(folder, error)
+  }
+}
+
+const gitIn = (cwd: string, shown: string, args: readonly string[]): Promise<Buffer> =>
   new Promise((resolve, reject) => {
-    const shown = shownPath(folder)
     // A file system monitor would start a daemon of its own in the work tree.
     const all = ['-c', 'core.fsmonitor=false', ...args]
     const options = {
-      cwd: shown,
+      cwd,
       env: gitEnvironment(),
       encoding: 'buffer',
       maxBuffer: LISTING_LIMIT_BYTES,
@@ -150,6 +192,13 @@ const gitError = (folder: string, error: Error, message: string): PyroError => {
   if (message.includes('not a git repository')) {
     return new PyroError('input.invalid', `${folder} is not in a git work tree; nothing was changed`, {
       hint: 'git init there, or seed with --seed-path',
+      data: { path: folder },
+      cause: error,
+    })
+  }
+  if (message.includes('must be run in a work tree')) {
+    return new PyroError('input.invalid', `${folder} is a repository without a work tree; nothing was changed`, {
+      hint: 'name a work tree of it: git clone it, or git worktree add',
       data: { path: folder },
       cause: error,
     })

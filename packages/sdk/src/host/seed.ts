@@ -4,7 +4,7 @@ import { PyroError } from '@pyro/protocol/client'
 import type { InputOf } from '@pyro/protocol'
 import type { ByteSource } from '../transport/upload.ts'
 import { listTree, type Skipped } from './tree.ts'
-import { bytePath } from './path-bytes.ts'
+import { fromBuffer, type BytePath } from './path-bytes.ts'
 import { packTar } from './tar/pack.ts'
 
 /** Bytes read of an archive at a time. */
@@ -13,7 +13,8 @@ const ARCHIVE_NAME = /\.(tar|tar\.gz|tgz|tar\.zst|tzst)$/
 
 /**
  * Host files for a workspace. `path`: a folder as it is, `.git` and all, or a `.tar`, `.tar.gz`, `.tar.zst`. `git`: what
- * `git ls-files --cached --others --exclude-standard` names, as the work tree has it, with the files of submodules, without `.git`.
+ * `git ls-files --cached --others --exclude-standard` names in that folder, as the work tree has it, with the files of submodules, without
+ * `.git`. Paths inside begin at the folder, also where it lies below the top of the work tree.
  */
 export type Seed = { readonly path: string } | { readonly git: string }
 
@@ -36,7 +37,7 @@ export interface SeedOptions {
  * @throws PyroError `path.not-found`, `path.unreadable`, `path.not-a-file`, `archive.unsafe-entry`, `archive.too-large`
  */
 export const planSeed = async (seed: Seed, options: SeedOptions = {}): Promise<SeedPlan> => {
-  if ('git' in seed) return planGit(seed.git)
+  if ('git' in seed) return planGit(seed.git, options)
   const stats = statOf(seed.path)
   if (stats.isDirectory()) return planFolder(seed.path, options)
   if (stats.isFile()) return planArchive(seed.path)
@@ -53,10 +54,8 @@ export const planSeed = async (seed: Seed, options: SeedOptions = {}): Promise<S
 const counts = { modified: null, untracked: null, ignored: null }
 
 const planFolder = (path: string, options: SeedOptions): SeedPlan => {
-  const root = bytePath(realpathSync(resolve(path)))
-  const skipped = (entry: Skipped): void => options.onSkipped?.(entry.path, entry.reason)
-  const entries = listTree(root, skipped)
-  return { input: { mode: 'path', source: path, ...counts }, open: () => packTar(entries) }
+  const entries = listTree(realFolder(path), reporter(options))
+  return { input: { mode: 'path', source: resolve(path), ...counts }, open: () => packTar(entries) }
 }
 
 const planArchive = (path: string): SeedPlan => {
@@ -71,10 +70,10 @@ const planArchive = (path: string): SeedPlan => {
     )
   }
   checkReadable(path)
-  return { input: { mode: 'path', source: path, ...counts }, open: () => readChunks(path) }
+  return { input: { mode: 'path', source: resolve(path), ...counts }, open: () => readChunks(path) }
 }
 
-const planGit = async (path: string): Promise<SeedPlan> => {
+const planGit = async (path: string, options: SeedOptions): Promise<SeedPlan> => {
   const stats = statOf(path)
   if (!stats.isDirectory()) {
     throw new PyroError('path.not-a-file', `${path} is not the folder of a git work tree; nothing was changed`, {
@@ -83,8 +82,22 @@ const planGit = async (path: string): Promise<SeedPlan> => {
     })
   }
   const { listWorkTree } = await import('./git.ts')
-  const tree = await listWorkTree(realpathSync(resolve(path)))
-  return { input: { mode: 'git', source: path, ...tree.counts }, open: () => packTar(tree.entries) }
+  const tree = await listWorkTree(realFolder(path), reporter(options))
+  return { input: { mode: 'git', source: resolve(path), ...tree.counts }, open: () => packTar(tree.entries) }
+}
+
+const reporter =
+  ({ onSkipped }: SeedOptions) =>
+  (entry: Skipped): void =>
+    onSkipped?.(entry.path, entry.reason)
+
+/** Asked for as bytes: the folder we are in may have a name that is no text. */
+const realFolder = (path: string): BytePath => {
+  try {
+    return fromBuffer(realpathSync.native(path, 'buffer'))
+  } catch (error) {
+    throw hostPathError(path, error)
+  }
 }
 
 /** The content of a file, a megabyte at a time. */

@@ -15,13 +15,22 @@ import {
   symlinkSync,
   utimesSync,
 } from 'node:fs'
-import { basename, dirname, join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { LIMITS, PyroError } from '@pyro/protocol/client'
 import { writeAll } from './write-all.ts'
 import { bytePath, joinBytes, shownPath, systemPath, type BytePath } from './path-bytes.ts'
 import { TYPE } from './tar/header.ts'
 import type { UnpackedEntry, UnpackHandler } from './tar/unpack.ts'
-import { pathExists, writeError } from './write-error.ts'
+import { pathExists, refuseSpecial, writeError } from './write-error.ts'
+
+/** How names of what is not whole yet begin. Short: with the name of the target in it they could be too long for the filesystem. */
+export const UNFINISHED = '.pyro-export-'
+/** What a Date can hold, which is more than most filesystems can. */
+const TIME_LIMIT_S = 8.64e12
+/** PATH_MAX without its final NUL: the system takes no longer path at a time. */
+const PATH_LIMIT_BYTES = 4095
+/** Of a path that is too long, this many characters of each end are shown. */
+const SHOWN_END_CHARACTERS = 60
 
 interface Placed {
   /** Relative to the exported file or folder; empty for itself. */
@@ -53,14 +62,20 @@ export class Staging implements UnpackHandler {
 
   static open(target: string): Staging {
     try {
-      return new Staging(target, mkdtempSync(join(dirname(target), `.${basename(target).slice(0, 64)}.pyro-`)))
+      return new Staging(target, mkdtempSync(join(dirname(target), UNFINISHED)))
     } catch (error) {
       throw writeError(target, error)
     }
   }
 
   entry = (entry: UnpackedEntry): void => {
-    this.#guard(() => this.#write(entry))
+    try {
+      this.#write(entry)
+    } catch (error) {
+      throw (error as NodeJS.ErrnoException).code === 'ENAMETOOLONG'
+        ? tooLong(entry.path)
+        : writeError(this.#target, error)
+    }
   }
 
   content = (bytes: Uint8Array): void => {
@@ -74,7 +89,8 @@ export class Staging implements UnpackHandler {
     if (open === null) return
     this.#guard(() => {
       fchmodSync(open.file, open.entry.mode & 0o777)
-      futimesSync(open.file, open.entry.mtimeSeconds, open.entry.mtimeSeconds)
+      const time = timeOf(open.entry)
+      futimesSync(open.file, time, time)
       closeSync(open.file)
     })
   }
@@ -103,7 +119,11 @@ export class Staging implements UnpackHandler {
   #write(entry: UnpackedEntry): void {
     const path = this.#relative(entry.path)
     if (this.#placed.length >= LIMITS.archiveEntries) throw tooMany()
-    const full = systemPath(this.#pathOf(path))
+    const staged = this.#pathOf(path)
+    // Both, so that what could be staged can be placed, too.
+    const longest = Math.max(staged.length, below(bytePath(this.#target), path).length)
+    if (longest > PATH_LIMIT_BYTES) throw tooLong(entry.path)
+    const full = systemPath(staged)
     switch (entry.type) {
       case TYPE.directory:
         mkdirSync(full, 0o700)
@@ -114,7 +134,7 @@ export class Staging implements UnpackHandler {
         break
       case TYPE.symlink:
         symlinkSync(systemPath(entry.linkName as BytePath), full)
-        lutimesSync(full, entry.mtimeSeconds, entry.mtimeSeconds)
+        lutimesSync(full, timeOf(entry), timeOf(entry))
         break
       case TYPE.hardLink:
         this.#link(entry, full)
@@ -158,8 +178,10 @@ export class Staging implements UnpackHandler {
   /** With `--force`: conflicts are looked for first, so that nothing is moved when something cannot be. */
   #merge(target: BytePath): void {
     for (const { path, folder } of this.#placed) {
-      const there = lstatSync(systemPath(below(target, path)), { throwIfNoEntry: false })
-      if (there !== undefined && there.isDirectory() !== folder) throw conflict(below(target, path), folder)
+      const place = below(target, path)
+      refuseSpecial(systemPath(place), shownPath(place))
+      const there = lstatSync(systemPath(place), { throwIfNoEntry: false })
+      if (there !== undefined && there.isDirectory() !== folder) throw conflict(place, folder)
     }
     for (const { path, folder } of this.#placed) {
       const place = systemPath(below(target, path))
@@ -170,11 +192,11 @@ export class Staging implements UnpackHandler {
 
   /** Last, and from the inside out: a folder that may not be written can still be filled, and keeps its time. */
   #finishFolders(target: BytePath): void {
-    for (const { path, folder, mode, mtimeSeconds } of this.#placed.toReversed()) {
-      if (!folder) continue
-      const place = systemPath(below(target, path))
-      chmodSync(place, mode)
-      utimesSync(place, mtimeSeconds, mtimeSeconds)
+    for (const entry of this.#placed.toReversed()) {
+      if (!entry.folder) continue
+      const place = systemPath(below(target, entry.path))
+      chmodSync(place, entry.mode)
+      utimesSync(place, timeOf(entry), timeOf(entry))
     }
   }
 
@@ -188,6 +210,10 @@ export class Staging implements UnpackHandler {
 }
 
 const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW
+
+/** What `node:fs` takes: of a number below 0 it would make the present. */
+const timeOf = ({ mtimeSeconds }: { readonly mtimeSeconds: number }): number | Date =>
+  mtimeSeconds < 0 ? new Date(Math.max(mtimeSeconds, -TIME_LIMIT_S) * 1000) : Math.min(mtimeSeconds, TIME_LIMIT_S)
 
 const below = (folder: BytePath, path: BytePath): BytePath => (path === '' ? folder : joinBytes(folder, path))
 
@@ -210,3 +236,13 @@ const conflict = (path: BytePath, folder: boolean): PyroError =>
 
 const tooMany = (): PyroError =>
   new PyroError('archive.too-large', `the export has more than ${LIMITS.archiveEntries} entries; nothing was written`)
+
+const tooLong = (path: string): PyroError => {
+  const shown = shownPath(path)
+  const [start, end] = [shown.slice(0, SHOWN_END_CHARACTERS), shown.slice(-SHOWN_END_CHARACTERS)]
+  const named = shown.length > 2 * SHOWN_END_CHARACTERS ? `${start}…${end}` : shown
+  return new PyroError('path.unwritable', `${named} has too long a path for this host; nothing was written`, {
+    hint: '--format tar writes an archive that can hold it',
+    data: { path: shown },
+  })
+}

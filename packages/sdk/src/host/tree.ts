@@ -1,4 +1,4 @@
-import { accessSync, constants, readdirSync, type Dirent } from 'node:fs'
+import { accessSync, constants, readdirSync, type Dirent, type Stats } from 'node:fs'
 import { LIMITS, PyroError } from '@pyro/protocol/client'
 import { joinBytes, shownPath, systemPath, type BytePath } from './path-bytes.ts'
 import type { PackSource } from './tar/pack.ts'
@@ -22,10 +22,11 @@ export const listTree = (root: BytePath, skipped: (entry: Skipped) => void): Pac
     for (const dirent of readFolder(folder.source)) {
       const entry = { source: joinBytes(folder.source, dirent.name), path: joinBytes(folder.path, dirent.name) }
       if (dirent.isSocket()) {
-        skipped({ path: shownPath(entry.path), reason: 'a socket lives with its process' })
+        skipped(skippedSocket(entry.path))
         continue
       }
-      if (!dirent.isFile() && !dirent.isSymbolicLink() && !dirent.isDirectory()) throw special(entry.path, dirent)
+      if (!dirent.isFile() && !dirent.isSymbolicLink() && !dirent.isDirectory())
+        throw specialFile(entry.path, dirent, 'leave it out, or use --seed-git')
       if (mayBeUnreadable && dirent.isFile()) checkReadable(entry.source)
       entries.push(entry)
       if (entries.length > LIMITS.archiveEntries) throw tooMany()
@@ -61,11 +62,16 @@ const unreadable = (path: BytePath, cause: unknown): PyroError => {
   })
 }
 
-const special = (path: BytePath, dirent: Dirent): PyroError =>
+export const skippedSocket = (path: BytePath): Skipped => ({
+  path: shownPath(path),
+  reason: 'a socket lives with its process',
+})
+
+export const specialFile = (path: BytePath, entry: Dirent | Stats, hint: string): PyroError =>
   new PyroError(
     'archive.unsafe-entry',
-    `${shownPath(path)} is a ${dirent.isFIFO() ? 'named pipe' : 'device'}, which no archive may hold; nothing was changed`,
-    { hint: 'leave it out, or use --seed-git', data: { path: shownPath(path) } },
+    `${shownPath(path)} is a ${entry.isFIFO() ? 'named pipe' : 'device'}, which no archive may hold; nothing was changed`,
+    { hint, data: { path: shownPath(path) } },
   )
 
 const tooMany = (): PyroError =>

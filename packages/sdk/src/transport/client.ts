@@ -73,33 +73,60 @@ export class Client {
   /**
    * Makes sure that an engine answers.
    *
-   * @throws PyroError `engine.unreachable`, `engine.not-installed`, `host.needs-root`
+   * @throws PyroError `engine.unreachable`, `engine.not-installed`, `host.needs-root`, `request.cancelled`
    */
   async ensureEngine(signal?: AbortSignal): Promise<void> {
     if (await this.answers()) return
     if (!this.#mayStart) throw noEngine(this.socket)
     const { startEngine } = await import('../engine/start.ts')
-    await startEngine({
-      home: this.home,
-      socket: this.socket,
-      engine: this.#engine,
-      answers: () => this.answers(),
-      signal,
-    })
+    try {
+      await startEngine({
+        home: this.home,
+        socket: this.socket,
+        engine: this.#engine,
+        answers: () => this.answers(),
+        signal,
+      })
+    } catch (error) {
+      if (error instanceof PyroError || signal?.aborted !== true) throw error
+      throw startCancelled(error)
+    }
   }
 
   /** True when an engine answers, of whatever version. */
   async answers(): Promise<boolean> {
-    const signal = AbortSignal.timeout(PING_DEADLINE_MS)
+    return (await this.ping()) === 'answer'
+  }
+
+  /** Whether an engine answers, of whatever version; `silence` is one that has the socket and says nothing. */
+  async ping(deadlineMs: number = PING_DEADLINE_MS, caller?: AbortSignal): Promise<'answer' | 'silence' | 'nobody'> {
+    this.wire.refuseClosed()
+    const late = AbortSignal.timeout(deadlineMs)
+    const signal = caller === undefined ? late : AbortSignal.any([late, caller])
     try {
       await this.wire.unary({ operation: 'engine.status', input: {}, requestId: newRequestId() }, signal)
-      return true
+      return 'answer'
     } catch (error) {
-      if (error instanceof EngineGone) return false
+      if (error instanceof EngineGone) {
+        if (caller?.aborted === true) throw cancelled('engine.status', 'nothing was changed')
+        return late.aborted ? 'silence' : 'nobody'
+      }
       if (isForbidden(error)) throw await socketForbidden()
-      if (error instanceof PyroError) return true
+      if (error instanceof PyroError) return 'answer'
       throw error
     }
+  }
+
+  /**
+   * Whether an engine is there, which is then one that answers.
+   *
+   * @throws PyroError `engine.unreachable` when one is there that stays silent
+   */
+  async isThere(deadlineMs: number = PING_DEADLINE_MS, signal?: AbortSignal): Promise<boolean> {
+    const heard = await this.ping(deadlineMs, signal)
+    if (heard !== 'silence') return heard === 'answer'
+    const { silentEngine } = await import('../engine/silent.ts')
+    throw silentEngine(this.socket, deadlineMs)
   }
 
   /** A unary operation. */
@@ -125,7 +152,9 @@ export class Client {
     try {
       return (await this.wire.unary(head, options.signal)) as ResultOf<Id>
     } catch (error) {
-      throw error instanceof EngineGone ? unreachable(this.socket, error) : error
+      if (!(error instanceof EngineGone)) throw error
+      if (options.signal?.aborted !== true) throw unreachable(this.socket, error)
+      throw cancelled(operation, outcomeOf(operation))
     }
   }
 
@@ -159,6 +188,7 @@ export class Client {
       } catch (error) {
         if (isForbidden(error)) throw await socketForbidden()
         if (!(error instanceof EngineGone) || signal?.aborted === true) throw error
+        if (this.wire.closed) throw closedMeanwhile(error)
         if (error.refused && !this.#mayStart && losses.count === 0) throw noEngine(this.socket)
         if ((progress?.() ?? 0) > losses.progress) losses = newLosses(progress)
         losses.count++
@@ -192,7 +222,7 @@ export class Client {
     cancel: (ended: AbortSignal) => Promise<void> = (ended) => this.cancelRequest(head, ended),
   ): Promise<T> {
     if (signal === undefined) return run(new AbortController().signal)
-    if (signal.aborted) throw cancelled(head.operation)
+    if (signal.aborted) throw cancelled(head.operation, 'nothing was changed')
     const cut = new AbortController()
     const ended = new AbortController()
     let timer: NodeJS.Timeout | undefined
@@ -205,7 +235,8 @@ export class Client {
     try {
       return await run(cut.signal)
     } catch (error) {
-      throw cut.signal.aborted ? cancelled(head.operation) : error
+      if (!cut.signal.aborted) throw error
+      throw cancelled(head.operation, outcomeOf(head.operation))
     } finally {
       ended.abort()
       clearTimeout(timer)
@@ -240,8 +271,27 @@ const noEngine = (socket: string): PyroError =>
 
 export const newRequestId = (): string => crypto.randomUUID()
 
-export const cancelled = (operation: OperationId): PyroError =>
-  new PyroError('request.cancelled', `${operation} was cancelled by the caller`)
+export const cancelled = (operation: OperationId, outcome: string): PyroError =>
+  new PyroError('request.cancelled', `${operation} was cancelled by the caller; ${outcome}`)
+
+/** What is known of a call that the engine has not answered. */
+const outcomeOf = (operation: OperationId): string =>
+  ROUTES[operation].mutates ? 'the engine did not say what became of it' : 'nothing was changed'
+
+const startCancelled = (cause: unknown): PyroError =>
+  new PyroError('request.cancelled', 'starting the engine was cancelled by the caller; it may come up all the same', {
+    hint: 'pyro daemon status',
+    cause,
+  })
+
+const closedMeanwhile = (cause: EngineGone): PyroError =>
+  new PyroError(
+    'request.cancelled',
+    'the client was closed before the engine had answered; what it had begun goes on',
+    {
+      cause,
+    },
+  )
 
 const unreachable = (socket: string, cause: unknown): PyroError =>
   new PyroError('engine.unreachable', `the engine on ${socket} went away and did not come back`, {

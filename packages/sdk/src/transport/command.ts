@@ -79,7 +79,7 @@ class CommandStream<Operation extends 'workspace.exec' | 'run'> {
     const input = { workspace: workspaceId, commandId, follow: true, cursor: this.#cursor }
     const head = { operation: 'workspace.logs', input, requestId: newRequestId() } as const
     const result = await this.#ended(attemptStream(this.#client.wire, { head, sink: this.#sink(), signal }))
-    if (this.#call.signal?.aborted === true) throw cancelled(this.#head.operation)
+    if (this.#call.signal?.aborted === true) throw cancelled(this.#head.operation, 'its command was told to end')
     if (result.state === 'interrupted') throw interrupted(result)
     if (this.#head.operation === 'workspace.exec') return result
     return { ...result, kept: await this.#endRun(workspaceId) }
@@ -114,6 +114,7 @@ class CommandStream<Operation extends 'workspace.exec' | 'run'> {
     const { sink } = this.#call
     return {
       data: sink.data,
+      end: sink.end,
       event: (event) => {
         this.#note(event)
         return sink.event?.(event)

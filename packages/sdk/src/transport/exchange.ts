@@ -52,6 +52,7 @@ export class Wire {
   readonly socket: string
   readonly #agent: Agent
   readonly #onStarted: ((name: string) => void) | undefined
+  #closed = false
 
   constructor(socket: string, options: { readonly onStarted?: ((name: string) => void) | undefined } = {}) {
     this.socket = socket
@@ -59,8 +60,13 @@ export class Wire {
     this.#agent = new http.Agent({ keepAlive: true, maxFreeSockets: 16 })
   }
 
+  get closed(): boolean {
+    return this.#closed
+  }
+
   /** A request whose body the caller writes. `rest` is what the path has not taken of the input. */
   open(head: RequestHead): { readonly request: ClientRequest; readonly rest: Record<string, unknown> } {
+    this.refuseClosed()
     const route = ROUTES[head.operation]
     const { path, rest } = fillPath(route.path, head.input)
     const bodyless = route.method === 'GET' || route.method === 'DELETE'
@@ -93,6 +99,7 @@ export class Wire {
     const answer = responseOf(request)
     const destroy = (): void => void request.destroy()
     signal?.addEventListener('abort', destroy, { once: true })
+    if (signal?.aborted === true) destroy()
     try {
       if (request.method === 'GET' || request.method === 'DELETE') request.end()
       else {
@@ -106,7 +113,16 @@ export class Wire {
     }
   }
 
+  /** @throws PyroError `input.invalid` */
+  refuseClosed(): void {
+    if (!this.#closed) return
+    throw new PyroError('input.invalid', 'this client is closed; nothing was sent', {
+      hint: 'open another one: Pyro.connect()',
+    })
+  }
+
   close(): void {
+    this.#closed = true
     this.#agent.destroy()
   }
 }
@@ -185,10 +201,17 @@ const fillPath = (
     if (typeof value !== 'string' || value === '') {
       throw new PyroError('input.invalid', `${field} is missing`, { data: { field } })
     }
+    if (value === '.' || value === '..') throw noName(field, value)
     return encodeURIComponent(value)
   })
   return { path, rest }
 }
+
+/** Whoever normalises a URL, encoded or not, takes these for steps to another operation: they are never sent. */
+const noName = (field: string, value: string): PyroError =>
+  field === 'workspace'
+    ? new PyroError('workspace.not-found', `there is no workspace "${value}"`, { hint: 'pyro workspace list' })
+    : new PyroError('input.invalid', `${field}: "${value}" is no name; nothing was changed`, { data: { field } })
 
 /** Fields of a GET or DELETE travel as JSON, so that strings, numbers and objects keep their type. */
 const query = (rest: Readonly<Record<string, unknown>>): string => {

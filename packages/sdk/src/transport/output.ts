@@ -10,6 +10,14 @@ export interface OutputChunk {
   readonly bytes: Uint8Array
 }
 
+/** Keeps every character, the byte order mark at the beginning too. */
+export const textDecoder = () => new TextDecoder('utf-8', { ignoreBOM: true })
+
+export interface LogsOptions extends CallOptions {
+  /** Output that is not kept any more, in bytes; called where the output misses it. */
+  readonly onGap?: ((bytes: number) => void) | undefined
+}
+
 export interface LogsCall extends CallOptions {
   readonly output: (chunk: OutputChunk) => void | Promise<void>
   /** Output that is not kept any more, in bytes. */
@@ -49,9 +57,9 @@ export const readLogs = (client: Client, input: InputOf<'workspace.logs'>, call:
 export async function* followOutput(
   client: Client,
   input: InputOf<'workspace.logs'>,
-  options: CallOptions,
+  options: LogsOptions,
 ): AsyncGenerator<OutputChunk, CommandResult, undefined> {
-  const chunks: OutputChunk[] = []
+  const chunks: (OutputChunk | { readonly gap: number })[] = []
   const stop = new AbortController()
   const signal = options.signal === undefined ? stop.signal : AbortSignal.any([options.signal, stop.signal])
   let wake = (): void => undefined
@@ -61,8 +69,12 @@ export async function* followOutput(
     wake()
     if (chunks.length >= WAITING_CHUNKS) return new Promise((resolve) => (room = resolve))
   }
+  const gap = (bytes: number): void => {
+    chunks.push({ gap: bytes })
+    wake()
+  }
   let ended = false
-  const call = readLogs(client, input, { signal, output }).finally(() => {
+  const call = readLogs(client, input, { signal, output, gap }).finally(() => {
     ended = true
     wake()
   })
@@ -71,7 +83,8 @@ export async function* followOutput(
     for (;;) {
       const chunk = chunks.shift()
       if (chunk !== undefined) {
-        yield chunk
+        if ('gap' in chunk) options.onGap?.(chunk.gap)
+        else yield chunk
         if (chunks.length < WAITING_CHUNKS / 2) room()
       } else if (ended) return await call
       else await new Promise<void>((resolve) => (wake = resolve))

@@ -26,6 +26,8 @@ export interface Sink {
   readonly stdout?: ((bytes: Uint8Array) => void | Promise<void>) | undefined
   readonly stderr?: ((bytes: Uint8Array) => void | Promise<void>) | undefined
   readonly data?: ((bytes: Uint8Array) => void | Promise<void>) | undefined
+  /** Nothing follows: the engine has given its result, or its error. */
+  readonly end?: (() => void | Promise<void>) | undefined
 }
 
 export interface StreamAttempt {
@@ -59,6 +61,7 @@ export const attemptStream = async (wire: Wire, attempt: StreamAttempt): Promise
     const outcome = await readAnswer(response, attempt.sink)
     sender.stop()
     request.end()
+    await attempt.sink.end?.()
     if (outcome.error !== null) throw outcome.error
     return outcome.result
   } catch (error) {

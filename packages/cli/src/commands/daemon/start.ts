@@ -1,3 +1,4 @@
+import { escapeControls } from '../../render/escape.ts'
 import type { Command } from '../command.ts'
 
 export const command: Command = async ({ terminal, interrupts, pyro }) => {
@@ -5,6 +6,9 @@ export const command: Command = async ({ terminal, interrupts, pyro }) => {
   if (!before.running) await pyro.engine.start({ signal: interrupts.signal })
   const status = before.running ? before : await pyro.engine.status({ signal: interrupts.signal })
   if (terminal.json) terminal.document(status)
-  else terminal.line(`engine ${before.running ? 'runs already' : 'started'}: pid ${status.pid}, ${status.socket}`)
+  else
+    terminal.line(
+      `engine ${before.running ? 'runs already' : 'started'}: pid ${status.pid}, ${escapeControls(status.socket)}`,
+    )
   return 0
 }

@@ -8,7 +8,7 @@ export const command: Command = async ({ args, terminal, interrupts, pyro }) => 
     return 0
   }
   await terminal.data(result.textBase64 === undefined ? result.text : Buffer.from(result.textBase64, 'base64'))
-  if (result.more && terminal.talksToPerson) terminal.talk(rest(result))
+  if (result.more) terminal.talk(rest(result))
   return 0
 }
 

@@ -3,6 +3,7 @@ import { delimiter, join } from 'node:path'
 import type { InstallClient, InstallOptions, InstallScope } from '@pyro/mcp'
 import { usageError } from '../../args/usage-error.ts'
 import { nearest } from '../../args/nearest.ts'
+import { escapeControls } from '../../render/escape.ts'
 import type { Command } from '../command.ts'
 
 /** npm and npx put this on the PATH of what they start, and of nothing else. */
@@ -29,7 +30,9 @@ export const command: Command = async ({ args, terminal }) => {
     await terminal.data(installed.text)
     terminal.talk(`${installed.path} would hold this`)
   } else {
-    terminal.line(`${installed.outcome === 'unchanged' ? 'stands already in' : 'written to'} ${installed.path}`)
+    terminal.line(
+      `${installed.outcome === 'unchanged' ? 'stands already in' : 'written to'} ${escapeControls(installed.path)}`,
+    )
     if (installed.backup !== null) terminal.talk(`the file before is kept as ${installed.backup}`)
   }
   if (!isFound && scope === 'project')

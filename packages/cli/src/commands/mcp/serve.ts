@@ -1,3 +1,4 @@
+import { escapeControls } from '../../render/escape.ts'
 import type { Command } from '../command.ts'
 
 export const command: Command = async ({ args, terminal, interrupts }) => {
@@ -7,7 +8,7 @@ export const command: Command = async ({ args, terminal, interrupts }) => {
   if (serving.url !== null) {
     const { url, tokenFile } = serving
     if (terminal.json) terminal.document({ url, tokenFile })
-    else terminal.line(`listening on ${url}, bearer token in ${tokenFile}`)
+    else terminal.line(escapeControls(`listening on ${url}, bearer token in ${tokenFile}`))
   }
   interrupts.signal.addEventListener('abort', () => void serving.close(), { once: true })
   await serving.closed

@@ -1,4 +1,5 @@
 import { pushFiles } from '@pyro/sdk'
+import { escapeControls } from '../../render/escape.ts'
 import { counted, formatBytes } from '../../render/format.ts'
 import { showProgress, warnSkipped } from '../../render/progress.ts'
 import { inputOf, type Command } from '../command.ts'
@@ -15,7 +16,8 @@ export const command: Command = async ({ args, terminal, interrupts, pyro }) => 
   if (terminal.json) terminal.document(result)
   else {
     const deleted = result.deleted === 0 ? '' : `, deleted ${counted(result.deleted, 'path')}`
-    terminal.line(`pushed ${counted(result.files, 'file')}, ${formatBytes(result.bytes)} to ${result.dest}${deleted}`)
+    const size = `${counted(result.files, 'file')}, ${formatBytes(result.bytes)}`
+    terminal.line(`pushed ${size} to ${escapeControls(result.dest)}${deleted}`)
   }
   return 0
 }

@@ -1,10 +1,9 @@
-import { writeFileSync } from 'node:fs'
-import { dirname, resolve } from 'node:path'
-import { diffWorkspace } from '@pyro/sdk'
-import { PyroError } from '@pyro/protocol/client'
+import { diffWorkspace, writeOutput } from '@pyro/sdk'
 import type { ResultOf } from '@pyro/protocol'
+import { usageError } from '../../args/usage-error.ts'
 import { diffNames, diffStat, diffSummary, notInPatch } from '../../render/diff.ts'
 import { inputOf, type Command, type CommandContext } from '../command.ts'
+import { gitFolder, handBackHint } from '../hand-back.ts'
 
 /** `--exit-code`, as git has it. */
 const EXIT_DIFFERS = 1
@@ -12,17 +11,42 @@ const EXIT_DIFFERS = 1
 export const command: Command = async (context) => {
   const { args, terminal, interrupts, pyro } = context
   const { workspace, ...input } = inputOf<'workspace.diff'>(args)
-  const { output, stat, 'name-only': nameOnly } = args.flags
+  const { stat, 'name-only': nameOnly } = args.flags
   const listOnly = stat === true || nameOnly === true
+  const output = fileOf(context, listOnly)
   const { result, patch } = await diffWorkspace(pyro.client, workspace, {
     ...input,
-    patch: !listOnly || output !== undefined,
+    patch: !listOnly || output !== null,
     signal: interrupts.signal,
   })
-  if (typeof output === 'string') writeOutput(output, patch)
+  if (output !== null) await writeOutput(output, patch, interrupts.signal)
   if (terminal.json) terminal.document(result)
-  else await show(context, result, { patch: output === undefined ? patch : new Uint8Array(0), stat, nameOnly })
+  else {
+    await show(context, result, { patch: output === null ? patch : new Uint8Array(0), stat, nameOnly })
+    if (patch.byteLength > 0) await sayWhereItApplies(context, result)
+  }
   return args.flags['exit-code'] === true && !result.clean ? EXIT_DIFFERS : 0
+}
+
+/** The file that the patch goes to; null for standard output. */
+const fileOf = ({ args, terminal }: CommandContext, listOnly: boolean): string | null => {
+  const { output } = args.flags
+  if (typeof output !== 'string') return null
+  if (output !== '-') return output
+  if (terminal.json) throw usageError('--output - and --json both want standard output', 'choose one')
+  if (listOnly) throw usageError('--output - and a list both want standard output', 'leave out --stat or --name-only')
+  return null
+}
+
+const sayWhereItApplies = async (
+  { terminal, interrupts, pyro }: CommandContext,
+  { workspaceId, root }: ResultOf<'workspace.diff'>,
+): Promise<void> => {
+  const here = gitFolder()
+  if (here === null) return
+  const { seed } = await pyro.client.call('workspace.status', { workspace: workspaceId }, { signal: interrupts.signal })
+  const hint = handBackHint(here, { source: seed.source, root })
+  if (hint !== null) terminal.talk(hint)
 }
 
 interface Shown {
@@ -39,25 +63,4 @@ const show = async ({ terminal }: CommandContext, result: ResultOf<'workspace.di
   } else await terminal.data(shown.patch)
   for (const warning of notInPatch(result)) terminal.talk(warning)
   terminal.talk(diffSummary(result))
-}
-
-/** The user named this file on their own host: it is replaced, as `>` would. */
-const writeOutput = (path: string, patch: Uint8Array): void => {
-  try {
-    writeFileSync(path, patch)
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    if (code === 'ENOENT') {
-      const folder = dirname(resolve(path))
-      throw new PyroError('path.not-found', `the folder ${folder} does not exist; nothing was written`, {
-        hint: `mkdir -p ${folder}`,
-        data: { path },
-        cause: error,
-      })
-    }
-    throw new PyroError('path.unwritable', `${path} cannot be written (${code}); nothing was written`, {
-      data: { path },
-      cause: error,
-    })
-  }
 }

@@ -21,6 +21,6 @@ export const command: Command = async (context) => {
 
 const ended = (result: CommandResult, { terminal }: Parameters<Command>[0]): number => {
   if (terminal.json) terminal.document(result)
-  else if (terminal.talksToPerson) terminal.talk(summaryOf(result))
+  else if (terminal.talksToPerson || result.limit !== null) terminal.talk(summaryOf(result))
   return exitOf(result)
 }

@@ -1,7 +1,6 @@
 import { exportFiles } from '@pyro/sdk'
 import { usageError } from '../../args/usage-error.ts'
 import { counted, formatBytes } from '../../render/format.ts'
-import { escapeControls } from '../../render/escape.ts'
 import { inputOf, type Command } from '../command.ts'
 import { singleFile } from '../single-file.ts'
 
@@ -16,6 +15,7 @@ export const command: Command = async ({ args, terminal, interrupts, pyro }) => 
   }
   const toStdout = output === '-'
   if (toStdout && terminal.json) throw usageError('--output - and --json both want standard output', 'choose one')
+  if (toStdout) terminal.outputClosed.addEventListener('abort', () => interrupts.cancel(), { once: true })
   const asTar = args.flags['format'] === 'tar'
   const write = (bytes: Uint8Array): void | Promise<void> => terminal.data(bytes)
   const result = await exportFiles(pyro.client, workspace, path, {
@@ -28,7 +28,7 @@ export const command: Command = async ({ args, terminal, interrupts, pyro }) => 
   if (terminal.json) terminal.document(result)
   else {
     const size = `${counted(result.files, 'file')}, ${formatBytes(result.bytes)}`
-    terminal.talk(`exported ${escapeControls(result.path)} (${size})${toStdout ? '' : ` to ${escapeControls(output)}`}`)
+    terminal.talk(`exported ${result.path} (${size})${toStdout ? '' : ` to ${output}`}`)
   }
   if (result.skipped > 0)
     terminal.talk(`left out: ${counted(result.skipped, 'special file')} (devices, pipes, sockets)`)

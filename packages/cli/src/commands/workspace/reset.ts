@@ -1,5 +1,4 @@
 import { counted, formatDuration } from '../../render/format.ts'
-import { escapeControls } from '../../render/escape.ts'
 import { unary } from '../command.ts'
 
 export const command = unary('workspace.reset', (reset, { terminal }) => {
@@ -8,7 +7,7 @@ export const command = unary('workspace.reset', (reset, { terminal }) => {
   const changed = cleared.changedPaths === null ? '' : ` and ${counted(cleared.changedPaths, 'changed path')}`
   terminal.talk(`cleared ${counted(cleared.commands, 'command')} of history${changed}`)
   for (const { commandId, command: text } of cleared.runningCommands) {
-    terminal.talk(`ended ${commandId}: ${escapeControls(text)}`)
+    terminal.talk(`ended ${commandId}: ${text}`)
   }
   if (savedAs !== null) terminal.talk(`the state before is the snapshot ${savedAs}`)
   if (started) terminal.talk('the workspace was not running; it is now')

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import type { DiskStore } from '../../disk/disk-store.ts'
 import { errnoOf } from '../../process/identity.ts'
 import type { Engine } from '../engine.ts'
+import { reasonOf, remedyOf, whyUnwritable } from '../host-failure.ts'
 import type { Check, Verdict } from './capabilities.ts'
 import { storesOf } from './disk-things.ts'
 
@@ -13,7 +14,8 @@ const ENOUGH_BYTES = GIB
 
 export const diskChecks = (engine: Engine): readonly Check[] => {
   const stores = storesOf(engine.services)
-  return stores.flatMap((store, index) => {
+  const home: Check = { id: 'home', required: true, run: () => checkHome(engine) }
+  const ofStores = stores.flatMap((store, index) => {
     const suffix = index === 0 ? '' : `-${index + 1}`
     return [
       { id: `disk-store${suffix}`, required: true, run: () => checkStore(store) },
@@ -22,6 +24,17 @@ export const diskChecks = (engine: Engine): readonly Check[] => {
       { id: `disk-space${suffix}`, required: false, run: () => checkSpace(engine, store) },
     ]
   })
+  return [home, ...ofStores]
+}
+
+/** It is the one that was opened, and takes changes. */
+const checkHome = (engine: Engine): Promise<Verdict> => {
+  const loss = engine.home.loss()
+  if (loss !== null) return Promise.resolve({ ok: false, detail: loss.message, fix: loss.hint })
+  const { home } = engine.services.config
+  const errno = whyUnwritable(home)
+  if (errno === null) return Promise.resolve({ ok: true, detail: home, fix: null })
+  return Promise.resolve({ ok: false, detail: `${home} cannot be written: ${reasonOf(errno)}`, fix: remedyOf(errno) })
 }
 
 /** It answers. */

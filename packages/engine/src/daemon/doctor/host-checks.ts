@@ -2,6 +2,7 @@ import { access, constants, readFile } from 'node:fs/promises'
 import { detectCgroups } from '../../process/cgroup-host.ts'
 import { findProgram } from '../../process/find-program.ts'
 import { errnoOf } from '../../process/identity.ts'
+import { isEnoughOpenFiles, liftOpenFiles } from '../../process/open-files.ts'
 import { runProgram } from '../../process/program.ts'
 import { readHostMemory } from '../../workspace/admission.ts'
 import type { Engine } from '../engine.ts'
@@ -15,6 +16,8 @@ const AGENT_TIMEOUT_MS = 5_000
 const AGENT_USAGE_EXIT = 2
 /** Memory of a workspace whose create says nothing else (contract). */
 const WORKSPACE_MEMORY_MIB = 2048
+
+const MIB = 1024 * 1024
 
 /** What a pull of an environment of the catalog calls. */
 const BUILD_TOOLS = [
@@ -31,6 +34,7 @@ export const hostChecks = (engine: Engine): readonly Check[] => [
   { id: 'agent', required: true, run: () => checkAgent(engine.agentPath) },
   { id: 'cgroups', required: true, run: checkCgroups },
   { id: 'memory', required: false, run: checkMemory },
+  { id: 'open-files', required: false, run: checkOpenFiles },
   { id: 'environment-tools', required: false, run: checkBuildTools },
 ]
 
@@ -80,6 +84,19 @@ const checkMemory = async (): Promise<Verdict> => {
     ok,
     detail: `${detail}; a workspace asks for ${WORKSPACE_MEMORY_MIB} MiB unless it says otherwise`,
     fix: `pyro workspace create ENV --memory-mib ${Math.max(64, Math.floor(availableMib / 2))}`,
+  }
+}
+
+/** Drivers do the same before they start a sandbox. */
+const checkOpenFiles = async (): Promise<Verdict> => {
+  const { totalMib } = await readHostMemory()
+  const most = await liftOpenFiles()
+  if (isEnoughOpenFiles(most, totalMib * MIB))
+    return { ok: true, detail: 'no sandbox can take all open files of the host', fix: null }
+  return {
+    ok: false,
+    detail: `one sandbox can take all ${most} open files of the host, and here Pyro may not change fs.file-max`,
+    fix: `sysctl -w fs.file-max=${2n ** 63n - 1n}`,
   }
 }
 

@@ -43,7 +43,9 @@ export const commandHandlers = {
     const remembered = await rememberedEnd(call, 'command wait')
     if (remembered !== null) return remembered
     const { commands } = await adopted(call, 'command wait')
-    const result = await endWithin(commands.ended(input.commandId), input.commandId, input.timeoutMs, gone)
+    const ended = commands.ended(input.commandId)
+    const seen = commands.find(input.commandId)?.unlessLost(ended) ?? ended
+    const result = await endWithin(seen, input.commandId, input.timeoutMs, gone)
     if (result.state === 'interrupted') throw interruptedError(result)
     return result
   },

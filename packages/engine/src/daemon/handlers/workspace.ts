@@ -69,11 +69,9 @@ const update = (workspaces: Workspaces, workspace: Workspace, input: ParsedInput
   const labels = { ...workspace.row.labels, ...input.labels }
   for (const key of input.clearLabels) delete labels[key]
   refuseManyLabels(workspace.services.config.limits.labelsPerWorkspace, Object.keys(labels).length)
-  if (input.name !== undefined) workspaces.rename(workspace, input.name)
   const expiresAt =
     input.ttlMs === undefined ? workspace.row.expiresAt : input.ttlMs === null ? null : Date.now() + input.ttlMs
-  workspace.change({ labels, expiresAt })
-  workspaces.scheduleExpiry()
+  workspaces.update(workspace, { name: input.name ?? workspace.row.name, labels, expiresAt })
 }
 
 /** A stream that changes nothing ends with its reader. */

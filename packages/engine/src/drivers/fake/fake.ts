@@ -10,8 +10,12 @@ export function fakeTechnology(): Technology {
   return {
     id: 'fake',
     isolation: 'none',
+    emulated: false,
     limits: null,
-    ownIds: false,
+    volumes: 'trees',
+    ids: 'shared',
+    logLimitBytes: null,
+    ownClock: false,
     flush: 'none',
     async missing() {
       const found = await unshare.find()
@@ -33,6 +37,6 @@ export function fakeTechnology(): Technology {
       }
     },
     runtime: (paths) =>
-      Promise.resolve({ runtime: ['/bin/sh', join(paths.folder, 'runtime.sh')], createArgs: [], runtimeLogFile: null }),
+      Promise.resolve({ runtime: ['/bin/sh', join(paths.folder, 'runtime.sh')], runtimeLogFile: null }),
   }
 }

@@ -1,6 +1,6 @@
 /**
  * The runtime of the test driver, in shell and util-linux: user, pid, mount, network, ipc and uts namespaces and a private
- * root. It takes the arguments that the monitor gives to any runtime, does everything in `create`, and expects its settings in
+ * root. It takes the arguments that the monitor gives to any runtime, does everything in `run`, and expects its settings in
  * the bundle folder's `settings.sh`.
  *
  * Shell, because nothing else is sure to be on a host that has no container runtime; the agent itself does not run on the host.
@@ -8,7 +8,7 @@
 export const RUNTIME_SCRIPT = `#!/bin/sh
 set -eu
 case $1 in
-create) ;;
+run) ;;
 *) exit 0 ;;
 esac
 while [ $# -gt 0 ]; do
@@ -22,7 +22,8 @@ done
 mkfifo "$bundle/mapped"
 # A background job gets /dev/null for stdin; the agent's config waits on descriptor 5.
 exec 5<&0
-unshare --keep-caps --user --mount --uts --ipc --net --pid -- sh -euc '
+# Whoever is killed here takes along what waits for its ids.
+setpriv --pdeathsig KILL unshare --keep-caps --user --mount --uts --ipc --net --pid -- sh -euc '
   echo yes >"$0/unshared"
   read _ <"$0/mapped"
   # The first child is PID 1 inside; $! is its number here.

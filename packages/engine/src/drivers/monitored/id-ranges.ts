@@ -1,9 +1,8 @@
 import { createHash } from 'node:crypto'
 import { dirname } from 'node:path'
+import { ID_COUNT } from '../../disk/disk-store.ts'
 import { runProgram } from '../../process/program.ts'
 
-/** Ids of one user namespace. */
-export const ID_COUNT = 65_536
 /** Tools that take ids for signed numbers see no negative ones. */
 const IDS_END = 0x8000_0000
 const CHECK_TIMEOUT_MS = 10_000
@@ -38,10 +37,18 @@ export class IdRanges {
 
   async of(sandboxId: string, volumePath: string): Promise<SandboxIds> {
     const { idBase } = this.#options
+    const alone = this.alone(sandboxId)
+    if (alone.base === idBase || !(await this.#canMap(dirname(volumePath)))) return { base: idBase, diskBase: null }
+    return { base: alone.base, diskBase: idBase }
+  }
+
+  /** A range for what has no disk of the host's ids. */
+  alone(sandboxId: string): SandboxIds {
+    const { idBase } = this.#options
     const ranges = Math.floor((IDS_END - idBase) / ID_COUNT) - 1
-    if (ranges < 1 || !(await this.#canMap(dirname(volumePath)))) return { base: idBase, diskBase: null }
+    if (ranges < 1) return { base: idBase, diskBase: null }
     const range = createHash('sha256').update(sandboxId).digest().readUInt32BE(0) % ranges
-    return { base: idBase + (range + 1) * ID_COUNT, diskBase: idBase }
+    return { base: idBase + (range + 1) * ID_COUNT, diskBase: null }
   }
 
   #canMap(folder: string): Promise<boolean> {

@@ -21,8 +21,18 @@ const RUNTIME_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
 
 export type RunningStatus = Extract<MonitorStatus, { state: 'running' }>
 
-/** Starts the monitor in a session of its own; it outlives this process. Its pid. */
-export async function startMonitor(agentBinary: string, paths: SandboxPaths, spec: MonitorSpec): Promise<number> {
+/** A monitor while it is our child. */
+export interface StartedMonitor {
+  /** Settles when it is gone. */
+  readonly ended: Promise<void>
+}
+
+/** Starts the monitor in a session of its own; it outlives this process. */
+export async function startMonitor(
+  agentBinary: string,
+  paths: SandboxPaths,
+  spec: MonitorSpec,
+): Promise<StartedMonitor> {
   await writeFile(paths.monitorSpec, JSON.stringify(spec), { mode: 0o600 })
   const child = spawn(agentBinary, ['monitor', paths.monitorSpec], {
     cwd: '/',
@@ -30,11 +40,13 @@ export async function startMonitor(agentBinary: string, paths: SandboxPaths, spe
     stdio: 'ignore',
     env: { PATH: process.env['PATH'] ?? RUNTIME_PATH },
   })
-  const { promise, resolve, reject } = settleLater<number>()
+  const ended = settleLater<void>()
+  child.once('exit', () => ended.resolve())
+  const { promise, resolve, reject } = settleLater<StartedMonitor>()
   child.once('error', (error) => {
     reject(new PyroError('workspace.start-failed', `the monitor ${agentBinary} did not start`, { cause: error }))
   })
-  child.once('spawn', () => resolve(child.pid ?? 0))
+  child.once('spawn', () => resolve({ ended: ended.promise }))
   child.unref()
   return promise
 }
@@ -67,6 +79,7 @@ const onOneLine = (text: string): string => text.trim().replaceAll(/\s*\n\s*/g, 
 
 /** Waits for the monitor's word that the sandbox runs. A failed start rejects with `workspace.start-failed`. */
 export async function waitForStatus(
+  monitor: StartedMonitor,
   paths: SandboxPaths,
   watcher: FolderWatch,
   signal: AbortSignal,
@@ -81,6 +94,12 @@ export async function waitForStatus(
   }
   watcher.on(paths.status, look)
   look()
+  void monitor.ended
+    .then(() => readStatus(paths))
+    .then((status) => {
+      if (status === null) seen.reject(new PyroError('workspace.start-failed', 'its monitor was killed'))
+      else look()
+    }, seen.reject)
   return abortable(seen.promise, signal)
 }
 

@@ -3,7 +3,7 @@ import { basename, dirname } from 'node:path'
 import { isPyroError, PyroError } from '@pyro/protocol'
 import { GUEST_PROTOCOL, type AgentConfig, type LaunchSpec, type MonitorSpec } from '@pyro/protocol/guest'
 import { AgentLink } from '../../agent/agent-link.ts'
-import type { DiskStore } from '../../disk/disk-store.ts'
+import { ID_COUNT, type DiskStore } from '../../disk/disk-store.ts'
 import type {
   Driver,
   DriverObject,
@@ -23,9 +23,9 @@ import { publishAgent } from './agent-binary.ts'
 import { auditSandboxes } from './audit.ts'
 import { FolderWatch, killMonitorTree, readExit, readStatus, startMonitor, tailOf, waitForStatus } from './monitor.ts'
 import { explainExit, MonitoredSandbox, releaseSandbox } from './monitored-sandbox.ts'
-import { ID_COUNT, IdRanges, type SandboxIds } from './id-ranges.ts'
+import { IdRanges, type SandboxIds } from './id-ranges.ts'
 import { cachedProbe } from './probe.ts'
-import { SandboxCgroup } from './sandbox-cgroup.ts'
+import { SandboxCgroup, type CgroupLimits } from './sandbox-cgroup.ts'
 import { INSIDE, sandboxesFolder, sandboxPaths, type SandboxPaths } from './sandbox-paths.ts'
 import { killSandboxProcesses } from './sandbox-processes.ts'
 import type { Bundle, Technology } from './technology.ts'
@@ -47,7 +47,8 @@ export interface MonitoredOptions {
 export class MonitoredDriver implements Driver {
   readonly id: string
   readonly isolation: Driver['isolation']
-  readonly emulated = false
+  readonly emulated: boolean
+  readonly volumes: Driver['volumes']
   readonly disks: DiskStore
   readonly #technology: Technology
   readonly #config: EngineConfig
@@ -59,6 +60,8 @@ export class MonitoredDriver implements Driver {
   constructor(technology: Technology, options: MonitoredOptions) {
     this.id = technology.id
     this.isolation = technology.isolation
+    this.emulated = technology.emulated
+    this.volumes = technology.volumes
     this.disks = options.disks
     this.#technology = technology
     this.#config = options.config
@@ -69,6 +72,7 @@ export class MonitoredDriver implements Driver {
   probe(): Promise<Probe> {
     return cachedProbe(this, this.#technology, {
       config: this.#config,
+      agentPath: this.#installedAgent,
       hasCgroups: async () => this.#technology.limits === null || (await this.#cgroupHost()) !== null,
     })
   }
@@ -85,19 +89,24 @@ export class MonitoredDriver implements Driver {
       await releaseSandbox({ paths, cgroup, init: null, monitor: null })
     })
     try {
-      await Promise.all([this.#makeFolders(paths, ids), cgroup?.create(spec, ids.base)])
+      await Promise.all([this.#makeFolders(paths, ids), cgroup?.create(this.#hostLimits(spec), ids.base)])
       const link = undo.use(await this.#listen(paths, spec, { ids, bootId: null }))
       const watcher = undo.use(new FolderWatch(paths.folder))
       const agentBinary = await this.#agentBinary()
+      const agentConfig = this.#agentConfig(spec, cgroup)
+      const bundle = { paths, cgroup, agentBinary, ids, agentConfig }
       await Promise.all([
-        this.#technology.writeBundle(spec, { paths, cgroup, agentBinary, ids }),
-        writeFile(paths.agentConfig, JSON.stringify(this.#agentConfig(spec, cgroup)), { mode: 0o600 }),
+        this.#technology.writeBundle(spec, bundle),
+        writeFile(paths.agentConfig, JSON.stringify(agentConfig), { mode: 0o600 }),
       ])
       signal.throwIfAborted()
-      const monitorSpec = await this.#monitorSpec(spec, { paths, cgroup, ids, agentBinary, deadlineMs: cx.deadlineMs })
-      await startMonitor(agentBinary, paths, monitorSpec)
-      const status = await waitForStatus(paths, watcher, signal)
-      await Promise.race([link.session({ signal, timeoutMs: cx.deadlineMs }), rejectOnExit(paths, watcher)])
+      const monitorSpec = await this.#monitorSpec(spec, { ...bundle, deadlineMs: cx.deadlineMs })
+      const monitor = await startMonitor(agentBinary, paths, monitorSpec)
+      const status = await waitForStatus(monitor, paths, watcher, signal)
+      const ended = rejectOnExit(paths, watcher)
+      await this.#begin(paths, signal, ended)
+      await Promise.race([link.session({ signal, timeoutMs: cx.deadlineMs }), ended])
+      if (this.#technology.ownClock) await link.agent.setClock({ signal })
       // The token has been proved; from here on only the agent holds it.
       await rm(paths.agentConfig, { force: true })
       const sandbox = this.#sandbox(spec, { paths, cgroup, link, watcher }, status)
@@ -174,7 +183,9 @@ export class MonitoredDriver implements Driver {
   }
 
   async #idsOf(spec: SandboxSpec): Promise<SandboxIds> {
-    if (!this.#technology.ownIds) return { base: this.#config.idBase, diskBase: null }
+    const { ids } = this.#technology
+    if (ids === 'shared') return { base: this.#config.idBase, diskBase: null }
+    if (ids === 'alone') return this.#ranges.alone(spec.sandboxId)
     return this.#ranges.of(spec.sandboxId, spec.volume.path)
   }
 
@@ -230,12 +241,13 @@ export class MonitoredDriver implements Driver {
     const { paths, cgroup, deadlineMs } = parts
     const directory = cgroup?.userDirectory ?? null
     return {
-      ...(await this.#technology.runtime(paths)),
+      ...(await this.#technology.runtime(paths, parts.agentBinary)),
       id: spec.sandboxId,
       bundle: paths.folder,
-      createThrough: launchWith(spec, parts),
+      runThrough: launchWith(spec, parts),
       stdinFile: paths.agentConfig,
       logFile: paths.log,
+      logLimitBytes: this.#technology.logLimitBytes,
       passFiles:
         directory === null
           ? (cgroup?.userTasks ?? []).map((path) => ({ path, open: 'write' as const }))
@@ -244,10 +256,23 @@ export class MonitoredDriver implements Driver {
       enterTasks: [],
       enterDirectory: null,
       counterFiles: [...(cgroup?.counterFiles ?? [])],
-      createTimeoutMs: deadlineMs,
       startTimeoutMs: deadlineMs,
       deleteTimeoutMs: RUNTIME_DELETE_TIMEOUT_MS,
     }
+  }
+
+  /** A sandbox that ends meanwhile is not waited for. */
+  async #begin(paths: SandboxPaths, signal: AbortSignal, ended: Promise<never>): Promise<void> {
+    const over = new AbortController()
+    try {
+      await Promise.race([this.#technology.begin?.(paths, AbortSignal.any([signal, over.signal])), ended])
+    } finally {
+      over.abort()
+    }
+  }
+
+  #hostLimits(spec: SandboxSpec): CgroupLimits {
+    return { ...spec, memoryMib: spec.memoryMib + (this.#technology.limits?.overheadMib ?? 0) }
   }
 
   async #cgroup(sandboxId: string): Promise<SandboxCgroup | null> {

@@ -56,7 +56,7 @@ export class MonitoredSandbox implements Sandbox {
   }
 
   counters(): Promise<LimitCounters> {
-    return this.#parts.cgroup?.counters() ?? Promise.resolve({ memory: 0, pids: 0 })
+    return new Promise((resolve) => resolve(this.#parts.cgroup?.counters() ?? { memory: 0, pids: 0 }))
   }
 
   stop(options: { readonly graceMs: number }): Promise<SandboxExit> {
@@ -122,7 +122,7 @@ export class MonitoredSandbox implements Sandbox {
 
   /** gVisor that lost one of its processes to the memory limit may go on half dead. */
   async #endOnLimit(): Promise<void> {
-    const counters = await this.#parts.cgroup?.counters()
+    const counters = this.#parts.cgroup?.counters()
     if (counters !== undefined && counters.memory > 0) await this.#parts.cgroup?.killAll()
   }
 
@@ -151,7 +151,7 @@ export async function explainExit(parts: {
         ? `exit code ${exit.exitCode}`
         : `killed by SIG${exit.signal}`
   if (parts.limitsEndSandbox && parts.cgroup !== null) {
-    const counters = await parts.cgroup.counters()
+    const counters = parts.cgroup.counters()
     if (counters.memory > 0) return { reason: 'memory', detail: `the sandbox used up its memory (${how})` }
     if (counters.pids > 0) return { reason: 'pids', detail: `the sandbox used up its processes (${how})` }
   }

@@ -1,16 +1,19 @@
-import { randomBytes } from 'node:crypto'
+import { randomBytes, randomUUID } from 'node:crypto'
 import { chown, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isPyroError } from '@pyro/protocol'
 import { z } from 'zod'
 import type { Driver, Probe, SandboxSpec } from '../../driver/driver.ts'
-import type { VolumeId } from '../../disk/disk-store.ts'
+import { DISK_FILE, type VolumeId } from '../../disk/disk-store.ts'
+import { makeDiskImage, type DiskImageHost } from '../../disk/disk-image.ts'
 import type { EngineConfig } from '../../lib/config.ts'
 import { errnoOf } from '../../process/identity.ts'
 import { sandboxesFolder } from './sandbox-paths.ts'
 import type { Technology } from './technology.ts'
 
 const START_DEADLINE_MS = 15_000
+const PREPARE_DEADLINE_MS = 10 * 60_000
+const PROBE_DISK_BYTES = 64 * 1024 * 1024
 /** A failed try is believed for this long: somebody may be putting things right. */
 const FAILURE_KEPT_MS = 30_000
 const TREE = ['proc', 'sys', 'dev', 'run', 'tmp', 'workspace', 'etc'] as const
@@ -25,6 +28,7 @@ const verdict = z.strictObject({
 
 interface ProbeContext {
   readonly config: EngineConfig
+  readonly agentPath: string
   readonly hasCgroups: () => Promise<boolean>
 }
 
@@ -43,7 +47,7 @@ export async function cachedProbe(driver: Driver, technology: Technology, cx: Pr
     if (known?.bootId === bootId && known.version === version) {
       if (known.probe.ok || Date.now() - known.atMs < FAILURE_KEPT_MS) return known.probe
     }
-    const probe = await tryStart(driver, version, cx.config)
+    const probe = await tryStart(driver, technology, version, cx)
     await mkdir(cx.config.runtimeDir, { recursive: true, mode: 0o711 })
     await writeFile(`${file}.new`, JSON.stringify({ bootId, version, atMs: Date.now(), probe }), { mode: 0o600 })
     await rename(`${file}.new`, file)
@@ -81,23 +85,25 @@ async function namesIn(folder: string): Promise<string[]> {
   }
 }
 
-async function tryStart(driver: Driver, version: string, config: EngineConfig): Promise<Probe> {
+async function tryStart(
+  driver: Driver,
+  technology: Technology,
+  version: string,
+  { config, agentPath }: ProbeContext,
+): Promise<Probe> {
   await releaseFormer(driver, config.runtimeDir)
   const name = `probe-${driver.id}-${randomBytes(4).toString('hex')}`
   const tree = join(config.runtimeDir, name)
   await mkdir(config.runtimeDir, { recursive: true, mode: 0o711 })
   await using undo = new AsyncDisposableStack()
   undo.defer(() => rm(tree, { recursive: true, force: true }))
-  for (const folder of ['', ...TREE]) {
-    const path = join(tree, folder)
-    await mkdir(path, { mode: 0o755 })
-    await chown(path, config.idBase, config.idBase)
-  }
+  await makeTree(tree, config.idBase)
+  if (driver.volumes === 'images') await imageInPlace(tree, { agentPath, idBase: config.idBase })
   const spec: SandboxSpec = {
     sandboxId: name,
     workspaceId: name,
     generation: 1,
-    volume: { id: name as VolumeId, form: 'tree', path: tree, writable: true },
+    volume: { id: name as VolumeId, path: tree, writable: true },
     hostname: 'probe',
     vcpus: 1,
     memoryMib: 256,
@@ -105,6 +111,7 @@ async function tryStart(driver: Driver, version: string, config: EngineConfig): 
     token: randomBytes(32).toString('hex'),
   }
   try {
+    await technology.prepare?.(AbortSignal.timeout(PREPARE_DEADLINE_MS))
     const begun = performance.now()
     const sandbox = await driver.start(spec, {
       signal: new AbortController().signal,
@@ -119,6 +126,31 @@ async function tryStart(driver: Driver, version: string, config: EngineConfig): 
     return { ok: true, detail: `${version}; a sandbox started in ${tookMs} ms`, fix: null }
   } catch (error) {
     return { ok: false, detail: `${version}; a sandbox does not start: ${messageOf(error)}`, fix: null }
+  }
+}
+
+async function makeTree(tree: string, owner: number): Promise<void> {
+  for (const folder of ['', ...TREE]) {
+    const path = join(tree, folder)
+    await mkdir(path, { mode: 0o755 })
+    await chown(path, owner, owner)
+  }
+}
+
+/** A volume with the disk of this tree instead of the tree. */
+async function imageInPlace(tree: string, host: DiskImageHost): Promise<void> {
+  const source = `${tree}.tree`
+  await rename(tree, source)
+  try {
+    await mkdir(tree, { mode: 0o700 })
+    await makeDiskImage(host, {
+      tree: source,
+      file: join(tree, DISK_FILE),
+      bytes: PROBE_DISK_BYTES,
+      uuid: randomUUID(),
+    })
+  } finally {
+    await rm(source, { recursive: true, force: true })
   }
 }
 

@@ -1,4 +1,4 @@
-import type { MonitorSpec } from '@pyro/protocol/guest'
+import type { AgentConfig, MonitorSpec } from '@pyro/protocol/guest'
 import type { Probe, SandboxSpec } from '../../driver/driver.ts'
 import type { Isolation } from '@pyro/protocol'
 import type { SandboxIds } from './id-ranges.ts'
@@ -9,23 +9,40 @@ import type { SandboxPaths } from './sandbox-paths.ts'
 export interface Technology {
   readonly id: string
   readonly isolation: Isolation | 'none'
+  /** Programs run on a processor that is imitated: correct, and slow. */
+  readonly emulated: boolean
   /** Null: no limits, so no control groups. */
   readonly limits: {
     /** User commands get a group of their own, so that hitting a limit ends a command and not the sandbox. */
     readonly commandsApart: boolean
+    /** Memory that a sandbox takes of the host beyond its own. */
+    readonly overheadMib: number
   } | null
-  /** Programs inside use the host's kernel by their own ids: each sandbox gets a range of its own. */
-  readonly ownIds: boolean
+  /** As `Driver.volumes`. */
+  readonly volumes: 'trees' | 'images'
+  /**
+   * Ids on the host. `mapped`: programs inside use the host's kernel, so each sandbox gets a range of its own and sees its disk
+   * through it. `alone`: what stands for it on the host runs as a user of its own. `shared`: those of all disks.
+   */
+  readonly ids: 'mapped' | 'alone' | 'shared'
+  /** The newest that is kept of what the guest can write there for ever; null: it cannot. */
+  readonly logLimitBytes: number | null
   /** What `/v1/flush` does inside. */
   readonly flush: 'sync' | 'none'
   /** Null when the runtime is there; else what is missing. Starts nothing long. */
   missing(): Promise<Probe | null>
   /** Name and version, for people; the probe's verdict holds as long as it stays the same. */
   version(): Promise<string>
+  /** Fetches what starts need and this host does not have yet. May take long. */
+  prepare?(signal: AbortSignal): Promise<void>
   /** Writes what the runtime reads. */
   writeBundle(spec: SandboxSpec, bundle: Bundle): Promise<void>
+  /** The guest's clock is not the host's, and stands wherever it was. */
+  readonly ownClock: boolean
+  /** What is left to do once its process runs. */
+  begin?(paths: SandboxPaths, signal: AbortSignal): Promise<void>
   /** How the monitor calls the runtime. */
-  runtime(paths: SandboxPaths): Promise<Pick<MonitorSpec, 'runtime' | 'createArgs' | 'runtimeLogFile'>>
+  runtime(paths: SandboxPaths, agentBinary: string): Promise<Pick<MonitorSpec, 'runtime' | 'runtimeLogFile'>>
 }
 
 export interface Bundle {
@@ -34,4 +51,5 @@ export interface Bundle {
   /** Host path of the agent binary, readable for the sandbox's root. */
   readonly agentBinary: string
   readonly ids: SandboxIds
+  readonly agentConfig: AgentConfig
 }

@@ -1,8 +1,8 @@
 import { lstat, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { ID_COUNT } from '../../disk/disk-store.ts'
 import type { SandboxSpec } from '../../driver/driver.ts'
 import { errnoOf } from '../../process/identity.ts'
-import { ID_COUNT } from '../monitored/id-ranges.ts'
 import { INSIDE } from '../monitored/sandbox-paths.ts'
 import type { Bundle } from '../monitored/technology.ts'
 

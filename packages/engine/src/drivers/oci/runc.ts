@@ -1,7 +1,8 @@
-import type { Probe } from '../../driver/driver.ts'
 import type { Technology } from '../monitored/technology.ts'
 import { standardConfig, standardMounts, writeConfig, type ConfigChange } from './bundle.ts'
 import { kernelCapsHook } from './kernel-caps.ts'
+import { liftOpenFiles } from '../../process/open-files.ts'
+import { missingProgram } from '../monitored/missing-program.ts'
 import { RuntimeProgram } from '../monitored/runtime-program.ts'
 import { seccompProfile } from './seccomp.ts'
 
@@ -14,13 +15,18 @@ export function runcTechnology(change: ConfigChange = (config) => config): Techn
   return {
     id: 'runc',
     isolation: 'container',
-    limits: { commandsApart: true },
-    ownIds: true,
+    emulated: false,
+    limits: { commandsApart: true, overheadMib: 0 },
+    volumes: 'trees',
+    ids: 'mapped',
+    logLimitBytes: null,
+    ownClock: false,
     // One kernel with the host: the engine flushes the volume from outside.
     flush: 'none',
     missing: () => missingProgram(program, 'apt-get install runc'),
     version: () => program.version(),
     async writeBundle(spec, bundle) {
+      await liftOpenFiles()
       const config = await standardConfig(spec, bundle, standardMounts(spec, bundle))
       await writeConfig(
         bundle,
@@ -40,18 +46,8 @@ export function runcTechnology(change: ConfigChange = (config) => config): Techn
       const path = (await program.find()) ?? program.name
       return {
         runtime: [path, '--root', paths.runtimeState, '--log', paths.runtimeLog],
-        createArgs: [],
         runtimeLogFile: paths.runtimeLog,
       }
     },
   }
-}
-
-/** Null when the program is there. */
-export async function missingProgram(program: RuntimeProgram, fix: string): Promise<Probe | null> {
-  if (process.getuid?.() !== 0)
-    return { ok: false, detail: `${program.name} needs root on the host`, fix: 'sudo pyro …' }
-  return (await program.find()) === null
-    ? { ok: false, detail: `the program ${program.name} is not installed`, fix }
-    : null
 }

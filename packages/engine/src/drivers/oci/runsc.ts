@@ -1,8 +1,9 @@
 import { dirname } from 'node:path'
+import { liftOpenFiles } from '../../process/open-files.ts'
 import { INSIDE, type SandboxPaths } from '../monitored/sandbox-paths.ts'
 import type { Technology } from '../monitored/technology.ts'
 import { diskTmp, standardConfig, standardMounts, writeConfig, type ConfigChange, type Mount } from './bundle.ts'
-import { missingProgram } from './runc.ts'
+import { missingProgram } from '../monitored/missing-program.ts'
 import { RuntimeProgram } from '../monitored/runtime-program.ts'
 
 /** Releases are named by their date. From this one on systrap and `--host-uds` exist. */
@@ -16,9 +17,13 @@ export function runscTechnology(change: ConfigChange = (config) => config): Tech
   return {
     id: 'runsc',
     isolation: 'gvisor',
-    limits: { commandsApart: false },
+    emulated: false,
+    limits: { commandsApart: false, overheadMib: 0 },
     // What programs inside use is gVisor's; the host sees the one process that is gVisor.
-    ownIds: false,
+    volumes: 'trees',
+    ids: 'shared',
+    logLimitBytes: null,
+    ownClock: false,
     flush: 'sync',
     missing: () => missingProgram(program, INSTALL),
     async version() {
@@ -26,6 +31,8 @@ export function runscTechnology(change: ConfigChange = (config) => config): Tech
       return (await isOld()) ? `${version} (old: slower, ptrace only; better: ${INSTALL})` : version
     },
     async writeBundle(spec, bundle) {
+      // What is open inside is so in gVisor's processes, too.
+      await liftOpenFiles()
       const mounts = [...standardMounts(spec, bundle, privateRun), ...(await diskTmp(spec))]
       await writeConfig(bundle, change(await standardConfig(spec, bundle, mounts)))
     },
@@ -33,7 +40,6 @@ export function runscTechnology(change: ConfigChange = (config) => config): Tech
       const path = (await program.find()) ?? program.name
       return {
         runtime: [path, ...((await isOld()) ? oldFlags(paths) : flags(paths))],
-        createArgs: [],
         runtimeLogFile: paths.runtimeLog,
       }
     },

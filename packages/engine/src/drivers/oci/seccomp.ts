@@ -3,6 +3,7 @@
  * field's container engines allow by default, with these differences, all towards less:
  *
  * - no io_uring, no memfd_secret, no socketcall, no x32: large or unfiltered ways into the kernel that programs do without;
+ * - no io_setup: the kernel counts its requests for all together (fs.aio-max-nr), and programs do without;
  * - sockets only of the families unix, inet, inet6 and netlink;
  * - limits are set of the own process only;
  * - `sync` succeeds without doing anything: it would flush every filesystem of the host, other workspaces' too. fsync is real.
@@ -52,7 +53,7 @@ const MEMORY = `
 
 const EVENTS_AND_MESSAGES = `
   _newselect epoll_create epoll_create1 epoll_ctl epoll_ctl_old epoll_pwait epoll_pwait2 epoll_wait epoll_wait_old
-  eventfd eventfd2 io_cancel io_destroy io_getevents io_pgetevents io_pgetevents_time64 io_setup io_submit ipc
+  eventfd eventfd2 ipc
   mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedreceive_time64 mq_timedsend mq_timedsend_time64 mq_unlink
   msgctl msgget msgrcv msgsnd pipe pipe2 poll ppoll ppoll_time64 pselect6 pselect6_time64 select semctl semget semop
   semtimedop semtimedop_time64 shmat shmctl shmdt shmget signalfd signalfd4 timerfd_create timerfd_gettime
@@ -88,6 +89,8 @@ export const seccompProfile = (architecture: NodeJS.Architecture): object => ({
     allow('clone', [{ index: 0, value: CLONE_NAMESPACES, valueTwo: 0, op: 'SCMP_CMP_MASKED_EQ' }]),
     // Its flags stand in memory, where no filter looks: C libraries then fall back to clone.
     { names: ['clone3'], action: 'SCMP_ACT_ERRNO', errnoRet: ENOSYS },
+    // What programs take for a kernel without it.
+    { names: ['io_setup'], action: 'SCMP_ACT_ERRNO', errnoRet: ENOSYS },
     ...Object.values(FAMILIES).map((value) => allow('socket', [{ index: 0, value, op: 'SCMP_CMP_EQ' }])),
     // Its own limits, or to look at others': setting them would let anybody kill the agent with a limit on its time.
     allow('prlimit64', [{ index: 0, value: 0, op: 'SCMP_CMP_EQ' }]),

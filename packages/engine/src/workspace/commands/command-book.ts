@@ -212,7 +212,7 @@ export class CommandBook {
         'limit.exceeded',
         `${limits.runningCommands} commands run in "${host.name()}" already; nothing was started`,
         {
-          hint: `pyro workspace command list ${host.name()}`,
+          hint: `pyro workspace command list ${host.name()}; pyro workspace command kill ${host.name()} CMD`,
           data: { limit: 'runningCommands', max: limits.runningCommands },
         },
       )

@@ -122,8 +122,17 @@ export class CommandLog {
   }
 
   async #open(): Promise<FileHandle> {
-    await mkdir(dirname(this.path), { recursive: true, mode: 0o700 })
+    await makeFolder(dirname(this.path))
     return open(this.path, 'a', 0o600)
+  }
+}
+
+/** The folder above it must be there: a home that was moved away does not begin anew. */
+const makeFolder = async (path: string): Promise<void> => {
+  try {
+    await mkdir(path, { mode: 0o700 })
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
   }
 }
 

@@ -94,19 +94,25 @@ export const commandResult = (row: CommandRow, inline: CommandInline, options: R
 export const commandText = (command: string | readonly string[]): string =>
   typeof command === 'string' ? command : command.join(' ')
 
+/** Interruptions after which there is no workspace. */
+export const DELETED = 'delete'
+export const EXPIRED = 'the end of its time to live'
+
 /** What ended a command that did not end by itself. */
 export interface Interruption {
-  /** `reset`, `stop`, `delete`, or what killed the sandbox. */
+  /** `reset`, `stop`, `delete`, the end of its time to live, or what killed the sandbox. */
   readonly by: string
   readonly limit: LimitHit | null
 }
+
+const isGone = ({ interruptedBy }: CommandResult): boolean => interruptedBy === DELETED || interruptedBy === EXPIRED
 
 export const interruptedError = (result: CommandResult): PyroError =>
   new PyroError(
     'command.interrupted',
     `${result.commandId} ended with its sandbox: ${result.interruptedBy ?? 'the sandbox died'}`,
     {
-      hint: `pyro workspace status ${result.workspaceId}`,
+      hint: isGone(result) ? 'pyro workspace list' : `pyro workspace status ${result.workspaceId}`,
       data: { interruptedBy: result.interruptedBy, limit: result.limit, command: { ...result } },
     },
   )

@@ -1,3 +1,4 @@
+import type { PyroError } from '@pyro/protocol'
 import { LogReader, type CommandLog, type OutputPart } from './command-log.ts'
 
 /** Bytes that wait for one reader. A caller of exec beyond it holds the command back; another reader falls back to the log. */
@@ -32,6 +33,7 @@ export class OutputReader {
   #queueBytes = 0
   #logReader: LogReader | null = null
   #closed = false
+  #lost: PyroError | null = null
   #wake: (() => void) | null = null
   #caughtUp: (() => void) | null = null
   #drained: (() => void) | null = null
@@ -55,6 +57,7 @@ export class OutputReader {
 
   /** Called by the command for every part. A promise means: wait for me. */
   offer(part: OutputPart): Promise<void> | null {
+    this.#lost = null
     if (!this.#live || this.#closed) return null
     this.#queue.push(part)
     this.#queueBytes += part.data.length
@@ -67,12 +70,22 @@ export class OutputReader {
     return null
   }
 
+  /** Nothing more is known of the command: its sandbox has not answered for long. */
+  lose(why: PyroError): void {
+    this.#lost = why
+    this.wake()
+  }
+
   wake(): void {
     this.#wake?.()
     this.#wake = null
   }
 
-  /** The next part, a gap where output is not kept any more, or null at the end. */
+  /**
+   * The next part, a gap where output is not kept any more, or null at the end.
+   *
+   * @throws PyroError `sandbox.unreachable` behind all that is known of a command whose sandbox does not answer
+   */
   async next(): Promise<OutputPart | Gap | null> {
     while (!this.#closed) {
       const queued = this.#shift()
@@ -82,6 +95,7 @@ export class OutputReader {
       if (item !== null) return item
       if (!this.#live || this.#queue.length > 0) continue
       if (this.#command.finished) return null
+      if (this.#lost !== null) throw this.#lost
       await new Promise<void>((resolve) => (this.#wake = resolve))
     }
     return null

@@ -1,4 +1,4 @@
-import { isPyroError, type Limits } from '@pyro/protocol'
+import { isPyroError, PyroError, type Limits } from '@pyro/protocol'
 import type { AgentClient, CommandExit, CommandOutput } from '../../agent/agent-client.ts'
 import { errorFields, type Log } from '../../lib/log.ts'
 import { abortable, settleLater, sleep, withDeadline } from '../../lib/wait.ts'
@@ -12,6 +12,8 @@ import { OutputReader, type ReadableCommand } from './output-reader.ts'
 const REATTACH_PAUSE_MS = 500
 const LONGEST_REATTACH_PAUSE_MS = 4_000
 const ATTACH_TIMEOUT_MS = 10_000
+/** Without an answer of the sandbox for this long, whoever waits is told so; the search goes on. */
+const LOST_MS = 10_000
 /** After a restart of the engine: how long output that the log cannot keep waits for the client that was reading it. */
 const READER_RETURN_MS = 15_000
 
@@ -30,6 +32,7 @@ export class RunningCommand implements ReadableCommand {
   readonly #interrupted = settleLater<void>()
   readonly #readerCame = settleLater<void>()
   readonly #aborted = new AbortController()
+  readonly #lostWaiters = new Set<(lost: PyroError) => void>()
   #interruption: Interruption | null = null
   #output: CommandOutput | null = null
   /** Of a command that another engine started: whoever was reading it there may be about to come. */
@@ -88,6 +91,17 @@ export class RunningCommand implements ReadableCommand {
     this.#readers.delete(reader)
   }
 
+  /** Like `promise`, but rejects with `sandbox.unreachable` when the sandbox does not answer, and has not for long. */
+  async unlessLost<T>(promise: Promise<T>): Promise<T> {
+    const lost = Promise.withResolvers<never>()
+    this.#lostWaiters.add(lost.reject)
+    try {
+      return await Promise.race([promise, lost.promise])
+    } finally {
+      this.#lostWaiters.delete(lost.reject)
+    }
+  }
+
   /** Ends the command for everybody who looks at it; whoever calls this ends its processes. */
   interrupt(interruption: Interruption): void {
     this.#interruption ??= interruption
@@ -126,6 +140,7 @@ export class RunningCommand implements ReadableCommand {
   async #readToEnd(first: CommandOutput | null): Promise<CommandEnd | null> {
     let output = first
     let lost = { cursor: -1, pauseMs: REATTACH_PAUSE_MS }
+    let seenAt = performance.now()
     for (;;) {
       try {
         output ??= await this.#reattach()
@@ -151,7 +166,9 @@ export class RunningCommand implements ReadableCommand {
           return { interruption: { by: 'the sandbox no longer knows the command', limit: null } }
         }
         this.#logger.warn({ command: this.row.id, ...errorFields(error) }, 'command output was lost sight of')
+        if (output !== null) seenAt = performance.now()
         output = null
+        if (performance.now() - seenAt > LOST_MS) this.#lose(error)
         const again = lost.cursor === this.cursor
         const pauseMs = again ? Math.min(2 * lost.pauseMs, LONGEST_REATTACH_PAUSE_MS) : REATTACH_PAUSE_MS
         lost = { cursor: this.cursor, pauseMs }
@@ -159,6 +176,20 @@ export class RunningCommand implements ReadableCommand {
         if (this.#aborted.signal.aborted) return null
       }
     }
+  }
+
+  #lose(cause: unknown): void {
+    const lost = new PyroError(
+      'sandbox.unreachable',
+      `the sandbox of ${this.row.id} does not answer; the command may still run`,
+      {
+        hint: `pyro workspace command wait WS ${this.row.id}, or pyro workspace reset WS`,
+        data: { commandId: this.row.id },
+        cause,
+      },
+    )
+    for (const tell of this.#lostWaiters) tell(lost)
+    for (const reader of this.#readers) reader.lose(lost)
   }
 
   async #reattach(): Promise<CommandOutput> {

@@ -2,6 +2,7 @@ import type { Sandbox } from '../../driver/driver.ts'
 import { runSteps, type StepList } from '../../lib/steps.ts'
 import { removeLogFolder } from '../../store/command-logs.ts'
 import type { Store } from '../../store/store.ts'
+import { DELETED, EXPIRED } from '../commands/command-result.ts'
 import { endSandbox } from '../sandbox-life.ts'
 import { volumeId, type Call, type Services } from '../services.ts'
 import { commandLogFolder, type Workspace } from '../workspace.ts'
@@ -9,6 +10,8 @@ import { commandLogFolder, type Workspace } from '../workspace.ts'
 export interface DeletePlan {
   readonly workspaceId: string
   readonly name: string
+  /** Nobody asked for it: its time to live has passed. */
+  readonly expired: boolean
   /** Named ones, which go with it. */
   readonly snapshots: number
   readonly driver: string
@@ -29,8 +32,10 @@ export const DELETE_STEPS: StepList<DeletePlan, DeleteContext> = {
   steps: [
     {
       name: 'interrupt-commands',
-      async do(_plan, cx) {
-        await cx.workspace?.commands.interruptAll({ by: 'delete', limit: null })
+      async do(plan, cx) {
+        cx.workspace?.stopLooks()
+        const by = plan.expired ? EXPIRED : DELETED
+        await cx.workspace?.commands.interruptAll({ by, limit: null })
       },
     },
     {
@@ -66,22 +71,27 @@ export const DELETE_STEPS: StepList<DeletePlan, DeleteContext> = {
 export const recordDeleted = (store: Store, plan: DeletePlan, requestId: string | null): void => {
   const { workspaceId, name, snapshots } = plan
   store.workspaces.delete(workspaceId)
+  store.intents.forget(workspaceId)
   if (requestId !== null) {
     store.requests.putPart(requestId, workspaceId, DELETE_STEPS.operation, { workspaceId, name, snapshots })
   }
 }
 
 /** In a turn. When it fails the workspace is `failed` and can be deleted again. Returns how many snapshots went with it. */
-export const deleteWorkspace = async (workspace: Workspace, call: Call): Promise<number> => {
+export const deleteWorkspace = async (
+  workspace: Workspace,
+  call: Call,
+  { expired = false }: { readonly expired?: boolean } = {},
+): Promise<number> => {
   const { services } = workspace
   const { store } = services
   const { row } = workspace
   const snapshots = store.snapshots.of(row.id)
-  const sandbox = workspace.detach()
-  workspace.stopLooks()
+  const { sandbox } = workspace
   const plan: DeletePlan = {
     workspaceId: row.id,
     name: row.name,
+    expired,
     snapshots: snapshots.filter(({ kind }) => kind === 'named').length,
     driver: row.driver,
     sandboxIds: store.sandboxes
@@ -100,7 +110,10 @@ export const deleteWorkspace = async (workspace: Workspace, call: Call): Promise
     intents: store.intents,
     fault: services.fault,
     log: workspace.log,
-    begin: () => workspace.change({ phase: 'deleting' }),
+    begin: () => {
+      workspace.change({ phase: 'deleting' })
+      workspace.detach()
+    },
     commit: () => recordDeleted(store, plan, call.requestId),
     undone: (error) => {
       const message = error instanceof Error ? error.message : String(error)

@@ -34,6 +34,7 @@ export const diffStates = (
         paths: input.paths,
         ignored: input.ignored,
         patch: input.patch,
+        plainFolder: workspace.row.seed.mode === 'path',
         note: noteOf(workspace, input),
       },
       { signal, onPatch },

@@ -41,7 +41,8 @@ export const STOP_STEPS: StepList<StopPlan, StopContext> = {
     {
       name: 'flush',
       async do(plan, cx) {
-        await cx.services.drivers.get(plan.driver).disks.flush(volumeId(plan.volume))
+        const { disks } = cx.services.drivers.get(plan.driver)
+        if ((await disks.find(volumeId(plan.volume))) !== null) await disks.flush(volumeId(plan.volume))
       },
     },
   ],
@@ -52,7 +53,7 @@ export const stopWorkspace = async (workspace: Workspace, call: Call): Promise<W
   const { services } = workspace
   const before = workspace.row
   if (before.phase === 'stopped') return workspace.record()
-  const sandbox = workspace.detach()
+  const { sandbox } = workspace
   const plan: StopPlan = {
     workspaceId: before.id,
     sandboxId: sandbox?.record.spec.sandboxId ?? null,
@@ -69,7 +70,10 @@ export const stopWorkspace = async (workspace: Workspace, call: Call): Promise<W
     intents: services.store.intents,
     fault: services.fault,
     log: workspace.log,
-    begin: () => workspace.change({ phase: 'stopping' }),
+    begin: () => {
+      workspace.change({ phase: 'stopping' })
+      workspace.detach()
+    },
     commit: () => {
       workspace.change({ phase: 'stopped', failure: null })
       return workspace.record()

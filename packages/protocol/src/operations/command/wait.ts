@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { spanMs } from '../../model/common.ts'
 import { commandResult } from '../../model/command.ts'
 import { commandId, workspaceRef } from '../../model/names.ts'
 import { defineOperation } from '../../operation.ts'
@@ -12,7 +13,7 @@ export const commandWait = defineOperation({
     workspace: workspaceRef,
     commandId,
     /** Give up after this time with `request.timed-out`; the command goes on. */
-    timeoutMs: z.int().nonnegative().optional(),
+    timeoutMs: spanMs.optional(),
   }),
   result: commandResult,
   errors: ['workspace.not-found', 'command.not-found', 'command.interrupted', 'request.timed-out'],

@@ -69,7 +69,7 @@ export const fileWrite = defineOperation({
         type: 'string',
         value: 'HOST',
         completes: 'path',
-        summary: 'the content from this file on the host',
+        summary: 'the content from this file on the host; - is standard input',
       },
       { flag: 'mode', field: 'mode', type: 'string', value: 'M', summary: 'permission bits, e.g. 0755' },
       {

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { envVars, labels, progress } from '../../model/common.ts'
+import { envVars, labels, progress, someSpanMs } from '../../model/common.ts'
 import { createdWorkspace, driverName, isolation } from '../../model/workspace.ts'
 import { environmentName, workspaceName } from '../../model/names.ts'
 import { defineOperation, type CliOption } from '../../operation.ts'
@@ -30,9 +30,8 @@ export const createFields = {
   network: z.enum(['off']).default('off'),
   env: envVars.default({}),
   /** Deleted when this much time has passed since create. */
-  ttlMs: z.int().positive().optional(),
-  /** False refuses when the environment is not installed. */
-  pull: z.boolean().default(true),
+  ttlMs: someSpanMs.optional(),
+  pull: z.boolean().default(true).describe('false: fail when the environment is not here yet'),
 }
 
 export const createOptions = [
@@ -51,7 +50,7 @@ export const createOptions = [
     type: 'string',
     value: 'PATH',
     completes: 'path',
-    summary: 'put the tracked and new unignored files of this git work tree into /workspace',
+    summary: 'put the tracked and new unignored files of this git work tree, or of this folder of one, into /workspace',
   },
   { flag: 'vcpus', field: 'vcpus', type: 'int', value: 'N', default: '2', summary: 'processors' },
   { flag: 'memory-mib', field: 'memoryMib', type: 'int', value: 'N', default: '2048', summary: 'memory' },

@@ -7,7 +7,7 @@ export const workspaceDiff = defineOperation({
   id: 'workspace.diff',
   summary: 'Show what changed between two states of a workspace, as a patch git can apply',
   description:
-    'Hand a change back with `pyro workspace diff WS | git apply --3way`. What git cannot carry is listed and counted, never lost silently. Any root can be compared, `/` included.',
+    'Hand a change back with `pyro workspace diff WS | git apply --3way`, at the top of the work tree: below it, git apply skips in silence what lies elsewhere. What git cannot carry is listed and counted, never lost silently. Any root can be compared, `/` included.',
   kind: 'stream',
   mutates: false,
   input: z.strictObject({
@@ -76,7 +76,7 @@ export const workspaceDiff = defineOperation({
         type: 'string',
         value: 'FILE',
         completes: 'path',
-        summary: 'write the patch to this file',
+        summary: 'write the patch to this file; - is standard output',
       },
       { flag: 'exit-code', field: null, type: 'boolean', summary: 'end with 1 when anything differs' },
     ],

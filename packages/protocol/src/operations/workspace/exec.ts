@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { envVars } from '../../model/common.ts'
+import { envVars, someSpanMs } from '../../model/common.ts'
 import { command, commandResult, commandStarted, outputGap } from '../../model/command.ts'
 import { workspaceRef } from '../../model/names.ts'
 import { defineOperation, type CliOption } from '../../operation.ts'
@@ -11,7 +11,7 @@ export const execFields = {
   user: z.string().min(1).max(256).optional(),
   env: envVars.default({}),
   /** Ends the whole tree of the command; what was printed stays. */
-  timeoutMs: z.int().positive().optional(),
+  timeoutMs: someSpanMs.optional(),
   /** True when the request carries stdin frames; else stdin is empty. */
   stdin: z.boolean().default(false),
 }
@@ -23,10 +23,15 @@ export const execOptions = [
     field: 'cwd',
     type: 'string',
     value: 'PATH',
-    default: '/workspace',
-    summary: 'working folder inside',
+    summary: "working folder inside (default: the environment's, else /workspace)",
   },
-  { flag: 'user', field: 'user', type: 'string', value: 'U', default: 'root', summary: 'user inside' },
+  {
+    flag: 'user',
+    field: 'user',
+    type: 'string',
+    value: 'U',
+    summary: "user inside (default: the environment's, else root)",
+  },
   {
     flag: 'timeout',
     field: 'timeoutMs',

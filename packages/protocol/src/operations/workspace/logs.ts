@@ -6,6 +6,8 @@ import { defineOperation } from '../../operation.ts'
 export const workspaceLogs = defineOperation({
   id: 'workspace.logs',
   summary: 'Print the whole output of a command, and follow it',
+  description:
+    'With `--follow --json` each line is `{stream, text}`, with `textBase64` for bytes that are no UTF-8, or `{type:"gap",bytes}` in the place of output that was not kept; the last one is the command.',
   kind: 'stream',
   mutates: false,
   input: z.strictObject({

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { labels } from '../../model/common.ts'
+import { labels, someSpanMs } from '../../model/common.ts'
 import { workspaceRecord } from '../../model/workspace.ts'
 import { workspaceName, workspaceRef } from '../../model/names.ts'
 import { defineOperation } from '../../operation.ts'
@@ -15,7 +15,7 @@ export const workspaceUpdate = defineOperation({
     labels: labels.default({}),
     clearLabels: z.array(z.string()).default([]),
     /** From now; null: it never expires. */
-    ttlMs: z.int().positive().nullable().optional(),
+    ttlMs: someSpanMs.nullable().optional(),
   }),
   result: workspaceRecord,
   errors: ['workspace.not-found', 'workspace.name-taken', 'workspace.busy', 'limit.exceeded'],

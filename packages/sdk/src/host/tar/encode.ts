@@ -6,7 +6,7 @@ export interface TarEntry {
   readonly type: (typeof TYPE)['file' | 'directory' | 'symlink' | 'hardLink']
   /** Permission bits. */
   readonly mode: number
-  /** Whole seconds. */
+  /** Whole seconds; before 1970 negative. */
   readonly mtimeSeconds: number
   /** Zero for everything but files. */
   readonly sizeBytes: number
@@ -15,7 +15,7 @@ export interface TarEntry {
 }
 
 /**
- * Most bytes one header can take: pax header and payload for path, link and size, and the block itself. A writer that has this much
+ * Most bytes one header can take: pax header and payload for path, link, size and time, and the block itself. A writer that has this much
  * room left in its buffer can encode any entry.
  */
 export const HEADER_LIMIT_BYTES = 16 * 1024
@@ -35,6 +35,7 @@ const paxRecords = (entry: TarEntry, name: string, fits: boolean): string => {
   if (!fits) records += paxRecord('path', name)
   if (entry.linkName.length > FIELD.linkName[1]) records += paxRecord('linkpath', entry.linkName)
   if (entry.sizeBytes > OCTAL_SIZE_LIMIT) records += paxRecord('size', String(entry.sizeBytes))
+  if (octalTime(entry.mtimeSeconds) !== entry.mtimeSeconds) records += paxRecord('mtime', String(entry.mtimeSeconds))
   return records
 }
 
@@ -81,7 +82,7 @@ const writeBlock = (into: Buffer, at: number, { name, prefix, entry }: Block): v
   octal(into, at, FIELD.uid, 0)
   octal(into, at, FIELD.gid, 0)
   octal(into, at, FIELD.size, entry.sizeBytes > OCTAL_SIZE_LIMIT ? 0 : entry.sizeBytes)
-  octal(into, at, FIELD.mtime, Math.min(Math.max(0, entry.mtimeSeconds), OCTAL_SIZE_LIMIT))
+  octal(into, at, FIELD.mtime, octalTime(entry.mtimeSeconds))
   into.write(entry.type, at + FIELD.type[0], 1, 'latin1')
   const link = entry.linkName.slice(0, FIELD.linkName[1])
   if (link !== '') into.write(link, at + FIELD.linkName[0], link.length, 'latin1')
@@ -90,6 +91,9 @@ const writeBlock = (into: Buffer, at: number, { name, prefix, entry }: Block): v
   const sum = checksumOf(into, at).toString(8).padStart(6, '0')
   into.write(`${sum}\0 `, at + FIELD.checksum[0], FIELD.checksum[1], 'latin1')
 }
+
+/** From 1970 to 2242: a time beyond has a pax record. */
+const octalTime = (seconds: number): number => Math.min(Math.max(0, seconds), OCTAL_SIZE_LIMIT)
 
 const octal = (into: Buffer, at: number, field: readonly [number, number], value: number): void => {
   const digits = value.toString(8).padStart(field[1] - 1, '0')

@@ -1,0 +1,139 @@
+package machine
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"pyro.dev/agent/internal/message"
+)
+
+// Disks are told apart by the serial numbers that the VMM gives them.
+const (
+	configDisk = "pyro-config"
+	rootDisk   = "pyro-root"
+
+	// configLimitBytes bounds the config disk: one document, then zeros.
+	configLimitBytes = 64 << 10
+	// devicesLimit is how long the kernel may take to find its devices.
+	devicesLimit = 10 * time.Second
+	devicesPause = time.Millisecond
+)
+
+// Config is machineConfig of packages/protocol/src/guest/machine.ts.
+type Config struct {
+	Agent message.AgentConfig `json:"agent"`
+	// Entropy is base64 of bytes that no other machine has.
+	Entropy string `json:"entropy"`
+	Root    Root   `json:"root"`
+}
+
+// Root says which filesystem the root disk has to hold.
+type Root struct {
+	UUID     string `json:"uuid"`
+	ReadOnly bool   `json:"readOnly"`
+}
+
+func readConfig() (*Config, error) {
+	device, err := findDisk(configDisk)
+	if err != nil {
+		return nil, err
+	}
+	file, err := os.Open(device)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, configLimitBytes))
+	if err != nil {
+		return nil, err
+	}
+	var config Config
+	if err := message.Decode(bytes.NewReader(bytes.TrimRight(text, "\x00")), configLimitBytes, &config); err != nil {
+		return nil, fmt.Errorf("config disk: %w", err)
+	}
+	if config.Agent.Protocol != message.Protocol {
+		return nil, fmt.Errorf("the engine speaks protocol %d, this agent %d", config.Agent.Protocol, message.Protocol)
+	}
+	return &config, nil
+}
+
+// findDisk gives the device of the disk with a serial number.
+func findDisk(serial string) (string, error) {
+	for deadline := time.Now().Add(devicesLimit); ; time.Sleep(devicesPause) {
+		paths, err := filepath.Glob("/sys/block/vd*/serial")
+		if err != nil {
+			return "", err
+		}
+		for _, path := range paths {
+			if text, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(text)) == serial {
+				return "/dev/" + filepath.Base(filepath.Dir(path)), nil
+			}
+		}
+		if time.Now().After(deadline) {
+			return "", fmt.Errorf("there is no disk %s", serial)
+		}
+	}
+}
+
+// reseed makes the kernel's random numbers those of this machine alone.
+func reseed(encoded string) error {
+	const minimum = 32
+	entropy, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil || len(entropy) < minimum || len(entropy)%4 != 0 {
+		return fmt.Errorf("the config holds no entropy of at least %d bytes", minimum)
+	}
+	pool, err := os.OpenFile("/dev/urandom", os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	request := make([]byte, 8+len(entropy))
+	*(*int32)(unsafe.Pointer(&request[0])) = int32(8 * len(entropy))
+	*(*int32)(unsafe.Pointer(&request[4])) = int32(len(entropy))
+	copy(request[8:], entropy)
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, pool.Fd(), unix.RNDADDENTROPY, uintptr(unsafe.Pointer(&request[0]))); errno != 0 {
+		return os.NewSyscallError("RNDADDENTROPY", errno)
+	}
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, pool.Fd(), unix.RNDRESEEDCRNG, 0); errno != 0 {
+		return os.NewSyscallError("RNDRESEEDCRNG", errno)
+	}
+	return nil
+}
+
+// Where an ext2, ext3 or ext4 filesystem has its magic number and its UUID (Documentation/filesystems/ext4, super block).
+const (
+	superBlockOffset = 1024
+	magicOffset      = superBlockOffset + 0x38
+	uuidOffset       = superBlockOffset + 0x68
+	superBlockEnd    = superBlockOffset + 1024
+)
+
+// verifyFilesystem refuses a disk that is not the one the record speaks of.
+func verifyFilesystem(device, uuid string) error {
+	file, err := os.Open(device)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	block := make([]byte, superBlockEnd)
+	if _, err := io.ReadFull(file, block); err != nil {
+		return fmt.Errorf("%s: %w", device, err)
+	}
+	if block[magicOffset] != 0x53 || block[magicOffset+1] != 0xef {
+		return fmt.Errorf("the root disk holds no ext4 filesystem")
+	}
+	if found := hex.EncodeToString(block[uuidOffset : uuidOffset+16]); found != strings.ReplaceAll(uuid, "-", "") {
+		return fmt.Errorf("the root disk holds the filesystem %s instead of %s", found, uuid)
+	}
+	return nil
+}

@@ -1,0 +1,140 @@
+package machine
+
+import (
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	newRoot   = "/root"
+	agentFile = "/run/pyro/agent"
+)
+
+type mount struct {
+	source, target, kind string
+	flags                uintptr
+	options              string
+}
+
+// Of the root disk's own tree; the folders are there since the environment was imported.
+var mounts = []mount{
+	{"run", "/run", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=755,size=20%"},
+	{"pts", "/dev/pts", "devpts", unix.MS_NOSUID | unix.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5"},
+	{"shm", "/dev/shm", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, "mode=1777,size=50%"},
+	{"mqueue", "/dev/mqueue", "mqueue", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
+	{"lock", "/run/lock", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, "mode=1777,size=5m"},
+}
+
+// enterRoot mounts the disk and makes it the root of this process and all that follow.
+func enterRoot(root Root) error {
+	device, err := findDisk(rootDisk)
+	if err != nil {
+		return err
+	}
+	if err := verifyFilesystem(device, root.UUID); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(newRoot, 0o755); err != nil {
+		return err
+	}
+	// Shown inside as on every driver; what lies in the first root has no other name any more.
+	agent, err := unix.OpenTree(unix.AT_FDCWD, "/proc/self/exe", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return os.NewSyscallError("open_tree", err)
+	}
+	defer unix.Close(agent)
+	flags, options := uintptr(0), "discard"
+	if root.ReadOnly {
+		flags, options = unix.MS_RDONLY, "noload"
+	}
+	if err := unix.Mount(device, newRoot, "ext4", flags, options); err != nil {
+		return &os.PathError{Op: "mount", Path: device, Err: err}
+	}
+	for _, folder := range []string{"/dev", "/proc", "/sys"} {
+		if err := unix.Mount(folder, newRoot+folder, "", unix.MS_MOVE, ""); err != nil {
+			return &os.PathError{Op: "move", Path: folder, Err: err}
+		}
+	}
+	if err := os.Chdir(newRoot); err != nil {
+		return err
+	}
+	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
+		return &os.PathError{Op: "move", Path: newRoot, Err: err}
+	}
+	if err := unix.Chroot("."); err != nil {
+		return os.NewSyscallError("chroot", err)
+	}
+	for _, m := range mounts {
+		if err := os.Mkdir(m.target, 0o755); err != nil && !os.IsExist(err) {
+			return err
+		}
+		if err := unix.Mount(m.source, m.target, m.kind, m.flags, m.options); err != nil {
+			return &os.PathError{Op: "mount", Path: m.target, Err: err}
+		}
+	}
+	if err := showAgent(agent); err != nil {
+		return err
+	}
+	if err := linkDevices(); err != nil {
+		return err
+	}
+	return loopbackUp()
+}
+
+func showAgent(agent int) error {
+	if err := os.MkdirAll(filepath.Dir(agentFile), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(agentFile, nil, 0o755); err != nil {
+		return err
+	}
+	attributes := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV}
+	if err := unix.MountSetattr(agent, "", unix.AT_EMPTY_PATH, &attributes); err != nil {
+		return &os.PathError{Op: "mount_setattr", Path: agentFile, Err: err}
+	}
+	if err := unix.MoveMount(agent, "", unix.AT_FDCWD, agentFile, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return &os.PathError{Op: "move_mount", Path: agentFile, Err: err}
+	}
+	return nil
+}
+
+// linkDevices makes what devtmpfs leaves to others.
+func linkDevices() error {
+	for name, target := range map[string]string{
+		"ptmx": "pts/ptmx", "fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2",
+	} {
+		path := "/dev/" + name
+		if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
+			return err
+		}
+		if err := os.Symlink(target, path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func loopbackUp() error {
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	defer unix.Close(socket)
+	request, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	request.SetUint16(unix.IFF_UP)
+	return os.NewSyscallError("SIOCSIFFLAGS", unix.IoctlIfreq(socket, unix.SIOCSIFFLAGS, request))
+}
+
+// powerOff leaves a filesystem that needs no repair.
+func powerOff() {
+	// Whatever still keeps the disk busy was killed; should it not let go, the journal has everything.
+	_ = unix.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_RDONLY, "")
+	unix.Sync()
+	// What has no firmware cannot be switched off; the VMM ends instead of starting it again.
+	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
+}

@@ -1,0 +1,36 @@
+import { PyroError } from '@pyro/protocol'
+import type { ImageInput } from '@pyro/protocol/guest'
+import { runProgram } from '../process/program.ts'
+import { ID_COUNT } from './disk-store.ts'
+
+const TIMEOUT_MS = 10 * 60_000
+
+export interface DiskImageHost {
+  readonly agentPath: string
+  /** First id of all trees. */
+  readonly idBase: number
+}
+
+export interface DiskImageRequest {
+  readonly tree: string
+  /** Must not exist. */
+  readonly file: string
+  /** Of the disk; what is not used stays a hole. A multiple of 4096. */
+  readonly bytes: number
+  /** Of the filesystem. The same tree, size and UUID give the same bytes. */
+  readonly uuid: string
+}
+
+/** Makes a disk with an ext4 filesystem that holds a tree. `disk.full` when the tree does not fit. */
+export const makeDiskImage = async ({ agentPath, idBase }: DiskImageHost, request: DiskImageRequest): Promise<void> => {
+  const input: ImageInput = { ...request, mapping: { base: idBase, count: ID_COUNT } }
+  const { exitCode, stderr } = await runProgram(agentPath, ['image', JSON.stringify(input)], { timeoutMs: TIMEOUT_MS })
+  if (exitCode === 0) return
+  const what = stderr.trim().split('\n').slice(-3).join('; ')
+  if (/no space|Could not allocate/i.test(stderr))
+    throw new PyroError('disk.full', `a disk of ${request.bytes} bytes is too small for its environment`, {
+      hint: 'ask for more with --disk-mib',
+      data: { said: what },
+    })
+  throw new PyroError('internal', `the disk image was not made: ${what}`)
+}

@@ -1,0 +1,203 @@
+import { createHash } from 'node:crypto'
+import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { basename, join } from 'node:path'
+import { gzip } from 'node:zlib'
+import { promisify } from 'node:util'
+import { PyroError, type Progress } from '@pyro/protocol'
+import { z } from 'zod'
+import { nowText } from '../../lib/wait.ts'
+import { errnoOf } from '../../process/identity.ts'
+import { runProgram } from '../../process/program.ts'
+import { cpioArchive, type CpioFile } from './cpio.ts'
+
+const compress = promisify(gzip)
+const UNPACK_TIMEOUT_MS = 60_000
+const ID_LENGTH = 16
+
+/** What a guest needs to find its disks and its link, in an order in which each finds what it needs. */
+const MODULES = [
+  'kernel/drivers/virtio/virtio_ring.ko',
+  'kernel/drivers/virtio/virtio.ko',
+  'kernel/drivers/virtio/virtio_mmio.ko',
+  'kernel/drivers/block/virtio_blk.ko',
+  'kernel/drivers/char/virtio_console.ko',
+] as const
+
+/** Where the agent lies in the first root. */
+export const AGENT_PATH = '/pyro-agent'
+
+/** A kernel without drivers for hardware, whose size and start suit a guest; of the package only what is used. */
+const PACKAGE = {
+  name: 'linux',
+  description: 'the kernel of microVMs',
+  suite: 'bookworm',
+  packages: [`linux-image-cloud-${process.arch === 'x64' ? 'amd64' : process.arch}`],
+  only: ['boot/vmlinuz-*', ...MODULES.map((module) => `*/modules/*/${module}`)],
+} as const
+
+/** Gets files out of Debian packages, as a tar whose path it gives. */
+export type PackageFiles = (
+  wanted: typeof PACKAGE,
+  options: ObtainOptions & { readonly folder: string },
+) => Promise<string>
+
+/** Kernel and first root of a microVM. */
+export interface GuestKernel {
+  /** Of both together. */
+  readonly id: string
+  readonly image: string
+  readonly initramfs: string
+}
+
+const manifestSchema = z.object({
+  format: z.literal(1),
+  /** For people: the kernel's release. */
+  release: z.string(),
+  kernelSha256: z.string(),
+  agentSha256: z.string(),
+  createdAt: z.string(),
+})
+
+export interface GuestKernelsOptions {
+  readonly home: string
+  readonly agentPath: string
+  readonly packageFiles: PackageFiles
+}
+
+export interface ObtainOptions {
+  readonly signal: AbortSignal
+  readonly onProgress: (progress: Progress) => void
+}
+
+/**
+ * `<home>/kernels`: per kernel a folder `package-<sha256 16>` with `vmlinuz` and `modules/`, per kernel and agent one `<id>` with
+ * `initramfs.img`. Folders appear whole, by rename; what bears another name is half-made.
+ */
+export class GuestKernels {
+  readonly #options: GuestKernelsOptions
+  #obtained: Promise<GuestKernel> | null = null
+
+  constructor(options: GuestKernelsOptions) {
+    this.#options = options
+  }
+
+  /** Made when first asked for; one making at a time. */
+  obtain(options: ObtainOptions): Promise<GuestKernel> {
+    this.#obtained ??= this.#obtain(options).catch((error: unknown) => {
+      this.#obtained = null
+      throw error
+    })
+    return this.#obtained
+  }
+
+  async #obtain(options: ObtainOptions): Promise<GuestKernel> {
+    const folder = join(this.#options.home, 'kernels')
+    await mkdir(folder, { recursive: true, mode: 0o700 })
+    const kernel = (await this.#unpacked(folder)) ?? (await this.#unpack(folder, options))
+    const image = join(kernel, 'vmlinuz')
+    const [vmlinuz, agent] = await Promise.all([readFile(image), readFile(this.#options.agentPath)])
+    const id = sha256(sha256(vmlinuz), sha256(agent)).slice(0, ID_LENGTH)
+    const place = join(folder, id)
+    const initramfs = join(place, 'initramfs.img')
+    if (await isThere(join(place, 'manifest.json'))) return { id, image, initramfs }
+    await appear(place, async (staging) => {
+      const archive = await compress(await this.#firstRoot(kernel, agent), { level: 1 })
+      await writeFile(join(staging, 'initramfs.img'), archive)
+      const manifest: z.infer<typeof manifestSchema> = {
+        format: 1,
+        release: await readFile(join(kernel, 'release'), 'utf8'),
+        kernelSha256: sha256(vmlinuz),
+        agentSha256: sha256(agent),
+        createdAt: nowText(),
+      }
+      await writeFile(join(staging, 'manifest.json'), JSON.stringify(manifest))
+    })
+    return { id, image, initramfs }
+  }
+
+  async #firstRoot(kernel: string, agent: Uint8Array): Promise<Buffer> {
+    const files: CpioFile[] = [
+      { path: AGENT_PATH.slice(1), content: agent, executable: true },
+      { path: 'modules', content: null },
+    ]
+    for (const name of MODULES.map((module) => basename(module)))
+      files.push({ path: `modules/${name}`, content: await readFile(join(kernel, 'modules', name)) })
+    const order = MODULES.map((module) => `/modules/${basename(module)}\n`).join('')
+    return cpioArchive([...files, { path: 'modules/order', content: Buffer.from(order) }])
+  }
+
+  async #unpacked(folder: string): Promise<string | null> {
+    const names = await readdir(folder)
+    for (const name of names.filter((candidate) => candidate.startsWith('.')))
+      await rm(join(folder, name), { recursive: true, force: true })
+    const found = names.filter((name) => name.startsWith('package-')).sort()[0]
+    return found === undefined ? null : join(folder, found)
+  }
+
+  async #unpack(folder: string, options: ObtainOptions): Promise<string> {
+    const staging = join(folder, '.package')
+    await rm(staging, { recursive: true, force: true })
+    await mkdir(join(staging, 'tree', 'modules'), { recursive: true, mode: 0o700 })
+    const tree = join(staging, 'tree')
+    try {
+      const archive = await this.#options.packageFiles(PACKAGE, { folder: staging, ...options })
+      await runTar(['-xf', archive, '-C', staging, '--no-same-owner'])
+      const image = (await readdir(join(staging, 'boot'))).find((name) => name.startsWith('vmlinuz-'))
+      if (image === undefined) throw noKernel('an image')
+      const release = image.slice('vmlinuz-'.length)
+      await rename(join(staging, 'boot', image), join(tree, 'vmlinuz'))
+      for (const module of MODULES) {
+        // The root filesystem that it was unpacked into may have /lib as a link to /usr/lib.
+        const from = await firstThere(
+          ['usr/lib', 'lib'].map((folder) => join(staging, folder, 'modules', release, module)),
+        )
+        if (from === null) throw noKernel(module)
+        await rename(from, join(tree, 'modules', basename(module)))
+      }
+      await writeFile(join(tree, 'release'), release)
+      const digest = sha256(await readFile(join(tree, 'vmlinuz'))).slice(0, ID_LENGTH)
+      const place = join(folder, `package-${digest}`)
+      await rename(tree, place)
+      return place
+    } finally {
+      await rm(staging, { recursive: true, force: true })
+    }
+  }
+}
+
+const runTar = async (args: readonly string[]): Promise<void> => {
+  const { exitCode, stderr } = await runProgram('tar', args, { timeoutMs: UNPACK_TIMEOUT_MS })
+  if (exitCode !== 0) throw new PyroError('internal', `the kernel package was not unpacked: ${stderr.trim()}`)
+}
+
+const noKernel = (what: string): PyroError => new PyroError('internal', `the kernel package holds no ${what}`)
+
+/** A folder that is there whole or not at all. */
+const appear = async (place: string, fill: (staging: string) => Promise<void>): Promise<void> => {
+  const staging = join(place, '..', `.${basename(place)}`)
+  await rm(staging, { recursive: true, force: true })
+  await mkdir(staging, { mode: 0o700 })
+  await fill(staging)
+  await rename(staging, place)
+}
+
+const firstThere = async (paths: readonly string[]): Promise<string | null> => {
+  for (const path of paths) if (await isThere(path)) return path
+  return null
+}
+
+const sha256 = (...parts: readonly (string | Uint8Array)[]): string => {
+  const hash = createHash('sha256')
+  for (const part of parts) hash.update(part)
+  return hash.digest('hex')
+}
+
+const isThere = async (path: string): Promise<boolean> => {
+  try {
+    await stat(path)
+    return true
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return false
+    throw error
+  }
+}

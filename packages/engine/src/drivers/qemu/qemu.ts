@@ -1,0 +1,128 @@
+import { randomBytes } from 'node:crypto'
+import { constants } from 'node:fs'
+import { open, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { CONFIG_DISK_BYTES, type MachineConfig, type VmmSpec } from '@pyro/protocol/guest'
+import { DISK_FILE } from '../../disk/disk-store.ts'
+import { errnoOf } from '../../process/identity.ts'
+import type { GuestKernels } from '../microvm/guest-kernel.ts'
+import { missingProgram } from '../monitored/missing-program.ts'
+import type { SandboxPaths } from '../monitored/sandbox-paths.ts'
+import type { Bundle, Technology } from '../monitored/technology.ts'
+import { qemuArguments, SEEN } from './command-line.ts'
+import { loadState } from './migration.ts'
+import { counterKhz, QemuProgram } from './qemu-program.ts'
+import { Qmp } from './qmp.ts'
+import { Templates } from './templates.ts'
+
+const INSTALL = 'apt-get install -t bookworm-backports qemu-system-x86'
+const ENTROPY_BYTES = 64
+/** Of the guest's console, the newest is kept. */
+const CONSOLE_BYTES = 256 * 1024
+/** Of the host: the VMM itself and the code that it translates. */
+const OVERHEAD_MIB = 256
+
+/** `microvm`: a kernel of its own on a machine of its own, which qemu emulates. */
+export function qemuTechnology(options: {
+  readonly home: string
+  readonly agentPath: string
+  readonly kernels: GuestKernels
+}): Technology {
+  const program = new QemuProgram()
+  const templates = new Templates({ ...options, program })
+  return {
+    id: 'qemu',
+    isolation: 'microvm',
+    emulated: true,
+    limits: { commandsApart: false, overheadMib: OVERHEAD_MIB },
+    volumes: 'images',
+    ids: 'alone',
+    logLimitBytes: CONSOLE_BYTES,
+    ownClock: true,
+    flush: 'sync',
+    async missing() {
+      const lacking = await missingProgram(program, INSTALL)
+      if (lacking !== null) return lacking
+      const detail = await program.tooOld()
+      return detail === null ? null : { ok: false, detail, fix: INSTALL }
+    },
+    version: () => program.version(),
+    async prepare(signal) {
+      await options.kernels.obtain({ signal, onProgress: () => undefined })
+    },
+    async writeBundle(spec, bundle) {
+      const never = new AbortController().signal
+      const kernel = await options.kernels.obtain({ signal: never, onProgress: () => undefined })
+      const disk = join(spec.volume.path, DISK_FILE)
+      const shape = { vcpus: spec.vcpus, memoryMib: spec.memoryMib, diskBytes: (await stat(disk)).size }
+      const template = await templates.obtain(kernel, shape, bundle.ids.base)
+      const direct = await canPassByCache(disk)
+      const config = await writeConfigDisk(bundle, await uuidOf(disk))
+      const vmm: VmmSpec = {
+        argv: qemuArguments({
+          ...shape,
+          program: await program.path(),
+          counterKhz: await counterKhz(),
+          direct,
+          template: 'use',
+        }),
+        id: bundle.ids.base,
+        files: [
+          { path: disk, access: spec.volume.writable ? 'both' : 'read', direct },
+          { path: config, access: 'read', direct: false },
+          { path: template.state, access: 'read', direct: false },
+        ],
+        listen: controlSocket(bundle.paths),
+        mounts: [
+          ...(await program.mounts()),
+          { source: kernel.image, target: SEEN.kernel, access: 'read' },
+          { source: kernel.initramfs, target: SEEN.initramfs, access: 'read' },
+          { source: template.memory, target: SEEN.memory, access: 'read' },
+          { source: bundle.paths.channel, target: SEEN.channel, access: 'read' },
+        ],
+      }
+      await writeFile(join(bundle.paths.folder, 'vmm.json'), JSON.stringify(vmm), { mode: 0o600 })
+    },
+    runtime: (_paths, agentBinary) => Promise.resolve({ runtime: [agentBinary, 'vmm'], runtimeLogFile: null }),
+    async begin(paths, signal) {
+      using qmp = await Qmp.connect(controlSocket(paths), signal)
+      await loadState(qmp, signal)
+    },
+  }
+}
+
+const controlSocket = (paths: SandboxPaths): string => join(paths.folder, 'qmp.sock')
+
+const writeConfigDisk = async ({ paths, agentConfig }: Bundle, uuid: string): Promise<string> => {
+  const config: MachineConfig = {
+    agent: agentConfig,
+    entropy: randomBytes(ENTROPY_BYTES).toString('base64'),
+    root: { uuid, readOnly: false },
+  }
+  const path = join(paths.folder, 'config.raw')
+  const disk = Buffer.alloc(CONFIG_DISK_BYTES)
+  disk.write(JSON.stringify(config))
+  await writeFile(path, disk, { mode: 0o600 })
+  return path
+}
+
+/** Not on every filesystem (tmpfs). */
+const canPassByCache = async (disk: string): Promise<boolean> => {
+  try {
+    await using _file = await open(disk, constants.O_RDONLY | constants.O_DIRECT)
+    return true
+  } catch (error) {
+    if (errnoOf(error) === 'EINVAL') return false
+    throw error
+  }
+}
+
+/** Where ext4 has its UUID (Documentation/filesystems/ext4, super block). */
+const UUID_OFFSET = 1024 + 0x68
+const UUID_BYTES = 16
+
+const uuidOf = async (disk: string): Promise<string> => {
+  await using file = await open(disk)
+  const { buffer } = await file.read({ buffer: Buffer.alloc(UUID_BYTES), position: UUID_OFFSET })
+  return buffer.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5')
+}

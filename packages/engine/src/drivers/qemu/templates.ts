@@ -1,0 +1,167 @@
+import { createHash } from 'node:crypto'
+import { chmod, chown, mkdir, open, rename, rm, stat, truncate, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { sleep } from '../../lib/wait.ts'
+import { PyroError } from '@pyro/protocol'
+import { CONFIG_DISK_BYTES, type VmmSpec } from '@pyro/protocol/guest'
+import { errnoOf } from '../../process/identity.ts'
+import { startStreamingProgram } from '../../process/streaming-program.ts'
+import type { GuestKernel } from '../microvm/guest-kernel.ts'
+import { qemuArguments, SEEN, type MachineShape } from './command-line.ts'
+import { saveState } from './migration.ts'
+import { Qmp } from './qmp.ts'
+import { counterKhz, type QemuProgram } from './qemu-program.ts'
+
+const MIB = 1024 * 1024
+const KEY_LENGTH = 16
+/** An emulated guest on a host under load. */
+const BOOT_TIMEOUT_MS = 60_000
+const LOOK_MS = 10
+/** What the guest's console shows when it waits to be called (guest/internal/machine). */
+const READY_LINE = 'pyro-agent: ready'
+
+/** A machine that booted and touched no disk yet. */
+export interface Template {
+  /** Guest memory: mapped privately, never written to. */
+  readonly memory: string
+  /** State of processor and devices. */
+  readonly state: string
+}
+
+export interface TemplatesOptions {
+  readonly home: string
+  readonly program: QemuProgram
+  readonly agentPath: string
+}
+
+/**
+ * `<home>/templates`: per machine a folder `<key>` with `memory` and `state`. A folder appears whole, by rename; what bears another
+ * name is half-made.
+ */
+export class Templates {
+  readonly #options: TemplatesOptions
+  readonly #known = new Map<string, Promise<Template>>()
+
+  constructor(options: TemplatesOptions) {
+    this.#options = options
+  }
+
+  /** Made when first asked for; one making of each at a time. */
+  async obtain(kernel: GuestKernel, shape: MachineShape, owner: number): Promise<Template> {
+    const key = await this.#keyOf(kernel, shape)
+    const known = this.#known.get(key)
+    if (known !== undefined) return known
+    const made = this.#obtain(key, kernel, shape, owner)
+    this.#known.set(key, made)
+    made.catch(() => this.#known.delete(key))
+    return made
+  }
+
+  async #keyOf(kernel: GuestKernel, shape: MachineShape): Promise<string> {
+    const call = qemuArguments({ ...shape, program: '', counterKhz: 0, direct: true, template: 'make' })
+    const content = [kernel.id, await this.#options.program.build(), shape.diskBytes, call]
+    return createHash('sha256').update(JSON.stringify(content)).digest('hex').slice(0, KEY_LENGTH)
+  }
+
+  async #obtain(key: string, kernel: GuestKernel, shape: MachineShape, owner: number): Promise<Template> {
+    const folder = join(this.#options.home, 'templates')
+    const place = join(folder, key)
+    const template = { memory: join(place, 'memory'), state: join(place, 'state') }
+    if (await isThere(place)) return template
+    const staging = join(folder, `.${key}`)
+    await rm(staging, { recursive: true, force: true })
+    await mkdir(staging, { recursive: true, mode: 0o700 })
+    try {
+      await this.#make(staging, kernel, shape, owner)
+      await rename(staging, place)
+    } catch (error) {
+      await rm(staging, { recursive: true, force: true })
+      throw error
+    }
+    return template
+  }
+
+  async #make(folder: string, kernel: GuestKernel, shape: MachineShape, owner: number): Promise<void> {
+    const { program, agentPath } = this.#options
+    const file = (name: string): string => join(folder, name)
+    for (const [name, bytes] of [
+      ['memory', shape.memoryMib * MIB],
+      ['state', 0],
+      ['disk', shape.diskBytes],
+      ['config', CONFIG_DISK_BYTES],
+    ] as const) {
+      await writeFile(file(name), '', { mode: 0o600 })
+      await truncate(file(name), bytes)
+    }
+    await chown(file('memory'), owner, owner)
+    const vmm: VmmSpec = {
+      argv: qemuArguments({
+        ...shape,
+        program: await program.path(),
+        counterKhz: await counterKhz(),
+        direct: false,
+        template: 'make',
+      }),
+      id: owner,
+      files: [
+        { path: file('disk'), access: 'both', direct: false },
+        { path: file('config'), access: 'read', direct: false },
+        { path: file('state'), access: 'write', direct: false },
+      ],
+      listen: file('qmp.sock'),
+      mounts: [
+        ...(await program.mounts()),
+        { source: kernel.image, target: SEEN.kernel, access: 'read' },
+        { source: kernel.initramfs, target: SEEN.initramfs, access: 'read' },
+        { source: file('memory'), target: SEEN.memory, access: 'write' },
+      ],
+    }
+    await writeFile(file('vmm.json'), JSON.stringify(vmm), { mode: 0o600 })
+    await this.#boot(agentPath, folder)
+    await chown(file('memory'), 0, 0)
+    await chmod(file('memory'), 0o444)
+    for (const name of ['disk', 'config', 'vmm.json', 'qmp.sock']) await rm(file(name), { force: true })
+    await syncFiles([file('memory'), file('state')])
+  }
+
+  async #boot(agentPath: string, folder: string): Promise<void> {
+    using boot = new DisposableStack()
+    const signal = AbortSignal.timeout(BOOT_TIMEOUT_MS)
+    let said = ''
+    const program = startStreamingProgram(agentPath, ['vmm', 'hold', folder], { stdin: 'ignore', env: {}, signal })
+    boot.defer(() => program.kill())
+    program.stdout.on('data', (chunk: Buffer) => (said = (said + chunk.toString('utf8')).slice(-8192)))
+    let end: Awaited<typeof program.ended> | null = null
+    void program.ended.then((value) => (end = value))
+    const failed = (what: string): PyroError =>
+      new PyroError('workspace.start-failed', `the template of the microVM was not made: ${what}`, {
+        data: { console: said },
+      })
+    while (!said.includes(READY_LINE)) {
+      if (end !== null) throw failed(`qemu ended: ${(end as { stderrTail: string }).stderrTail.trim()}`)
+      if (signal.aborted) throw failed(`it did not boot within ${BOOT_TIMEOUT_MS / 1000} s`)
+      await sleep(LOOK_MS)
+    }
+    using qmp = await Qmp.connect(join(folder, 'qmp.sock'), signal)
+    await saveState(qmp, signal)
+    program.kill()
+    await program.ended
+  }
+}
+
+const isThere = async (place: string): Promise<boolean> => {
+  try {
+    await stat(place)
+    return true
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return false
+    throw error
+  }
+}
+
+const syncFiles = async (paths: readonly string[]): Promise<void> => {
+  for (const path of paths) {
+    await using file = await open(path, 'r')
+    await file.sync()
+  }
+}

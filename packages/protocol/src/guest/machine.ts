@@ -1,0 +1,34 @@
+import { z } from 'zod'
+import { agentConfig } from './link.ts'
+
+/** Bytes of the config disk of a microVM: one document, then zeros. */
+export const CONFIG_DISK_BYTES = 64 * 1024
+
+/** What the agent of a microVM reads from its config disk (`pyro-agent machine`), when the engine calls for the first time. */
+export const machineConfig = z.strictObject({
+  agent: agentConfig,
+  /** base64 of at least 32 bytes, a multiple of 4, that no other machine has. */
+  entropy: z.base64(),
+  root: z.strictObject({
+    /** Of the filesystem on the root disk. */
+    uuid: z.uuid(),
+    readOnly: z.boolean(),
+  }),
+})
+export type MachineConfig = z.infer<typeof machineConfig>
+
+/** `vmm.json` in the bundle: what `pyro-agent vmm run` starts. Written by the engine, not hostile; unknown fields are refused. */
+export const vmmSpec = z.strictObject({
+  /** Begins with a path inside. Descriptor 4 and those that follow are `files` and then `listen`. */
+  argv: z.array(z.string()).min(1),
+  /** User and group of the host that the program runs as. */
+  id: z.int().positive(),
+  files: z.array(z.strictObject({ path: z.string(), access: z.enum(['read', 'write', 'both']), direct: z.boolean() })).max(64),
+  /** Path of a unix socket that is made for the program and handed on; empty: none. */
+  listen: z.string(),
+  /** Files and folders of the host that are shown inside. */
+  mounts: z
+    .array(z.strictObject({ source: z.string(), target: z.string(), access: z.enum(['read', 'write', 'device']) }))
+    .max(512),
+})
+export type VmmSpec = z.infer<typeof vmmSpec>
