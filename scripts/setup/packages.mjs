@@ -13,11 +13,15 @@ const APT_DEADLINE_MS = 15 * 60_000
 const PROBE_DEADLINE_MS = 10_000
 const BACKPORTS_FILE = '/etc/apt/sources.list.d/pyro-backports.sources'
 
-/** @typedef {{ program: string, package: string, why: string, backports?: true, present?: (path: string) => boolean }} Requirement */
+/**
+ * `backports`: the packages that bookworm has too old, `package` and all that must come along with it: apt takes only
+ * what is named from a suite of low priority.
+ * @typedef {{ program: string, package: string, why: string, backports?: string[], present?: (path: string) => boolean }} Requirement
+ */
 
 /** What `pyro` itself needs on the host. @type {Requirement[]} */
 const ENGINE_REQUIREMENTS = [
-  { program: 'runsc', package: 'runsc', why: 'gVisor sandboxes', backports: true, present: isRecentRunsc },
+  { program: 'runsc', package: 'runsc', why: 'gVisor sandboxes', backports: ['runsc'], present: isRecentRunsc },
   { program: 'runc', package: 'runc', why: 'container sandboxes' },
   { program: 'mkfs.btrfs', package: 'btrfs-progs', why: 'the volume pool' },
   { program: 'losetup', package: 'mount', why: 'the volume pool' },
@@ -42,7 +46,7 @@ const TEST_REQUIREMENTS = [
     program: 'qemu-system-x86_64',
     package: 'qemu-system-x86',
     why: 'microVMs',
-    backports: true,
+    backports: ['qemu-system-x86', 'qemu-system-common', 'qemu-system-data', 'seabios'],
     present: isRecentQemu,
   },
   { program: 'mke2fs', package: 'e2fsprogs', why: 'disk images of microVMs' },
@@ -96,15 +100,14 @@ export async function installPackages(missing) {
   const needsBackports = host.codename === 'bookworm' && missing.some((requirement) => requirement.backports)
   const backports = needsBackports ? backportsStanza(configuredSources(), host.codename) : null
   if (needsBackports && backports?.present === false && backports.stanza === null) {
-    throw new SetupError(
-      `apt has no source for Debian ${host.codename}, so its backports (for runsc) cannot be added`,
-      {
-        hint: `add a source for ${host.codename}-backports to /etc/apt, then run this again`,
-      },
-    )
+    throw new SetupError(`apt has no source for Debian ${host.codename}, so its backports cannot be added`, {
+      hint: `add a source for ${host.codename}-backports to /etc/apt, then run this again`,
+    })
   }
   const targets = missing
-    .map((item) => (item.backports && needsBackports ? `${item.package}/${host.codename}-backports` : item.package))
+    .flatMap(({ package: name, backports: late }) =>
+      late !== undefined && needsBackports ? late.map((each) => `${each}/${host.codename}-backports`) : [name],
+    )
     .filter((target, index, all) => all.indexOf(target) === index)
   if (!isRoot())
     throw new SetupError(`missing packages: ${names.join(' ')}`, { hint: manualCommands(targets, backports) })
@@ -112,7 +115,7 @@ export async function installPackages(missing) {
   for (const item of missing) say(`needs ${item.package} for ${item.why}`)
   if (backports?.stanza) {
     say(
-      `adding ${host.codename}-backports of ${backports.uri} as ${BACKPORTS_FILE} (the runsc of ${host.codename} is too old)`,
+      `adding ${host.codename}-backports of ${backports.uri} as ${BACKPORTS_FILE} (${host.codename} itself is too old)`,
     )
     writeFileSync(BACKPORTS_FILE, backports.stanza)
   }

@@ -19,25 +19,27 @@ while [ $# -gt 0 ]; do
   shift
 done
 . "$bundle/settings.sh"
-mkfifo "$bundle/mapped"
 # A background job gets /dev/null for stdin; the agent's config waits on descriptor 5.
 exec 5<&0
-# Whoever is killed here takes along what waits for its ids.
-setpriv --pdeathsig KILL unshare --keep-caps --user --mount --uts --ipc --net --pid -- sh -euc '
+# The word that the ids are mapped comes over descriptor 6 to descriptor 7. Only this shell holds 6: when it is killed, at
+# whatever moment, the wait for the word ends.
+mkfifo "$bundle/mapped"
+exec 6<>"$bundle/mapped" 7<"$bundle/mapped"
+unshare --keep-caps --user --mount --uts --ipc --net --pid -- sh -euc '
   echo yes >"$0/unshared"
-  read _ <"$0/mapped"
+  read _ <&7
   # The first child is PID 1 inside; $! is its number here.
-  setpriv --reuid=0 --regid=0 --clear-groups sh -eu "$0/enter.sh" <&5 5<&- &
+  setpriv --reuid=0 --regid=0 --clear-groups sh -eu "$0/enter.sh" <&5 5<&- 7<&- &
   echo $! >"$1.new"
-' "$bundle" "$pid_file" &
+' "$bundle" "$pid_file" 6>&- &
 stage=$!
 until [ -e "$bundle/unshared" ]; do
-  sleep 0.01
+  sleep 0.01 6>&-
   kill -0 "$stage"
 done
 echo "0 $id_base 65536" >"/proc/$stage/uid_map"
 echo "0 $id_base 65536" >"/proc/$stage/gid_map"
-echo yes >"$bundle/mapped"
+echo yes >&6
 wait "$stage"
 mv "$pid_file.new" "$pid_file"
 `
