@@ -13,6 +13,8 @@ export interface ProcessStat extends ProcessIdentity {
   /** One letter of /proc/PID/stat: R S D T t Z X. */
   readonly state: string
   readonly parentPid: number
+  /** Pid of the process that began the session; it may be gone. */
+  readonly session: number
   readonly command: string
 }
 
@@ -33,10 +35,11 @@ export function parseStat(text: string): ProcessStat | null {
   if (open < 0 || close < open) return null
   const pid = Number(text.slice(0, open))
   const fields = text.slice(close + 2).split(' ')
-  const [state, parent] = fields
+  const [state, parent, , session] = fields
   const startTime = fields[19]
   if (!Number.isSafeInteger(pid) || state === undefined || parent === undefined || startTime === undefined) return null
-  return { pid, startTime, state, parentPid: Number(parent), command: text.slice(open + 1, close) }
+  const command = text.slice(open + 1, close)
+  return { pid, startTime, state, parentPid: Number(parent), session: Number(session), command }
 }
 
 /** Alive means: the same process, and not a zombie. */

@@ -15,6 +15,7 @@ import { abortable, settleLater, sleep } from '../../lib/wait.ts'
 import { errnoOf, isAlive, signalProcess } from '../../process/identity.ts'
 import { readArgv, readProcessTable, type HostProcess } from '../../process/process-table.ts'
 import type { SandboxPaths } from './sandbox-paths.ts'
+import { valueOf } from './sandbox-processes.ts'
 
 /** What a runtime gets to see of our environment. */
 const RUNTIME_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
@@ -144,7 +145,8 @@ const TREE_END_MS = 1_000
 const TREE_END_STEP_MS = 5
 
 /**
- * Ends a monitor, and the runtime it may be calling, of a start that was cut short. It is stopped first, until a look finds nothing
+ * Ends a monitor, and the runtime it may be calling, of a start that was cut short. A runtime whose monitor was killed may be about
+ * to die of that, and still make control groups meanwhile: it is ended, too. All are stopped first, until a look finds nothing
  * new: what is forked while it is being killed would live on without a parent. Looks through all processes of the host, so it is
  * for reclaiming only; what is read of those that are not ours cannot make us wait.
  */
@@ -166,18 +168,24 @@ export async function killMonitorTree(paths: SandboxPaths): Promise<void> {
 
 async function monitorTree(paths: SandboxPaths, known: readonly HostProcess[]): Promise<HostProcess[]> {
   const table = await readProcessTable()
-  const roots = known.length > 0 ? known : await monitorsIn(table, paths)
+  const roots = known.length > 0 ? known : await rootsIn(table, paths)
   const children = Map.groupBy(table, ({ parentPid }) => parentPid)
   const treeOf = (root: HostProcess): HostProcess[] => [root, ...(children.get(root.pid) ?? []).flatMap(treeOf)]
   return roots.flatMap(treeOf)
 }
 
-async function monitorsIn(table: readonly HostProcess[], paths: SandboxPaths): Promise<HostProcess[]> {
-  const monitors: HostProcess[] = []
+/** Monitors, and calls of a runtime that outlived theirs: the monitor began their session. */
+async function rootsIn(table: readonly HostProcess[], paths: SandboxPaths): Promise<HostProcess[]> {
+  const alive = new Set(table.map(({ pid }) => pid))
+  const roots: HostProcess[] = []
   for (const candidate of table) {
-    if (candidate.uid !== 0 || !candidate.command.startsWith('pyro-agent')) continue
-    const [, role, spec] = await readArgv(candidate.pid)
-    if (role === 'monitor' && spec === paths.monitorSpec) monitors.push(candidate)
+    const mayBeMonitor = candidate.command.startsWith('pyro-agent')
+    const isLeft = !alive.has(candidate.session)
+    if (candidate.uid !== 0 || !(mayBeMonitor || isLeft)) continue
+    const argv = await readArgv(candidate.pid)
+    const isMonitor = mayBeMonitor && argv[1] === 'monitor' && argv[2] === paths.monitorSpec
+    if (isMonitor || (isLeft && argv.some((argument) => `${valueOf(argument)}/`.startsWith(`${paths.folder}/`))))
+      roots.push(candidate)
   }
-  return monitors
+  return roots
 }

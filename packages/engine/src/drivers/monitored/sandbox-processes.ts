@@ -102,9 +102,12 @@ export function sandboxOfMounts(mounts: readonly { readonly root: string }[], ru
 
 export function sandboxOfArguments(argv: readonly string[], runtimeDir: string): string | null {
   const place = `${sandboxesFolder(runtimeDir)}/`
-  const named = argv.find((argument) => argument.replace(/^--[\w-]+=/, '').startsWith(place))
+  const named = argv.find((argument) => valueOf(argument).startsWith(place))
   return named === undefined ? null : firstPart(named, place)
 }
+
+/** `--root=/x` → `/x`. */
+export const valueOf = (argument: string): string => argument.replace(/^--[\w-]+=/, '')
 
 /** `x/<place>name/rest` → `name`. */
 function firstPart(text: string, place: string): string | null {
