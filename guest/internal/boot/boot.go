@@ -55,12 +55,6 @@ func Main(args []string) int {
 	return 0
 }
 
-// Machine is what a sandbox with a kernel of its own brings.
-type Machine struct {
-	// End is the last thing that a shutdown does; it never returns.
-	End func()
-}
-
 // Serve makes the process the PID 1 that the config describes and never returns when it can. The link says how to reach
 // the engine; child gets SIGCHLD; machine is nil in a sandbox that shares its kernel.
 func Serve(config *message.AgentConfig, link *channel.Link, child <-chan os.Signal, machine *Machine, logger *log.Logger) error {
@@ -76,13 +70,9 @@ func Serve(config *message.AgentConfig, link *channel.Link, child <-chan os.Sign
 	if err != nil {
 		return err
 	}
-	end := func() { os.Exit(0) }
-	if machine != nil {
-		end = machine.End
-	}
 	sandbox := &sandbox{
 		bootID: bootID, started: time.Now(), commands: commands, sync: config.Flush == "sync",
-		ownClock: machine != nil, end: end, log: logger,
+		machine: machine, reaper: reaper, log: logger,
 	}
 	link.Hello = message.Hello{
 		Protocol: message.Protocol, AgentVersion: message.AgentVersion, BootID: bootID, Token: config.Token,

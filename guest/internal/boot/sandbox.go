@@ -12,6 +12,7 @@ import (
 	"pyro.dev/agent/internal/exec"
 	"pyro.dev/agent/internal/message"
 	"pyro.dev/agent/internal/proc"
+	"pyro.dev/agent/internal/reap"
 )
 
 const (
@@ -26,11 +27,10 @@ type sandbox struct {
 	commands *exec.Registry
 	// sync says that this kernel holds back writes of its own.
 	sync bool
-	// ownClock says that nobody but this sandbox reads the clock.
-	ownClock bool
-	// end never returns.
-	end func()
-	log *log.Logger
+	// machine is nil where the kernel is shared.
+	machine *Machine
+	reaper  *reap.Reaper
+	log     *log.Logger
 
 	flushing sync.Mutex
 	shutdown sync.Once
@@ -58,8 +58,8 @@ func (s *sandbox) Flush() error {
 }
 
 func (s *sandbox) SetClock(now time.Time) error {
-	if !s.ownClock {
-		return message.Errorf(message.KindInvalid, "the clock of this sandbox is the host's")
+	if s.machine == nil {
+		return noMachine("clock")
 	}
 	value := unix.NsecToTimeval(now.UnixNano())
 	return os.NewSyscallError("settimeofday", unix.Settimeofday(&value))
@@ -77,7 +77,10 @@ func (s *sandbox) Shutdown(grace time.Duration) {
 		if err := s.Flush(); err != nil {
 			s.log.Printf("flush: %s", err)
 		}
-		s.end()
+		if s.machine != nil {
+			s.machine.End()
+		}
+		os.Exit(0)
 	})
 }
 

@@ -38,6 +38,7 @@ var registry = sync.OnceValues(func() (*exec.Registry, error) {
 type fakeSandbox struct {
 	flushed  int
 	clock    time.Time
+	frozen   bool
 	problem  error
 	shutdown chan time.Duration
 }
@@ -47,6 +48,23 @@ func (s *fakeSandbox) Status() (message.AgentStatus, error) {
 }
 func (s *fakeSandbox) Flush() error                 { s.flushed++; return s.problem }
 func (s *fakeSandbox) SetClock(now time.Time) error { s.clock = now; return s.problem }
+func (s *fakeSandbox) Freeze() error                { s.frozen = true; return s.problem }
+func (s *fakeSandbox) Thaw() (bool, error) {
+	held := s.frozen
+	s.frozen = false
+	return held, s.problem
+}
+
+// Role answers with what it reads.
+func (s *fakeSandbox) Role(_ context.Context, name string, stdin io.Reader, stdout io.Writer) error {
+	if name != "echo" {
+		return message.Errorf(message.KindInvalid, "there is no role %s here", name)
+	}
+	if _, err := io.Copy(stdout, stdin); err != nil {
+		return err
+	}
+	return s.problem
+}
 func (s *fakeSandbox) Shutdown(grace time.Duration) { s.shutdown <- grace }
 
 // engine is the other end of a link.

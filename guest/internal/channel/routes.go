@@ -1,8 +1,10 @@
 package channel
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"log"
 	"net/http"
 	"time"
@@ -26,6 +28,12 @@ type Sandbox interface {
 	Flush() error
 	// SetClock fails where the clock is the host's.
 	SetClock(now time.Time) error
+	// Freeze stops all writing to the disk until Thaw, or until the agent finds that nobody thaws it.
+	Freeze() error
+	// Thaw reports whether the disk stood still until now.
+	Thaw() (held bool, err error)
+	// Role runs a one-shot role of this binary on the sandbox's own disks.
+	Role(ctx context.Context, name string, stdin io.Reader, stdout io.Writer) error
 	// Shutdown ends everything and then the process.
 	Shutdown(grace time.Duration)
 }
@@ -41,6 +49,9 @@ func Routes(commands *exec.Registry, sandbox Sandbox, logger *log.Logger) http.H
 		"POST /v1/status":                s.status,
 		"POST /v1/flush":                 s.flush,
 		"POST /v1/clock":                 s.clock,
+		"POST /v1/freeze":                s.freeze,
+		"POST /v1/thaw":                  s.thaw,
+		"POST /v1/roles/{name}":          s.role,
 		"POST /v1/shutdown":              s.shutdown,
 		"POST /v1/commands":              s.list,
 		"POST /v1/commands/{id}/start":   s.start,
@@ -152,6 +163,50 @@ func (s *server) clock(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return answer(w, empty{})
+}
+
+func (s *server) freeze(w http.ResponseWriter, r *http.Request) error {
+	if err := s.sandbox.Freeze(); err != nil {
+		return err
+	}
+	return answer(w, empty{})
+}
+
+func (s *server) thaw(w http.ResponseWriter, r *http.Request) error {
+	held, err := s.sandbox.Thaw()
+	if err != nil {
+		return err
+	}
+	return answer(w, message.Thawed{Held: held})
+}
+
+// role passes frames on as they come: those of the request to the role, its own to the engine.
+func (s *server) role(w http.ResponseWriter, r *http.Request) error {
+	to := &roleAnswer{ResponseWriter: w, flush: http.NewResponseController(w).Flush}
+	err := s.sandbox.Role(r.Context(), r.PathValue("name"), r.Body, to)
+	if err != nil && to.begun {
+		return streamedError{err}
+	}
+	return err
+}
+
+// roleAnswer sends each piece at once.
+type roleAnswer struct {
+	http.ResponseWriter
+	flush func() error
+	begun bool
+}
+
+func (a *roleAnswer) Write(piece []byte) (int, error) {
+	if !a.begun {
+		a.begun = true
+		a.Header().Set("content-type", frames.ContentType)
+	}
+	n, err := a.ResponseWriter.Write(piece)
+	if err == nil {
+		err = a.flush()
+	}
+	return n, err
 }
 
 func (s *server) shutdown(w http.ResponseWriter, r *http.Request) error {

@@ -33,7 +33,7 @@ const inputLimitBytes = 8 << 20
 // firstFd is where the inherited descriptors begin: the plan, then one mount each.
 const firstFd = 3
 
-// Mapping is the id range of the user namespace: inside id 0 is Base outside.
+// Mapping is the id range of the user namespace: inside id 0 is Base outside. A machine of its own maps its ids to themselves.
 type Mapping struct {
 	Base  int `json:"base"`
 	Count int `json:"count"`
@@ -75,7 +75,7 @@ type plan struct {
 // Run starts the sandbox and waits for it. The code is that of the inside; an error means that it did not start or was
 // killed. The sandbox dies with this process.
 func Run(spec Spec) (code int, err error) {
-	if spec.Mapping.Base <= 0 || spec.Mapping.Count <= 0 {
+	if spec.Mapping.Base < 0 || spec.Mapping.Count <= 0 {
 		return 0, fmt.Errorf("id mapping %d+%d: out of range", spec.Mapping.Base, spec.Mapping.Count)
 	}
 	input, err := json.Marshal(spec.Input)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -20,7 +21,8 @@ import (
 // Disks are told apart by the serial numbers that the VMM gives them.
 const (
 	configDisk = "pyro-config"
-	rootDisk   = "pyro-root"
+	// diskPrefix is followed by the number of the disk, from 0 on.
+	diskPrefix = "pyro-disk"
 
 	// configLimitBytes bounds the config disk: one document, then zeros.
 	configLimitBytes = 64 << 10
@@ -34,13 +36,14 @@ type Config struct {
 	Agent message.AgentConfig `json:"agent"`
 	// Entropy is base64 of bytes that no other machine has.
 	Entropy string `json:"entropy"`
-	Root    Root   `json:"root"`
+	// Root is nil in an inspector, which has Inspect instead, one for each disk.
+	Root    *Filesystem  `json:"root"`
+	Inspect []Filesystem `json:"inspect"`
 }
 
-// Root says which filesystem the root disk has to hold.
-type Root struct {
-	UUID     string `json:"uuid"`
-	ReadOnly bool   `json:"readOnly"`
+// Filesystem is what a disk has to hold.
+type Filesystem struct {
+	UUID string `json:"uuid"`
 }
 
 func readConfig() (*Config, error) {
@@ -63,6 +66,9 @@ func readConfig() (*Config, error) {
 	}
 	if config.Agent.Protocol != message.Protocol {
 		return nil, fmt.Errorf("the engine speaks protocol %d, this agent %d", config.Agent.Protocol, message.Protocol)
+	}
+	if (config.Root == nil) == (len(config.Inspect) == 0) {
+		return nil, errors.New("the config has to name either a root or disks to inspect")
 	}
 	return &config, nil
 }
@@ -130,10 +136,10 @@ func verifyFilesystem(device, uuid string) error {
 		return fmt.Errorf("%s: %w", device, err)
 	}
 	if block[magicOffset] != 0x53 || block[magicOffset+1] != 0xef {
-		return fmt.Errorf("the root disk holds no ext4 filesystem")
+		return fmt.Errorf("the disk holds no ext4 filesystem")
 	}
 	if found := hex.EncodeToString(block[uuidOffset : uuidOffset+16]); found != strings.ReplaceAll(uuid, "-", "") {
-		return fmt.Errorf("the root disk holds the filesystem %s instead of %s", found, uuid)
+		return fmt.Errorf("the disk holds the filesystem %s instead of %s", found, uuid)
 	}
 	return nil
 }

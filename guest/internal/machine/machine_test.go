@@ -17,6 +17,7 @@ const uuid = "51b258d5-bca4-492f-9c99-24ccdbf58cac"
 
 func TestMessagesAreThoseOfTheProtocol(t *testing.T) {
 	goldentest.Decodes[Config](t, "machine-config", "agent.protocol is a number")
+	goldentest.Decodes[Filesystem](t, "machine-filesystem")
 }
 
 func line(letter string) string { return "PYRO " + strings.Repeat(letter, 32) + "\n" }

@@ -55,11 +55,26 @@ func run(child <-chan os.Signal, logger *log.Logger) error {
 	if err := reseed(config.Entropy); err != nil {
 		return err
 	}
-	if err := enterRoot(config.Root); err != nil {
+	machine, err := enter(config)
+	if err != nil {
 		return err
 	}
 	link := &channel.Link{Dial: startingWith(first, port.dial)}
-	return boot.Serve(&config.Agent, link, child, &boot.Machine{End: powerOff}, logger)
+	return boot.Serve(&config.Agent, link, child, machine, logger)
+}
+
+// enter mounts the disks that the config names.
+func enter(config *Config) (*boot.Machine, error) {
+	if config.Root != nil {
+		if err := enterRoot(config.Root.UUID); err != nil {
+			return nil, err
+		}
+		return &boot.Machine{End: powerOff, Disk: "/", Roles: map[string]bool{"populate": true}}, nil
+	}
+	if err := enterInspector(config.Inspect); err != nil {
+		return nil, err
+	}
+	return &boot.Machine{End: powerOff, Roles: map[string]bool{"inspect": true}}, nil
 }
 
 // makeReady is the half before the memory is saved.

@@ -3,6 +3,7 @@ package machine
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,15 +29,8 @@ var mounts = []mount{
 }
 
 // enterRoot mounts the disk and makes it the root of this process and all that follow.
-func enterRoot(root Root) error {
-	device, err := findDisk(rootDisk)
-	if err != nil {
-		return err
-	}
-	if err := verifyFilesystem(device, root.UUID); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(newRoot, 0o755); err != nil {
+func enterRoot(uuid string) error {
+	if err := mountDisk(0, uuid, newRoot, 0, "discard"); err != nil {
 		return err
 	}
 	// Shown inside as on every driver; what lies in the first root has no other name any more.
@@ -45,26 +39,8 @@ func enterRoot(root Root) error {
 		return os.NewSyscallError("open_tree", err)
 	}
 	defer unix.Close(agent)
-	flags, options := uintptr(0), "discard"
-	if root.ReadOnly {
-		flags, options = unix.MS_RDONLY, "noload"
-	}
-	if err := unix.Mount(device, newRoot, "ext4", flags, options); err != nil {
-		return &os.PathError{Op: "mount", Path: device, Err: err}
-	}
-	for _, folder := range []string{"/dev", "/proc", "/sys"} {
-		if err := unix.Mount(folder, newRoot+folder, "", unix.MS_MOVE, ""); err != nil {
-			return &os.PathError{Op: "move", Path: folder, Err: err}
-		}
-	}
-	if err := os.Chdir(newRoot); err != nil {
+	if err := switchRoot(); err != nil {
 		return err
-	}
-	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
-		return &os.PathError{Op: "move", Path: newRoot, Err: err}
-	}
-	if err := unix.Chroot("."); err != nil {
-		return os.NewSyscallError("chroot", err)
 	}
 	for _, m := range mounts {
 		if err := os.Mkdir(m.target, 0o755); err != nil && !os.IsExist(err) {
@@ -81,6 +57,64 @@ func enterRoot(root Root) error {
 		return err
 	}
 	return loopbackUp()
+}
+
+// enterInspector mounts disks below /disks, to look at only: the root holds nothing else.
+func enterInspector(filesystems []Filesystem) error {
+	if err := os.MkdirAll(newRoot, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount("root", newRoot, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=755,size=1m"); err != nil {
+		return &os.PathError{Op: "mount", Path: newRoot, Err: err}
+	}
+	for _, folder := range []string{"/dev", "/proc", "/sys"} {
+		if err := os.Mkdir(newRoot+folder, 0o755); err != nil {
+			return err
+		}
+	}
+	for at, filesystem := range filesystems {
+		// A journal is replayed where the disk may be written to: it then shows what was on it when its machine was cut off.
+		const flags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+		target := newRoot + "/disks/" + strconv.Itoa(at)
+		if err := mountDisk(at, filesystem.UUID, target, flags, ""); err != nil {
+			return err
+		}
+	}
+	return switchRoot()
+}
+
+// mountDisk mounts the disk of a number when it holds what it should.
+func mountDisk(number int, uuid, target string, flags uintptr, options string) error {
+	device, err := findDisk(diskPrefix + strconv.Itoa(number))
+	if err != nil {
+		return err
+	}
+	if err := verifyFilesystem(device, uuid); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(target, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount(device, target, "ext4", flags, options); err != nil {
+		return &os.PathError{Op: "mount", Path: device, Err: err}
+	}
+	return nil
+}
+
+// switchRoot makes what is mounted on newRoot the root, and takes the kernel's filesystems along.
+func switchRoot() error {
+	for _, folder := range []string{"/dev", "/proc", "/sys"} {
+		if err := unix.Mount(folder, newRoot+folder, "", unix.MS_MOVE, ""); err != nil {
+			return &os.PathError{Op: "move", Path: folder, Err: err}
+		}
+	}
+	if err := os.Chdir(newRoot); err != nil {
+		return err
+	}
+	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
+		return &os.PathError{Op: "move", Path: newRoot, Err: err}
+	}
+	return os.NewSyscallError("chroot", unix.Chroot("."))
 }
 
 func showAgent(agent int) error {

@@ -55,6 +55,12 @@ type AgentStatus struct {
 	Processes int    `json:"processes"`
 }
 
+// Thawed answers /v1/thaw.
+type Thawed struct {
+	// Held is false when the disk was written to before the engine allowed it.
+	Held bool `json:"held"`
+}
+
 // StartCommand is the body of start.
 type StartCommand struct {
 	Argv      []string `json:"argv"`

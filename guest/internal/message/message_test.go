@@ -32,6 +32,7 @@ func TestRequestsAreThoseOfTheProtocol(t *testing.T) {
 
 func TestAnswersAreThoseOfTheProtocol(t *testing.T) {
 	goldentest.RoundTrips[message.Hello](t, "hello")
+	goldentest.RoundTrips[message.Thawed](t, "thawed")
 	goldentest.RoundTrips[message.AgentStatus](t, "agent-status")
 	goldentest.RoundTrips[message.Started](t, "command-event", "form 1")
 	goldentest.RoundTrips[message.Attached](t, "command-event", "form 2")
@@ -52,7 +53,7 @@ func TestEveryFixtureIsReadBySomeTest(t *testing.T) {
 	elsewhere := map[string]string{
 		"frames": "frames", "monitor-spec": "monitor", "monitor-status": "monitor", "monitor-exit": "monitor",
 		"populate-input": "populate", "populate-result": "populate", "unpack-input": "unpack", "unpack-result": "unpack",
-		"id-mapping": "populate", "launch-spec": "launch", "machine-config": "machine", "vmm-spec": "vmm", "image-input": "image", "inspect-input": "inspect", "inspect-entry": "inspect", "inspect-entries": "inspect",
+		"id-mapping": "populate", "launch-spec": "launch", "machine-config": "machine", "machine-filesystem": "machine", "vmm-spec": "vmm", "image-input": "image", "inspect-input": "inspect", "inspect-entry": "inspect", "inspect-entries": "inspect",
 		"inspect-file-type": "inspect", "diff-summary": "inspect", "export-summary": "inspect",
 	}
 	here, err := os.ReadFile("message_test.go")

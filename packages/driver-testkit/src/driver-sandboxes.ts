@@ -1,4 +1,4 @@
-import { randomBytes, randomUUID } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { chown, mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import {
@@ -13,6 +13,7 @@ import {
 import { ID_BASE } from './disk-store-places.ts'
 
 const DISK_BYTES = 64 * 1024 * 1024
+const FILESYSTEM = '51b258d5-bca4-492f-9c99-24ccdbf58cac'
 const FOLDERS = ['', 'proc', 'sys', 'dev', 'run', 'tmp', 'workspace', 'etc'] as const
 
 /** One home with its disk store and a driver; opening the driver again is what a restarted engine does. */
@@ -23,11 +24,13 @@ export interface DriverPlace extends AsyncDisposable {
 }
 
 /** A small sandbox, the first of its workspace. */
-export const sandboxSpec = (workspaceId: string, volume: Volume): SandboxSpec => ({
+export const sandboxSpec = (driver: Driver, workspaceId: string, volume: Volume): SandboxSpec => ({
   sandboxId: `${workspaceId}-g1`,
   workspaceId,
   generation: 1,
   volume,
+  filesystem: driver.volumes === 'images' ? FILESYSTEM : null,
+  inspects: [],
   hostname: workspaceId,
   vcpus: 1,
   memoryMib: 256,
@@ -42,7 +45,7 @@ export const emptyVolume = async ({ disks, agentPath }: DriverPlace, driver: Dri
   else {
     const tree = await disks.create(`${name}.tree` as VolumeId)
     await makeTree(tree.path)
-    const image = { tree: tree.path, file: join(volume.path, DISK_FILE), bytes: DISK_BYTES, uuid: randomUUID() }
+    const image = { tree: tree.path, file: join(volume.path, DISK_FILE), bytes: DISK_BYTES, uuid: FILESYSTEM }
     await makeDiskImage({ agentPath, idBase: ID_BASE }, image)
     await disks.remove(tree.id)
   }

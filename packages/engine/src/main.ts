@@ -10,7 +10,6 @@ import { EngineServer } from './daemon/server.ts'
 import { removeMomentaryVolumes } from './diff/frozen.ts'
 import { openDiskStore } from './disk/open-disk-store.ts'
 import { createDrivers } from './drivers/index.ts'
-import { ociPlatform } from './environment/catalog.ts'
 import { Environments } from './environment/environments.ts'
 import { packageFiles } from './environment/package-files.ts'
 import { configFrom, defaultHome, type EngineConfig } from './lib/config.ts'
@@ -19,6 +18,7 @@ import { createLog, errorFields, type Log } from './lib/log.ts'
 import { COMMIT_STEP } from './lib/steps.ts'
 import { sleep } from './lib/wait.ts'
 import { OfflineAgent } from './offline/offline-agent.ts'
+import { hostRoles } from './offline/roles.ts'
 import { fillHoles, reserveSpace } from './process/reserve-space.ts'
 import { HomeIdentity } from './store/home-identity.ts'
 import { lockHome } from './store/lock.ts'
@@ -146,11 +146,11 @@ const start = async (log: Log): Promise<void> => {
   const agentPath = agentBinary()
   const disks = cleanup.use(await openDiskStore(config, { agentPath }))
   await removeMomentaryVolumes(disks)
-  const offline = new OfflineAgent({ agentPath, idBase: config.idBase, platform: ociPlatform() })
+  const host = { agentPath, idBase: config.idBase }
   const environments = await Environments.open({
     ...config,
     disks,
-    offline,
+    host,
     usedBy: (digest) => store.workspaces.all().flatMap((row) => (row.environment.digest === digest ? [row.name] : [])),
   })
   const drivers = new DriverChoice(
@@ -163,7 +163,7 @@ const start = async (log: Log): Promise<void> => {
     store,
     drivers,
     environments,
-    offline,
+    offline: new OfflineAgent(hostRoles(host)),
     admission: new Admission(),
     pins,
     releaser,

@@ -10,6 +10,7 @@ import {
   guestProgress,
   readFileResult,
   setClock,
+  thawed,
   writeFileResult,
   type readFile,
   type signalCommand,
@@ -17,7 +18,7 @@ import {
   type writeFile,
 } from '@pyro/protocol/guest'
 import { z } from 'zod'
-import type { AgentClient, CallOptions, CommandOutput } from './agent-client.ts'
+import type { AgentClient, CallOptions, CommandOutput, RoleRun } from './agent-client.ts'
 import type { Subject } from './agent-errors.ts'
 import { Call, type CallLimits } from './call.ts'
 import { OutputReader } from './command-output.ts'
@@ -148,6 +149,26 @@ export class AgentCalls implements AgentClient {
     await this.#unary('/v1/flush', {}, empty, 'command', options)
   }
 
+  async freeze(options?: CallOptions): Promise<void> {
+    await this.#unary('/v1/freeze', {}, empty, 'command', options)
+  }
+
+  async thaw(options?: CallOptions): Promise<boolean> {
+    return (await this.#unary('/v1/thaw', {}, thawed, 'command', options)).held
+  }
+
+  async role(name: 'populate' | 'inspect', signal: AbortSignal | undefined): Promise<RoleRun> {
+    const session = await this.#sessions.session({ signal, timeoutMs: LINK_TIMEOUT_MS })
+    const call = new Call(session, `/v1/roles/${name}`, { signal, timeoutMs: null, subject: 'archive', onAbort: 'end' })
+    const ended = new Promise<void>((resolve) => call.stream.once('close', resolve))
+    return {
+      stdin: call.stream,
+      output: answerTo(call),
+      ended: ended.then(() => ({ how: 'its answer ended', stderrTail: '' })),
+      kill: () => call.end(null),
+    }
+  }
+
   async setClock(options?: CallOptions): Promise<void> {
     const now = setClock.parse({ unixUs: Math.round((performance.timeOrigin + performance.now()) * 1000) })
     await this.#unary('/v1/clock', now, empty, 'command', options)
@@ -197,6 +218,11 @@ export class AgentCalls implements AgentClient {
   ): Promise<T> {
     return answerOf(await this.#call(path, subject, options), body, schema, limitBytes)
   }
+}
+
+async function* answerTo(call: Call): AsyncGenerator<readonly Uint8Array[], void, undefined> {
+  await call.answered()
+  yield* call.batches()
 }
 
 /** Sends the body and reads the one document that answers it. */

@@ -59,9 +59,30 @@ export interface AgentClient {
     options?: CallOptions & { readonly onProgress?: (progress: { files: number; bytes: number }) => void },
   ): Promise<z.infer<typeof extractResult>>
   flush(options?: CallOptions): Promise<void>
+  /** Of a sandbox with a disk image: all writing to the disk stands still until `thaw`, for two seconds at most. */
+  freeze(options?: CallOptions): Promise<void>
+  /** False when the disk did not stand still until now. */
+  thaw(options?: CallOptions): Promise<boolean>
+  /** Of a sandbox with a kernel of its own: runs a one-shot role of the agent on its disks. */
+  role(name: 'populate' | 'inspect', signal: AbortSignal | undefined): Promise<RoleRun>
   /** Of a sandbox with a clock of its own: makes it the host's. */
   setClock(options?: CallOptions): Promise<void>
   shutdown(options: { readonly graceMs: number }): Promise<void>
+}
+
+/** A one-shot role of the agent binary under way, wherever it runs. The owner awaits `ended`, which always settles after `kill`. */
+export interface RoleRun {
+  /** Null when it reads a file instead. Its errors are silent: the end of the role tells. */
+  readonly stdin: Writable | null
+  readonly output: AsyncIterable<readonly Uint8Array[]>
+  readonly ended: Promise<RoleEnd>
+  kill(): void
+}
+
+export interface RoleEnd {
+  /** For people: how it ended. */
+  readonly how: string
+  readonly stderrTail: string
 }
 
 export interface CallOptions {

@@ -1,5 +1,5 @@
 import { isUtf8 } from 'node:buffer'
-import type { DiffEntry, DiffResult } from '@pyro/protocol'
+import { BASELINE, type DiffEntry, type DiffResult } from '@pyro/protocol'
 import type { VolumeId } from '../disk/disk-store.ts'
 import type { InspectEntry } from '../offline/offline-agent.ts'
 import { withFrozen, type DiskState, type FrozenContext } from './frozen.ts'
@@ -46,12 +46,14 @@ export const diffWorkspace = async (
   const { workspaceId, from, to } = request
   const entries: DiffEntry[] = []
   const patch: Buffer[] = []
-  const summary = await withFrozen(cx, workspaceId, [from, to], options.signal, ([fromPath, toPath]) =>
-    cx.offline.inspectDiff(
+  const baseline: DiskState = { name: BASELINE, volume: request.baseline, writable: false, agent: null }
+  const states = [from, to, baseline] as const
+  const summary = await withFrozen(cx, workspaceId, states, options.signal, (tools, [fromPath, toPath, ignoreFrom]) =>
+    tools.inspectDiff(
       {
         from: fromPath,
         to: toPath,
-        ignoreFrom: cx.disks.path(request.baseline),
+        ignoreFrom,
         root: request.root,
         paths: request.paths,
         ignored: request.ignored,

@@ -24,9 +24,9 @@ export const exportWorkspace = (
   { workspaceId, state, path }: ExportRequest,
   { signal, onData }: ExportOptions,
 ): Promise<ExportSummary> =>
-  withFrozen(cx, workspaceId, [state], signal, async ([volume]) => {
+  withFrozen(cx, workspaceId, [state], signal, async (tools, [volume]) => {
     const absolute = posix.resolve('/workspace', path)
-    const summary = await cx.offline.inspectExport(
+    const summary = await tools.inspectExport(
       { volume, path: absolute },
       onData,
       signal === undefined ? {} : { signal },

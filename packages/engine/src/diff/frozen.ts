@@ -1,5 +1,5 @@
-import type { AgentClient } from '../agent/agent-client.ts'
-import { isMomentary, momentaryVolume, type DiskStore, type VolumeId } from '../disk/disk-store.ts'
+import { isMomentary, momentaryVolume, type DiskStore, type Volume, type VolumeId } from '../disk/disk-store.ts'
+import { flushVolume, stillCopy, type StillGuest } from '../driver/still-copy.ts'
 import type { OfflineAgent } from '../offline/offline-agent.ts'
 
 /** One side of a comparison, or what an export reads: a snapshot, the baseline or the present disk. */
@@ -10,41 +10,58 @@ export interface DiskState {
   /** True for the present disk: a momentary frozen copy is made of it and removed afterwards. */
   readonly writable: boolean
   /** The agent of the sandbox that writes to this volume now, as far as it is needed; null for snapshots and when none runs. */
-  readonly agent: Pick<AgentClient, 'flush'> | null
+  readonly agent: StillGuest | null
 }
+
+/** Shows immutable volumes to the inspector while `action` runs; it gets their paths there, in order. */
+export type Inspect = <T>(
+  volumes: readonly Volume[],
+  signal: AbortSignal | undefined,
+  action: (tools: OfflineAgent, paths: readonly string[]) => Promise<T>,
+) => Promise<T>
 
 export interface FrozenContext {
   readonly disks: DiskStore
-  readonly offline: OfflineAgent
+  /** What volumes are, as `Driver.volumes`. */
+  readonly form: 'trees' | 'images'
+  readonly inspect: Inspect
 }
 
 /** Distinguishes the momentary volumes of this engine; those of an earlier one are gone by then. */
 let lastSerial = 0
 
-/** Runs `action` with the host paths of immutable volumes, one per state, in order. */
+/** Runs `action` on immutable volumes, one per state, in order. */
 export const withFrozen = async <const States extends readonly DiskState[], T>(
-  { disks }: FrozenContext,
+  cx: FrozenContext,
   workspaceId: string,
   states: States,
   signal: AbortSignal | undefined,
-  action: (paths: { readonly [Index in keyof States]: string }) => Promise<T>,
+  action: (tools: OfflineAgent, paths: { readonly [Index in keyof States]: string }) => Promise<T>,
 ): Promise<T> => {
+  const { disks } = cx
   await using momentary = new AsyncDisposableStack()
-  const paths: string[] = []
-  for (const state of states) {
-    signal?.throwIfAborted()
-    if (!state.writable) {
-      paths.push(disks.path(state.volume))
-      continue
-    }
-    // What is unwritten is written out before the freeze: the freeze itself then stops writers for a moment only.
-    await state.agent?.flush(signal === undefined ? {} : { signal })
-    await disks.flush(state.volume)
+  const newMomentary = (): VolumeId => {
     const id = momentaryVolume(workspaceId, ++lastSerial)
     momentary.defer(() => disks.remove(id))
-    paths.push((await disks.freeze(state.volume, id, { group: workspaceId })).path)
+    return id
   }
-  return await action(paths as { [Index in keyof States]: string })
+  const volumes: Volume[] = []
+  for (const { volume, writable, agent } of states) {
+    signal?.throwIfAborted()
+    if (!writable) {
+      volumes.push({ id: volume, path: disks.path(volume), writable: false })
+      continue
+    }
+    await flushVolume(disks, volume, { agent, signal })
+    const copy = await stillCopy(disks, { from: volume, to: newMomentary(), group: workspaceId }, { agent, signal })
+    // The journal of a disk whose machine was cut off says what is on it, and is replayed on a copy.
+    const replays = cx.form === 'images' && agent === null
+    const options = { limitBytes: null, group: workspaceId }
+    volumes.push(replays ? await disks.clone(copy.id, newMomentary(), options) : copy)
+  }
+  return await cx.inspect(volumes, signal, (tools, paths) =>
+    action(tools, paths as { readonly [Index in keyof States]: string }),
+  )
 }
 
 /** What a killed engine left of its comparisons and exports. Called once, before any of them starts. */

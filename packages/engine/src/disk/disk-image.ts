@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { PyroError } from '@pyro/protocol'
 import type { ImageInput } from '@pyro/protocol/guest'
 import { runProgram } from '../process/program.ts'
@@ -22,9 +23,17 @@ export interface DiskImageRequest {
 }
 
 /** Makes a disk with an ext4 filesystem that holds a tree. `disk.full` when the tree does not fit. */
-export const makeDiskImage = async ({ agentPath, idBase }: DiskImageHost, request: DiskImageRequest): Promise<void> => {
+export const makeDiskImage = async (
+  { agentPath, idBase }: DiskImageHost,
+  request: DiskImageRequest,
+  signal?: AbortSignal,
+): Promise<void> => {
   const input: ImageInput = { ...request, mapping: { base: idBase, count: ID_COUNT } }
-  const { exitCode, stderr } = await runProgram(agentPath, ['image', JSON.stringify(input)], { timeoutMs: TIMEOUT_MS })
+  const { exitCode, stderr } = await runProgram(agentPath, ['image', JSON.stringify(input)], {
+    timeoutMs: TIMEOUT_MS,
+    ...(signal === undefined ? {} : { signal }),
+  })
+  signal?.throwIfAborted()
   if (exitCode === 0) return
   const what = stderr.trim().split('\n').slice(-3).join('; ')
   if (/no space|Could not allocate/i.test(stderr))
@@ -33,4 +42,10 @@ export const makeDiskImage = async ({ agentPath, idBase }: DiskImageHost, reques
       data: { said: what },
     })
   throw new PyroError('internal', `the disk image was not made: ${what}`)
+}
+
+/** The UUID of the filesystem that the disks of an environment hold: the same content, the same UUID (version 8 of RFC 9562). */
+export const filesystemOf = (digest: string): string => {
+  const hex = createHash('sha256').update(`filesystem of ${digest}`).digest('hex')
+  return hex.replace(/^(.{8})(.{4}).(.{3}).(.{3})(.{12}).*$/, '$1-$2-8$3-8$4-$5')
 }

@@ -12,7 +12,7 @@ import type { PyroError } from '@pyro/protocol'
  * One suite (`driver-testkit`) runs against every implementation.
  */
 
-/** Names: `env-<digest 16 hex>`, `<workspace>.g<generation>`, `<workspace>.s<serial>`, `<workspace>.t<serial>` (momentary). */
+/** Names: `env-<digest 16 hex>`, `env-<digest>.<MiB>m` (its disk image), `<workspace>.g<generation>`, `<workspace>.s<serial>`, `<workspace>.t<serial>` (momentary). */
 export type VolumeId = string & { readonly __brand: 'VolumeId' }
 
 export interface Volume {
@@ -96,6 +96,9 @@ export const volumeId = (text: string): VolumeId => {
 /** `ws-x.g1` → `ws-x`. */
 export const groupOf = (id: VolumeId): string => id.split('.')[0] ?? id
 
+/** The disk image of an environment, of that size. */
+export const imageVolume = (digestHex: string, diskMib: number): VolumeId =>
+  volumeId(`${environmentVolume(digestHex)}.${diskMib}m`)
 export const environmentVolume = (digestHex: string): VolumeId => volumeId(`env-${digestHex.slice(0, 16)}`)
 /** A momentary copy; whatever bears such a name when the engine starts is removed. */
 export const momentaryVolume = (workspaceId: string, serial: number): VolumeId => volumeId(`${workspaceId}.t${serial}`)

@@ -19,7 +19,6 @@ export interface Driver {
   readonly emulated: boolean
   /** What a volume of its sandboxes holds: the root filesystem as a folder, or `DISK_FILE` with an ext4 filesystem. */
   readonly volumes: 'trees' | 'images'
-  /** Whether guests see one kernel with the host, so that limits of commands are enforced per command tree (runc). */
   readonly disks: DiskStore
   /** Never throws; bounded in time; tries for real. */
   probe(): Promise<Probe>
@@ -48,7 +47,15 @@ export interface SandboxSpec {
   readonly sandboxId: string
   readonly workspaceId: string
   readonly generation: number
+  /** The disk that it runs on. */
   readonly volume: Volume
+  /** UUID of the filesystem that images hold; null where volumes are trees. */
+  readonly filesystem: string | null
+  /**
+   * Not empty: an inspector, only where volumes are images. It runs nothing of theirs, and shows these read-only as `/disks/0` and so
+   * on; one that is writable may have its journal replayed.
+   */
+  readonly inspects: readonly Volume[]
   readonly hostname: string
   readonly vcpus: number
   readonly memoryMib: number

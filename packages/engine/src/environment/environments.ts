@@ -9,10 +9,10 @@ import {
   type pruneResult,
 } from '@pyro/protocol'
 import type { z } from 'zod'
-import { environmentVolume, type DiskStore, type VolumeId } from '../disk/disk-store.ts'
+import { environmentVolume, groupOf, type DiskStore, type VolumeId } from '../disk/disk-store.ts'
 import { nearest } from '../lib/nearest.ts'
 import { nowText } from '../lib/wait.ts'
-import type { OfflineAgent } from '../offline/offline-agent.ts'
+import type { RoleHost } from '../offline/roles.ts'
 import { STANDARD_PATH } from '../process/find-program.ts'
 import { spoolArchive } from './archive.ts'
 import { BuiltArchives } from './built-archives.ts'
@@ -29,6 +29,9 @@ export interface EnvironmentCallOptions {
   readonly signal?: AbortSignal
   readonly onProgress?: (progress: Progress) => void
 }
+
+/** What workspaces are cloned from: the tree itself, or a disk of that size that holds it. */
+export type VolumeForm = 'tree' | { readonly diskMib: number }
 
 export interface ImportRequest {
   readonly environment: string
@@ -61,7 +64,8 @@ export interface OpenEnvironmentsOptions {
   /** Folder shared between homes that keeps built archives; null: none. */
   readonly environmentCache: string | null
   readonly disks: DiskStore
-  readonly offline: OfflineAgent
+  /** Where archives are unpacked. */
+  readonly host: RoleHost
   /** Where the programs that build environments are looked for; default: the standard folders. */
   readonly programPath?: string
   /** Names of the workspaces that stand on an environment, by digest. */
@@ -97,19 +101,20 @@ export class Environments {
 
   /** Puts right what a crash left: half-made archives, and volumes of environments that are not installed. */
   static async open(options: OpenEnvironmentsOptions): Promise<Environments> {
-    const { home, disks, offline, limits } = options
+    const { home, disks, host, limits } = options
     const library = await Library.open(join(home, 'environments'))
     const installer = await Installer.open({
       library,
       disks,
-      offline,
+      host,
       limits: { entries: limits.archiveEntries, bytes: limits.archiveBytes, pathBytes: limits.archivePathBytes },
       temporaryFolder: join(home, 'tmp', 'environments'),
     })
     const environments = new Environments(options, library, installer)
     const installed = new Set<string>(await environments.volumes())
     for (const volume of await disks.list()) {
-      if (volume.id.startsWith('env-') && (volume.writable || !installed.has(volume.id))) await disks.remove(volume.id)
+      const isOurs = volume.id.startsWith('env-')
+      if (isOurs && (volume.writable || !installed.has(groupOf(volume.id)))) await disks.remove(volume.id)
     }
     return environments
   }
@@ -196,7 +201,10 @@ export class Environments {
   }
 
   /** For a create: the environment, pulled when missing and `pull` says so. Dispose the lease when the workspace is recorded. */
-  async acquire(name: string, options: EnvironmentCallOptions & { readonly pull: boolean }): Promise<EnvironmentLease> {
+  async acquire(
+    name: string,
+    options: EnvironmentCallOptions & { readonly pull: boolean; readonly form: VolumeForm },
+  ): Promise<EnvironmentLease> {
     if (!options.pull && recipeOf(name) !== null && !this.#library.names().has(name))
       throw new PyroError('environment.not-found', `environment ${name} is not installed; nothing was changed`, {
         hint: `pull it first with pyro env pull ${name}, or leave --no-pull out`,
@@ -213,7 +221,9 @@ export class Environments {
       isHeld = false
     }
     try {
-      const volume = await this.#installer.ensureVolume(manifest, options)
+      const tree = await this.#installer.ensureVolume(manifest, options)
+      const { form } = options
+      const volume = form === 'tree' ? tree : await this.#installer.ensureImage(manifest, form.diskMib, options)
       const { env, user, workingDir } = manifest
       return { name, digest, volume, env, user, workingDir, pulled, [Symbol.dispose]: release }
     } catch (error) {
@@ -225,7 +235,14 @@ export class Environments {
   /** Volumes that belong to installed environments or to a pull or import under way, for the leak audit. */
   async volumes(): Promise<readonly VolumeId[]> {
     const installed = [...this.#library.manifests().keys()].map((digest) => environmentVolume(digestHex(digest)))
-    return [...new Set([...installed, ...this.#installer.volumes()])]
+    const trees = new Set([...installed, ...this.#installer.volumes()])
+    return [...trees, ...(await this.#images(trees))]
+  }
+
+  /** Disk images of these trees. */
+  async #images(trees: ReadonlySet<VolumeId>): Promise<VolumeId[]> {
+    const all = (await this.#options.disks.list()).map(({ id }) => id)
+    return all.filter((id) => !trees.has(id) && trees.has(groupOf(id) as VolumeId))
   }
 
   /** Temporary folders of pulls and imports under way, for the leak audit. */
@@ -276,7 +293,8 @@ export class Environments {
   async #removeArchive(digest: string): Promise<number> {
     const { disks } = this.#options
     const before = (await disks.space()).freeBytes
-    await disks.remove(environmentVolume(digestHex(digest)))
+    const tree = environmentVolume(digestHex(digest))
+    for (const id of [...(await this.#images(new Set([tree]))), tree]) await disks.remove(id)
     await disks.reclaimSpace({ timeoutMs: RECLAIM_TIMEOUT_MS })
     const inStore = Math.max(0, (await disks.space()).freeBytes - before)
     return inStore + (await this.#library.removeArchive(digest))

@@ -2,9 +2,12 @@ import { randomUUID } from 'node:crypto'
 import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isPyroError, PyroError, type Progress } from '@pyro/protocol'
-import { environmentVolume, type DiskStore, type VolumeId } from '../disk/disk-store.ts'
+import { filesystemOf, makeDiskImage } from '../disk/disk-image.ts'
+import { DISK_FILE, environmentVolume, imageVolume, type DiskStore, type VolumeId } from '../disk/disk-store.ts'
 import { nowText } from '../lib/wait.ts'
-import type { ArchiveLimits, OfflineAgent, OfflineProgress } from '../offline/offline-agent.ts'
+import type { ArchiveLimits, OfflineProgress } from '../offline/offline-agent.ts'
+import type { RoleHost } from '../offline/roles.ts'
+import { unpackArchive, type Unpacked } from '../offline/unpack.ts'
 import {
   compressArchive,
   expandArchive,
@@ -16,6 +19,7 @@ import {
 import { ociPlatform } from './catalog.ts'
 import { digestHex, type Library, type Manifest } from './library.ts'
 
+const MIB = 1024 * 1024
 const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 /** A tree takes more than its tar where files are small. */
 const UNPACKED_FACTOR = 1.2
@@ -42,7 +46,7 @@ export interface InstallOptions {
 export interface InstallerOptions {
   readonly library: Library
   readonly disks: DiskStore
-  readonly offline: OfflineAgent
+  readonly host: RoleHost
   readonly limits: ArchiveLimits
   /** Emptied when the installer opens. */
   readonly temporaryFolder: string
@@ -116,6 +120,43 @@ export class Installer {
     })
   }
 
+  /** The disk image of an installed archive, made when first asked for. */
+  ensureImage(manifest: Manifest, diskMib: number, options: InstallOptions): Promise<VolumeId> {
+    return this.#oneAtATime(manifest.digest, async () => {
+      const { disks, host } = this.#options
+      const hex = digestHex(manifest.digest)
+      const id = imageVolume(hex, diskMib)
+      if (await this.#isSealed(id)) return id
+      options.onProgress?.({
+        step: 'making the disk image',
+        done: 0,
+        total: null,
+        unit: 'bytes',
+        detail: manifest.digest,
+      })
+      await disks.makeRoom(Math.ceil(manifest.bytes * UNPACKED_FACTOR))
+      await disks.remove(id)
+      const volume = await disks.create(id)
+      try {
+        await makeDiskImage(
+          host,
+          {
+            tree: disks.path(environmentVolume(hex)),
+            file: join(volume.path, DISK_FILE),
+            bytes: diskMib * MIB,
+            uuid: filesystemOf(manifest.digest),
+          },
+          options.signal,
+        )
+        await disks.seal(id)
+        return id
+      } catch (error) {
+        await disks.remove(id)
+        throw error
+      }
+    })
+  }
+
   async #install(digest: string, source: InstallSource, options: InstallOptions): Promise<Manifest> {
     const { library, disks } = this.#options
     const id = environmentVolume(digestHex(digest))
@@ -159,14 +200,15 @@ export class Installer {
     id: VolumeId,
     source: { readonly path: string; readonly image: string | null; readonly name: string; readonly bytes: number },
     options: InstallOptions,
-  ): Promise<Awaited<ReturnType<OfflineAgent['unpack']>>> {
-    const { disks, offline, limits } = this.#options
+  ): Promise<Unpacked> {
+    const { disks, host, limits } = this.#options
     await disks.makeRoom(Math.ceil(source.bytes * UNPACKED_FACTOR))
     // A writable one is what an engine left that was killed under an installation.
     if (await this.#isSealed(id)) await disks.remove(id)
     const volume = await disks.create(id)
     try {
-      const request = { volume: volume.path, archivePath: source.path, image: source.image, limits }
+      const { path: archivePath, image } = source
+      const request = { volume: volume.path, archivePath, image, platform: ociPlatform(), limits }
       const onProgress = throttled(({ bytes }: OfflineProgress) =>
         options.onProgress?.({
           step: `unpacking ${source.name}`,
@@ -177,12 +219,13 @@ export class Installer {
         }),
       )
       const { signal } = options
-      const unpacked = await offline
-        .unpack(request, { ...(signal === undefined ? {} : { signal }), onProgress })
-        .catch((error: unknown) => {
-          signal?.throwIfAborted()
-          throw refused(error)
-        })
+      const unpacked = await unpackArchive(host, request, {
+        ...(signal === undefined ? {} : { signal }),
+        onProgress,
+      }).catch((error: unknown) => {
+        signal?.throwIfAborted()
+        throw refused(error)
+      })
       await disks.seal(id)
       return unpacked
     } catch (error) {

@@ -1,4 +1,3 @@
-import { open } from 'node:fs/promises'
 import type { Readable } from 'node:stream'
 import { batchesOf, PyroError } from '@pyro/protocol'
 import {
@@ -7,13 +6,11 @@ import {
   guestProgress,
   inspectEntries,
   populateResult,
-  unpackResult,
-  type IdMapping,
   type inspectEntry,
 } from '@pyro/protocol/guest'
 import type { z } from 'zod'
-import { ID_COUNT } from '../disk/disk-store.ts'
 import { runOneShot, type FrameWriter } from './one-shot.ts'
+import type { Roles } from './roles.ts'
 
 /** Changed paths of one comparison; more is no diff anybody reads, and has to fit into memory. */
 const DIFF_ENTRIES_LIMIT = 1_000_000
@@ -35,20 +32,11 @@ export interface OfflineCallOptions {
 }
 
 export interface PopulateRequest {
-  /** Host path of the writable tree. */
+  /** Path of the writable tree, as the roles see it. */
   readonly volume: string
   readonly identity: { readonly hostname: string; readonly machineId: string } | null
   /** A tar, plain or compressed with gzip or zstd. Read to its end or destroyed. */
   readonly seed: Readable | null
-  readonly limits: ArchiveLimits
-}
-
-export interface UnpackRequest {
-  /** Host path of the empty writable tree. */
-  readonly volume: string
-  /** Host path of our own copy of the archive, uncompressed. */
-  readonly archivePath: string
-  readonly image: string | null
   readonly limits: ArchiveLimits
 }
 
@@ -73,67 +61,33 @@ export interface InspectDiffSink {
   readonly onPatch: (chunk: Uint8Array) => void | Promise<void>
 }
 
-export interface OfflineAgentOptions {
-  readonly agentPath: string
-  /** First id outside of the user namespace. */
-  readonly idBase: number
-  /** `linux/amd64`. */
-  readonly platform: string
-}
-
 /**
- * The one-shot roles of the agent binary on the host. Its output is checked as if a guest had written it. An aborted signal kills
- * the process and rejects with the signal's reason. After a failed `populate` or `unpack` the caller drops the volume.
+ * The one-shot roles of the agent binary, on trees that no command of a user works on meanwhile. Their output is checked as if a guest
+ * had written it. An aborted signal ends the role and rejects with the signal's reason. After a failed `populate` or `unpack` the
+ * caller drops the volume.
  */
 export class OfflineAgent {
-  readonly #agentPath: string
-  readonly #mapping: IdMapping
-  readonly #platform: string
+  readonly #roles: Roles
 
-  constructor(options: OfflineAgentOptions) {
-    this.#agentPath = options.agentPath
-    this.#mapping = { base: options.idBase, count: ID_COUNT }
-    this.#platform = options.platform
+  constructor(roles: Roles) {
+    this.#roles = roles
   }
 
-  populate(request: PopulateRequest, options: OfflineCallOptions = {}): Promise<z.infer<typeof populateResult>> {
+  async populate(request: PopulateRequest, options: OfflineCallOptions = {}): Promise<z.infer<typeof populateResult>> {
     const { volume, identity, seed, limits } = request
-    return runOneShot({
-      agentPath: this.#agentPath,
+    const { mapping } = this.#roles
+    return runOneShot(await this.#roles.open('populate', options.signal), {
       role: 'populate',
-      args: [],
-      stdin: {
-        feed: async (input) => {
-          await input.input({ volume, mapping: this.#mapping, identity, seed: seed !== null, limits })
-          if (seed !== null) await feedArchive(seed, input)
-        },
-        // Ends the wait for a client that sends no more while the role has refused the archive already.
-        abandon: () => seed?.destroy(),
+      feed: async (input) => {
+        await input.input({ volume, mapping, identity, seed: seed !== null, limits })
+        if (seed !== null) await feedArchive(seed, input)
       },
+      // Ends the wait for a client that sends no more while the role has refused the archive already.
+      abandon: () => seed?.destroy(),
       result: populateResult,
       onEvent: progressTo(options),
       signal: options.signal,
     })
-  }
-
-  async unpack(request: UnpackRequest, options: OfflineCallOptions = {}): Promise<z.infer<typeof unpackResult>> {
-    const { volume, archivePath, image, limits } = request
-    const input = { volume, mapping: this.#mapping, image, platform: this.#platform, limits }
-    const archive = await open(archivePath, 'r')
-    try {
-      return await runOneShot({
-        agentPath: this.#agentPath,
-        role: 'unpack',
-        args: [JSON.stringify(input)],
-        stdin: { fd: archive.fd },
-        result: unpackResult,
-        onEvent: progressTo(options),
-        errorCodes: { invalid: 'environment.invalid', 'not-found': 'environment.invalid' },
-        signal: options.signal,
-      })
-    } finally {
-      await archive.close()
-    }
   }
 
   async inspectDiff(
@@ -143,11 +97,10 @@ export class OfflineAgent {
   ): Promise<z.infer<typeof diffSummary>> {
     let entries = 0
     let patchBytes = 0
-    return runOneShot({
-      agentPath: this.#agentPath,
+    const { mapping } = this.#roles
+    return runOneShot(await this.#roles.open('inspect', options.signal), {
       role: 'inspect',
-      args: [],
-      stdin: { feed: (input) => input.input({ op: 'diff', mapping: this.#mapping, ...request }) },
+      feed: (input) => input.input({ op: 'diff', mapping, ...request }),
       result: diffSummary,
       onEvent: (event) => {
         const batch = inspectEntries.parse(event)
@@ -172,16 +125,15 @@ export class OfflineAgent {
   }
 
   /** The tar goes to `onData`, awaited. */
-  inspectExport(
+  async inspectExport(
     request: { readonly volume: string; readonly path: string },
     onData: (chunk: Uint8Array) => void | Promise<void>,
     options: OfflineCallOptions = {},
   ): Promise<z.infer<typeof exportSummary>> {
-    return runOneShot({
-      agentPath: this.#agentPath,
+    const { mapping } = this.#roles
+    return runOneShot(await this.#roles.open('inspect', options.signal), {
       role: 'inspect',
-      args: [],
-      stdin: { feed: (input) => input.input({ op: 'export', mapping: this.#mapping, ...request }) },
+      feed: (input) => input.input({ op: 'export', mapping, ...request }),
       result: exportSummary,
       onData,
       signal: options.signal,
@@ -204,7 +156,7 @@ const feedArchive = async (archive: Readable, input: FrameWriter): Promise<void>
   }
 }
 
-const progressTo =
+export const progressTo =
   ({ onProgress }: OfflineCallOptions) =>
   (event: unknown): void => {
     const { files, bytes } = guestProgress.parse(event)

@@ -1,6 +1,5 @@
 import type { Writable } from 'node:stream'
 import {
-  batchesOf,
   encodeJsonFrame,
   FRAME,
   FrameDecoder,
@@ -11,8 +10,7 @@ import {
 } from '@pyro/protocol'
 import { agentError, type AgentErrorKind } from '@pyro/protocol/guest'
 import type { z } from 'zod'
-import { helperMark } from '../process/helper-processes.ts'
-import { startStreamingProgram } from '../process/streaming-program.ts'
+import type { RoleRun } from '../agent/agent-client.ts'
 
 /** A role that neither writes nor reads for this long, while nobody keeps it waiting, is killed. */
 const IDLE_TIMEOUT_MS = 5 * 60_000
@@ -36,12 +34,11 @@ const ERROR_CODES: Readonly<Record<AgentErrorKind, ErrorCode>> = {
 }
 
 export interface OneShot<Result extends z.ZodType> {
-  readonly agentPath: string
   readonly role: string
-  readonly args: readonly string[]
-  /** What it reads: frames that `feed` writes (until `abandon`, when the role ends before), or an open file. */
-  readonly stdin:
-    { readonly feed: (input: FrameWriter) => Promise<void>; readonly abandon?: () => void } | { readonly fd: number }
+  /** Writes the frames that it reads; null when it reads a file. */
+  readonly feed: ((input: FrameWriter) => Promise<void>) | null
+  /** Called when the role ended, whether or not it was fed to the end. */
+  readonly abandon?: () => void
   readonly result: Result
   readonly onEvent?: (event: unknown) => void
   readonly onData?: (chunk: Uint8Array) => void | Promise<void>
@@ -103,24 +100,22 @@ export class FrameWriter {
 }
 
 /**
- * Runs one role of the agent binary to its end. What it prints is read as if a guest had written it: every frame is bounded, every
+ * Reads one role of the agent binary to its end. What it prints is read as if a guest had written it: every frame is bounded, every
  * message checked. It ends with the call, whatever happens.
  */
-export const runOneShot = async <Result extends z.ZodType>(shot: OneShot<Result>): Promise<z.infer<Result>> => {
-  const program = startStreamingProgram(shot.agentPath, [shot.role, ...shot.args], {
-    stdin: 'fd' in shot.stdin ? shot.stdin.fd : 'pipe',
-    env: helperMark(),
-    ...(shot.signal === undefined ? {} : { signal: shot.signal }),
-  })
-  const idle = new IdleTimer(() => program.kill())
+export const runOneShot = async <Result extends z.ZodType>(
+  run: RoleRun,
+  shot: OneShot<Result>,
+): Promise<z.infer<Result>> => {
+  const idle = new IdleTimer(() => run.kill())
   const answer: { result?: unknown; error?: PyroError; unfed?: Error } = {}
-  const fed = feed(shot, program.stdin, idle).catch((error: unknown) => {
+  const fed = feed(shot, run.stdin, idle).catch((error: unknown) => {
     answer.unfed = error instanceof Error ? error : new Error(String(error))
-    program.kill()
+    run.kill()
   })
   try {
     const decoder = new FrameDecoder()
-    for await (const batch of batchesOf(program.stdout)) {
+    for await (const batch of run.output) {
       idle.touch()
       for (const frame of batch.flatMap((chunk) => [...decoder.push(chunk)])) {
         if (answer.result !== undefined || answer.error !== undefined)
@@ -136,28 +131,27 @@ export const runOneShot = async <Result extends z.ZodType>(shot: OneShot<Result>
     }
   } catch (error) {
     shot.signal?.throwIfAborted()
-    throw error
+    if (answer.unfed !== undefined) throw answer.unfed
+    if (!idle.isLate) throw error
   } finally {
     idle.end()
-    program.kill()
-    program.stdin?.destroy()
-    if ('feed' in shot.stdin) shot.stdin.abandon?.()
+    run.kill()
+    run.stdin?.destroy()
+    shot.abandon?.()
   }
-  const end = await program.ended
+  const end = await run.ended
   await fed
   shot.signal?.throwIfAborted()
   if (answer.error !== undefined) throw answer.error
   if (answer.result !== undefined) return answer.result as z.infer<Result>
   if (answer.unfed !== undefined) throw answer.unfed
-  const why = idle.isLate
-    ? `did nothing for ${IDLE_TIMEOUT_MS / 1000} s`
-    : `died (${end.signal ?? `exit ${end.exitCode}`})`
+  const why = idle.isLate ? `did nothing for ${IDLE_TIMEOUT_MS / 1000} s` : `died (${end.how})`
   throw new PyroError('internal', `the ${shot.role} process ${why}`, { data: { stderr: end.stderrTail } })
 }
 
 const feed = async (shot: OneShot<z.ZodType>, stdin: Writable | null, idle: IdleTimer): Promise<void> => {
-  if (stdin === null || 'fd' in shot.stdin) return
-  await shot.stdin.feed(new FrameWriter(stdin, idle))
+  if (stdin === null || shot.feed === null) return
+  await shot.feed(new FrameWriter(stdin, idle))
   stdin.end()
 }
 

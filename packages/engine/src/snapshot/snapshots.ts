@@ -1,11 +1,6 @@
 import { BASELINE, CURRENT, PyroError } from '@pyro/protocol'
-import type { AgentClient } from '../agent/agent-client.ts'
-import type { DiskStore, Volume, VolumeId } from '../disk/disk-store.ts'
 import { nearest } from '../lib/nearest.ts'
 import type { SnapshotRow } from '../store/snapshots.ts'
-
-/** What the guest may take to write out what it holds back. */
-const FLUSH_TIMEOUT_MS = 60_000
 
 /** What a workspace calls itself in messages. */
 export interface SnapshotOwner {
@@ -63,21 +58,4 @@ export const findSnapshot = (owner: SnapshotOwner, wanted: string): SnapshotRow 
     hint: similar === null ? `it has ${names.join(', ')}` : `did you mean ${similar}? it has ${names.join(', ')}`,
     data: { name: wanted },
   })
-}
-
-/** Pushes what guest and host hold back to the disk, so that the freeze after it is whole and quick. */
-export const flushDisk = async (
-  disks: DiskStore,
-  volume: VolumeId,
-  agent: AgentClient | null,
-  signal: AbortSignal,
-): Promise<void> => {
-  await agent?.flush({ timeoutMs: FLUSH_TIMEOUT_MS, signal })
-  await disks.flush(volume)
-}
-
-/** The frozen copy under its committed name; one that a crash left half made is replaced. */
-export const freezeDisk = async (disks: DiskStore, from: VolumeId, to: VolumeId, group: string): Promise<Volume> => {
-  await disks.remove(to)
-  return disks.freeze(from, to, { group })
 }

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import type { Failure } from '@pyro/protocol'
 import type { Sandbox, SandboxRecord } from '../driver/driver.ts'
 import { errorFields } from '../lib/log.ts'
+import { endInspectors } from './inspector.ts'
 import { recoverIntent } from './recovery.ts'
 import { COPIED, REBOOTED } from './sandbox-failure.ts'
 import { sandboxIdOf } from './sandbox-life.ts'
@@ -32,6 +33,7 @@ export const adoptAll = async (services: Services, workspaces: Workspaces): Prom
   const orphans = store.intents.all().filter(({ subject }) => !known.has(subject))
   services.releaser.scheduleAll()
   await Promise.all([
+    endInspectors(services),
     ...loaded.map((workspace) => {
       workspace.adoption = adoptOne(services, workspaces, workspace, allGone)
       return workspace.adoption

@@ -1,7 +1,7 @@
 import { undoSteps } from '../lib/steps.ts'
 import type { IntentRow } from '../store/intents.ts'
 import { leaveToReleaser } from './leftovers.ts'
-import { CREATE_STEPS, createLeftovers, type CreatePlan } from './operations/create.ts'
+import { CREATE_STEPS, createLeftovers, createSteps, type CreatePlan } from './operations/create.ts'
 import { DELETE_STEPS, recordDeleted, type DeletePlan } from './operations/delete.ts'
 import { RESET_STEPS, resetLeftovers, type ResetPlan } from './operations/reset.ts'
 import { SNAPSHOT_STEPS, snapshotLeftovers, type SnapshotPlan } from './operations/snapshot.ts'
@@ -30,7 +30,8 @@ export const recoverIntent = async (
     case CREATE_STEPS.operation: {
       const plan = intent.plan as CreatePlan
       const context = { services, live: null, volume: null, sandbox: null, seeded: { files: 0, bytes: 0 } }
-      const outcome = await undoSteps({ ...run, list: CREATE_STEPS, plan, context }, step)
+      const list = createSteps(services.drivers.get(plan.row.driver))
+      const outcome = await undoSteps({ ...run, list, plan, context }, step)
       store.intents.end(id, () => {
         store.workspaces.delete(intent.subject)
         if (outcome === 'left') leaveToReleaser(services, createLeftovers(plan), null)

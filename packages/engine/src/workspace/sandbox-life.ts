@@ -1,11 +1,12 @@
 import { randomBytes } from 'node:crypto'
+import { filesystemOf } from '../disk/disk-image.ts'
 import type { Volume } from '../disk/disk-store.ts'
 import type { Sandbox, SandboxRecord, SandboxSpec } from '../driver/driver.ts'
 import type { WorkspaceRow } from '../store/workspaces.ts'
 import type { Services } from './services.ts'
 
 /** From the start of a sandbox to the agent's answer. */
-const START_DEADLINE_MS = 60_000
+export const START_DEADLINE_MS = 60_000
 const VERIFY_TIMEOUT_MS = 15_000
 
 export interface SandboxPlan {
@@ -34,13 +35,12 @@ export const startSandbox = async (
     workspaceId: row.id,
     generation: plan.generation,
     volume,
+    filesystem: driver.volumes === 'images' ? filesystemOf(row.environment.digest) : null,
+    inspects: [],
     hostname: row.hostname,
     vcpus: row.vcpus,
     memoryMib: row.memoryMib,
-    pidsMax: Math.min(
-      limits.sandboxProcessesMost,
-      Math.max(limits.sandboxProcessesLeast, row.memoryMib * limits.processesPerMemoryMib),
-    ),
+    pidsMax: pidsFor(limits, row.memoryMib),
     token: plan.token,
   }
   const record: SandboxRecord = { driver: driver.id, spec, details: {} }
@@ -49,6 +49,12 @@ export const startSandbox = async (
   putSandbox(services, sandbox.record, 'running')
   return sandbox
 }
+
+const pidsFor = (limits: Services['config']['limits'], memoryMib: number): number =>
+  Math.min(
+    limits.sandboxProcessesMost,
+    Math.max(limits.sandboxProcessesLeast, memoryMib * limits.processesPerMemoryMib),
+  )
 
 /** The agent inside answers with its own status: the sandbox is what it should be. */
 export const verifySandbox = async (sandbox: Sandbox, signal: AbortSignal): Promise<void> => {

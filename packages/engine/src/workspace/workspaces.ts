@@ -83,6 +83,7 @@ export class Workspaces {
       const driver = await this.#services.drivers.choose(input)
       using lease = await this.#services.environments.acquire(input.environment, {
         pull: input.pull,
+        form: driver.volumes === 'trees' ? 'tree' : { diskMib: input.diskMib },
         signal: call.signal,
         ...(call.onProgress === undefined ? {} : { onProgress: call.onProgress }),
       })

@@ -32,6 +32,9 @@ export type AgentConfig = z.infer<typeof agentConfig>
 /** `/v1/clock`: microseconds since 1970, as it is when the agent reads it. */
 export const setClock = z.strictObject({ unixUs: z.int().positive() })
 
+/** Answers `/v1/thaw`: false when the disk was written to before, because the agent or somebody inside ended the freeze. */
+export const thawed = z.strictObject({ held: z.boolean() })
+
 /** The agent's answer to `PYRO <nonce>`. */
 export const hello = z.strictObject({
   nonce: z.string().length(32),

@@ -4,16 +4,18 @@ import { agentConfig } from './link.ts'
 /** Bytes of the config disk of a microVM: one document, then zeros. */
 export const CONFIG_DISK_BYTES = 64 * 1024
 
+/** An ext4 filesystem. */
+export const machineFilesystem = z.strictObject({ uuid: z.uuid() })
+
 /** What the agent of a microVM reads from its config disk (`pyro-agent machine`), when the engine calls for the first time. */
 export const machineConfig = z.strictObject({
   agent: agentConfig,
   /** base64 of at least 32 bytes, a multiple of 4, that no other machine has. */
   entropy: z.base64(),
-  root: z.strictObject({
-    /** Of the filesystem on the root disk. */
-    uuid: z.uuid(),
-    readOnly: z.boolean(),
-  }),
+  /** What the first disk has to hold, which becomes the root; null: the machine is an inspector. */
+  root: machineFilesystem.nullable(),
+  /** What the disks of an inspector have to hold, in their order. It mounts them read-only as `/disks/0` and so on. */
+  inspect: z.array(machineFilesystem).max(3),
 })
 export type MachineConfig = z.infer<typeof machineConfig>
 

@@ -98,12 +98,15 @@ async function tryStart(
   await using undo = new AsyncDisposableStack()
   undo.defer(() => rm(tree, { recursive: true, force: true }))
   await makeTree(tree, config.idBase)
-  if (driver.volumes === 'images') await imageInPlace(tree, { agentPath, idBase: config.idBase })
+  const filesystem = randomUUID()
+  if (driver.volumes === 'images') await imageInPlace(tree, filesystem, { agentPath, idBase: config.idBase })
   const spec: SandboxSpec = {
     sandboxId: name,
     workspaceId: name,
     generation: 1,
     volume: { id: name as VolumeId, path: tree, writable: true },
+    filesystem: driver.volumes === 'images' ? filesystem : null,
+    inspects: [],
     hostname: 'probe',
     vcpus: 1,
     memoryMib: 256,
@@ -138,7 +141,7 @@ async function makeTree(tree: string, owner: number): Promise<void> {
 }
 
 /** A volume with the disk of this tree instead of the tree. */
-async function imageInPlace(tree: string, host: DiskImageHost): Promise<void> {
+async function imageInPlace(tree: string, uuid: string, host: DiskImageHost): Promise<void> {
   const source = `${tree}.tree`
   await rename(tree, source)
   try {
@@ -147,7 +150,7 @@ async function imageInPlace(tree: string, host: DiskImageHost): Promise<void> {
       tree: source,
       file: join(tree, DISK_FILE),
       bytes: PROBE_DISK_BYTES,
-      uuid: randomUUID(),
+      uuid,
     })
   } finally {
     await rm(source, { recursive: true, force: true })

@@ -9,10 +9,10 @@ export const SEEN = {
   socket: '/pyro/channel/engine.sock',
 } as const
 
-/** Descriptors that the VMM is started with, in the order of `vmm.json`. */
-const FD = { root: 4, config: 5, state: 6, control: 7 } as const
-/** Sets of descriptors, as qemu opens them. */
-export const SET = { root: 1, config: 2, state: 3 } as const
+/** First of the descriptors that the VMM is started with: the disks, then config, state and control socket (`vmm.json`). */
+const FIRST_FD = 4
+/** Sets of descriptors, as qemu opens them. The disks follow. */
+export const SET = { config: 1, state: 2, disks: 3 } as const
 
 /** Of translated code, for an emulated guest: by default it may grow to a quarter of the host's memory. */
 const TRANSLATION_CACHE_MIB = 64
@@ -22,7 +22,14 @@ const RECONNECT_MS = 200
 export interface MachineShape {
   readonly vcpus: number
   readonly memoryMib: number
-  readonly diskBytes: number
+  /** Bytes of each disk, the root first. */
+  readonly disks: readonly number[]
+}
+
+export interface OpenedDisk {
+  /** Past the host's page cache. */
+  readonly direct: boolean
+  readonly writable: boolean
 }
 
 export interface MachineCall extends MachineShape {
@@ -32,20 +39,20 @@ export interface MachineCall extends MachineShape {
    * which on a host under load fails and leaves the guest waiting for ever.
    */
   readonly counterKhz: number
-  /** The disk was opened past the host's page cache. */
-  readonly direct: boolean
+  /** How each disk was opened. */
+  readonly opened: readonly OpenedDisk[]
   /** `make` writes its memory to a template, `use` begins with one, whose memory it never writes to. */
   readonly template: 'make' | 'use'
 }
 
 /**
- * How qemu is called (qemu-system(1)). A machine has a console, a link and two disks: no network, no firmware of the host, no device
+ * How qemu is called (qemu-system(1)). A machine has a console, a link, its disks and one more for its config: no network, no firmware of the host, no device
  * that it does not need. Both uses of a template have the same machine.
  */
 export const qemuArguments = (call: MachineCall): string[] => {
   const makes = call.template === 'make'
   const memory = `memory-backend-file,id=ram,size=${call.memoryMib}M,mem-path=${SEEN.memory}`
-  const cache = call.direct ? 'none' : 'writeback'
+  const fd = { config: FIRST_FD + call.disks.length, state: FIRST_FD + call.disks.length + 1 }
   const options: (readonly [string, string])[] = [
     ['display', 'none'],
     ['sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
@@ -63,11 +70,11 @@ export const qemuArguments = (call: MachineCall): string[] => {
     ['device', 'virtio-serial-device,max_ports=2'],
     ['chardev', makes ? 'null,id=link' : `socket,id=link,path=${SEEN.socket},reconnect-ms=${RECONNECT_MS}`],
     ['device', 'virtserialport,chardev=link,name=pyro.link,nr=1'],
-    ...disk('root', `auto-read-only=off,cache=${cache},aio=threads,discard=unmap,werror=report,rerror=report`),
-    ...disk('config', 'readonly=on'),
-    ['chardev', `socket,id=control,fd=${FD.control},server=on,wait=off`],
+    ...call.opened.flatMap((opened, at) => disk(`disk${at}`, FIRST_FD + at, SET.disks + at, diskOptions(opened))),
+    ...disk('config', fd.config, SET.config, 'readonly=on'),
+    ['chardev', `socket,id=control,fd=${fd.state + 1},server=on,wait=off`],
     ['mon', 'chardev=control,mode=control'],
-    handed('state'),
+    handed(fd.state, SET.state),
   ]
   if (!makes) options.push(['incoming', 'defer'])
   const flags = ['-no-user-config', '-nodefaults', '-no-reboot']
@@ -79,10 +86,17 @@ const kernelArguments = (counterKhz: number): string =>
     .concat([`rdinit=${AGENT_PATH}`, '--', 'machine'])
     .join(' ')
 
-const handed = (name: keyof typeof SET): [string, string] => ['add-fd', `fd=${FD[name]},set=${SET[name]}`]
+const diskOptions = ({ direct, writable }: OpenedDisk): string =>
+  [
+    ...(writable ? ['auto-read-only=off', 'discard=unmap'] : ['readonly=on']),
+    `cache=${direct ? 'none' : 'writeback'}`,
+    'aio=threads,werror=report,rerror=report',
+  ].join(',')
 
-const disk = (name: 'root' | 'config', options: string): [string, string][] => [
-  handed(name),
-  ['drive', `if=none,id=${name},file=/dev/fdset/${SET[name]},format=raw,${options}`],
+const handed = (fd: number, set: number): [string, string] => ['add-fd', `fd=${fd},set=${set}`]
+
+const disk = (name: string, fd: number, set: number, options: string): [string, string][] => [
+  handed(fd, set),
+  ['drive', `if=none,id=${name},file=/dev/fdset/${set},format=raw,${options}`],
   ['device', `virtio-blk-device,drive=${name},serial=pyro-${name}`],
 ]

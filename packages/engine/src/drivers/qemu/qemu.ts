@@ -3,13 +3,15 @@ import { constants } from 'node:fs'
 import { open, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { CONFIG_DISK_BYTES, type MachineConfig, type VmmSpec } from '@pyro/protocol/guest'
-import { DISK_FILE } from '../../disk/disk-store.ts'
+import { PyroError } from '@pyro/protocol'
+import { DISK_FILE, type Volume } from '../../disk/disk-store.ts'
+import type { SandboxSpec } from '../../driver/driver.ts'
 import { errnoOf } from '../../process/identity.ts'
 import type { GuestKernels } from '../microvm/guest-kernel.ts'
 import { missingProgram } from '../monitored/missing-program.ts'
 import type { SandboxPaths } from '../monitored/sandbox-paths.ts'
 import type { Bundle, Technology } from '../monitored/technology.ts'
-import { qemuArguments, SEEN } from './command-line.ts'
+import { qemuArguments, SEEN, type OpenedDisk } from './command-line.ts'
 import { loadState } from './migration.ts'
 import { counterKhz, QemuProgram } from './qemu-program.ts'
 import { Qmp } from './qmp.ts'
@@ -53,22 +55,25 @@ export function qemuTechnology(options: {
     async writeBundle(spec, bundle) {
       const never = new AbortController().signal
       const kernel = await options.kernels.obtain({ signal: never, onProgress: () => undefined })
-      const disk = join(spec.volume.path, DISK_FILE)
-      const shape = { vcpus: spec.vcpus, memoryMib: spec.memoryMib, diskBytes: (await stat(disk)).size }
+      const disks = await Promise.all((spec.inspects.length > 0 ? spec.inspects : [spec.volume]).map(openableDisk))
+      const shape = { vcpus: spec.vcpus, memoryMib: spec.memoryMib, disks: disks.map(({ bytes }) => bytes) }
       const template = await templates.obtain(kernel, shape, bundle.ids.base)
-      const direct = await canPassByCache(disk)
-      const config = await writeConfigDisk(bundle, await uuidOf(disk))
+      const config = await writeConfigDisk(bundle, spec)
       const vmm: VmmSpec = {
         argv: qemuArguments({
           ...shape,
           program: await program.path(),
           counterKhz: await counterKhz(),
-          direct,
+          opened: disks,
           template: 'use',
         }),
         id: bundle.ids.base,
         files: [
-          { path: disk, access: spec.volume.writable ? 'both' : 'read', direct },
+          ...disks.map(({ path, writable, direct }) => ({
+            path,
+            access: writable ? ('both' as const) : ('read' as const),
+            direct,
+          })),
           { path: config, access: 'read', direct: false },
           { path: template.state, access: 'read', direct: false },
         ],
@@ -93,17 +98,30 @@ export function qemuTechnology(options: {
 
 const controlSocket = (paths: SandboxPaths): string => join(paths.folder, 'qmp.sock')
 
-const writeConfigDisk = async ({ paths, agentConfig }: Bundle, uuid: string): Promise<string> => {
+const writeConfigDisk = async ({ paths, agentConfig }: Bundle, spec: SandboxSpec): Promise<string> => {
+  const { filesystem, inspects } = spec
+  if (filesystem === null)
+    throw new PyroError('internal', `${spec.sandboxId} has no filesystem that its disk should hold`)
   const config: MachineConfig = {
     agent: agentConfig,
     entropy: randomBytes(ENTROPY_BYTES).toString('base64'),
-    root: { uuid, readOnly: false },
+    root: inspects.length > 0 ? null : { uuid: filesystem },
+    inspect: inspects.map(() => ({ uuid: filesystem })),
   }
   const path = join(paths.folder, 'config.raw')
   const disk = Buffer.alloc(CONFIG_DISK_BYTES)
   disk.write(JSON.stringify(config))
   await writeFile(path, disk, { mode: 0o600 })
   return path
+}
+
+const openableDisk = async ({
+  path: folder,
+  writable,
+}: Volume): Promise<OpenedDisk & { readonly path: string; readonly bytes: number }> => {
+  const path = join(folder, DISK_FILE)
+  const { size: bytes } = await stat(path)
+  return { path, bytes, writable, direct: await canPassByCache(path) }
 }
 
 /** Not on every filesystem (tmpfs). */
@@ -115,14 +133,4 @@ const canPassByCache = async (disk: string): Promise<boolean> => {
     if (errnoOf(error) === 'EINVAL') return false
     throw error
   }
-}
-
-/** Where ext4 has its UUID (Documentation/filesystems/ext4, super block). */
-const UUID_OFFSET = 1024 + 0x68
-const UUID_BYTES = 16
-
-const uuidOf = async (disk: string): Promise<string> => {
-  await using file = await open(disk)
-  const { buffer } = await file.read({ buffer: Buffer.alloc(UUID_BYTES), position: UUID_OFFSET })
-  return buffer.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5')
 }

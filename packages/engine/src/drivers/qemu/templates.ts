@@ -58,8 +58,8 @@ export class Templates {
   }
 
   async #keyOf(kernel: GuestKernel, shape: MachineShape): Promise<string> {
-    const call = qemuArguments({ ...shape, program: '', counterKhz: 0, direct: true, template: 'make' })
-    const content = [kernel.id, await this.#options.program.build(), shape.diskBytes, call]
+    const call = qemuArguments({ ...shape, program: '', counterKhz: 0, opened: [], template: 'make' })
+    const content = [kernel.id, await this.#options.program.build(), shape.disks, call]
     return createHash('sha256').update(JSON.stringify(content)).digest('hex').slice(0, KEY_LENGTH)
   }
 
@@ -84,11 +84,12 @@ export class Templates {
   async #make(folder: string, kernel: GuestKernel, shape: MachineShape, owner: number): Promise<void> {
     const { program, agentPath } = this.#options
     const file = (name: string): string => join(folder, name)
+    const disks = shape.disks.map((bytes, at) => [`disk${at}`, bytes] as const)
     for (const [name, bytes] of [
       ['memory', shape.memoryMib * MIB],
       ['state', 0],
-      ['disk', shape.diskBytes],
       ['config', CONFIG_DISK_BYTES],
+      ...disks,
     ] as const) {
       await writeFile(file(name), '', { mode: 0o600 })
       await truncate(file(name), bytes)
@@ -99,12 +100,12 @@ export class Templates {
         ...shape,
         program: await program.path(),
         counterKhz: await counterKhz(),
-        direct: false,
+        opened: shape.disks.map(() => ({ direct: false, writable: true })),
         template: 'make',
       }),
       id: owner,
       files: [
-        { path: file('disk'), access: 'both', direct: false },
+        ...disks.map(([name]) => ({ path: file(name), access: 'both' as const, direct: false })),
         { path: file('config'), access: 'read', direct: false },
         { path: file('state'), access: 'write', direct: false },
       ],
@@ -120,7 +121,8 @@ export class Templates {
     await this.#boot(agentPath, folder)
     await chown(file('memory'), 0, 0)
     await chmod(file('memory'), 0o444)
-    for (const name of ['disk', 'config', 'vmm.json', 'qmp.sock']) await rm(file(name), { force: true })
+    for (const name of [...disks.map(([disk]) => disk), 'config', 'vmm.json', 'qmp.sock'])
+      await rm(file(name), { force: true })
     await syncFiles([file('memory'), file('state')])
   }
 

@@ -4,9 +4,11 @@ import { BASELINE, newWorkspaceId, type ParsedInputOf, type ResultOf } from '@py
 import type { Volume } from '../../disk/disk-store.ts'
 import type { Driver, Sandbox } from '../../driver/driver.ts'
 import type { EnvironmentLease } from '../../environment/environments.ts'
-import { runSteps, type StepList } from '../../lib/steps.ts'
+import { flushVolume, stillCopy, stillGuest } from '../../driver/still-copy.ts'
+import { runSteps, type Step, type StepList } from '../../lib/steps.ts'
+import { OfflineAgent } from '../../offline/offline-agent.ts'
+import { machineRoles } from '../../offline/roles.ts'
 import type { WorkspaceRow } from '../../store/workspaces.ts'
-import { freezeDisk } from '../../snapshot/snapshots.ts'
 import { leaveToReleaser, type Leftovers } from '../leftovers.ts'
 import { hostnameOf } from '../naming.ts'
 import { explainStart } from '../sandbox-failure.ts'
@@ -38,82 +40,104 @@ interface CreateContext {
   seeded: { readonly files: number; readonly bytes: number }
 }
 
+type CreateStep = Step<CreatePlan, CreateContext>
+
+const record: CreateStep = {
+  name: 'record',
+  do(plan, cx) {
+    cx.services.store.workspaces.insert(plan.row)
+    return Promise.resolve()
+  },
+  undo(plan, cx) {
+    cx.services.store.workspaces.delete(plan.row.id)
+    return Promise.resolve()
+  },
+}
+
+const clone: CreateStep = {
+  name: 'clone',
+  async do(plan, cx) {
+    const { disks } = cx.services.drivers.get(plan.row.driver)
+    const options = { limitBytes: plan.row.diskMib * MIB, group: plan.row.id }
+    cx.volume = await disks.clone(volumeId(plan.row.environment.volume), volumeId(plan.row.volume), options)
+  },
+  async undo(plan, cx) {
+    await cx.services.drivers.get(plan.row.driver).disks.remove(volumeId(plan.row.volume))
+  },
+}
+
+/** Identity and seed: on the host before there is a sandbox, or inside it when only that can write to its disk. */
+const populate: CreateStep = {
+  name: 'populate',
+  async do({ row }, cx) {
+    if (cx.live === null || cx.volume === null) return
+    const { services, sandbox } = cx
+    const { call, seed } = cx.live
+    const { limits } = services.config
+    const tools = sandbox === null ? services.offline : new OfflineAgent(machineRoles(sandbox.agent))
+    cx.seeded = await tools.populate(
+      {
+        volume: sandbox === null ? cx.volume.path : '/',
+        identity: { hostname: row.hostname, machineId: row.machineId },
+        seed,
+        limits: {
+          entries: limits.archiveEntries,
+          bytes: limits.archiveBytes,
+          pathBytes: limits.archivePathBytes,
+        },
+      },
+      { signal: call.signal, onProgress: ({ files, bytes }) => reportSeed(call, files, bytes) },
+    )
+  },
+}
+
+const freezeBaseline: CreateStep = {
+  name: 'freeze-baseline',
+  async do(plan, cx) {
+    if (cx.live === null) return
+    const driver = cx.services.drivers.get(plan.row.driver)
+    const agent = cx.sandbox === null ? null : stillGuest(driver, cx.sandbox.agent)
+    const request = { from: volumeId(plan.row.volume), to: volumeId(plan.baseline), group: plan.row.id }
+    const context = { agent, signal: cx.live.call.signal }
+    if (agent !== null) await flushVolume(driver.disks, request.from, context)
+    await stillCopy(driver.disks, request, context)
+  },
+  async undo(plan, cx) {
+    await cx.services.drivers.get(plan.row.driver).disks.remove(volumeId(plan.baseline))
+  },
+}
+
+const beginSandbox: CreateStep = {
+  name: 'start-sandbox',
+  async do(plan, cx) {
+    if (cx.live === null || cx.volume === null) return
+    const { volume } = cx
+    const { signal } = cx.live.call
+    await explainStart(plan.row.name, NOTHING_LEFT, async () => {
+      cx.sandbox = await startSandbox(cx.services, plan.row, plan, volume, signal)
+      await verifySandbox(cx.sandbox, signal)
+    })
+  },
+  async undo(plan, cx) {
+    await endSandbox(cx.services, sandboxIdOf(plan.row.id, plan.generation), cx.sandbox, 0)
+  },
+}
+
 export const CREATE_STEPS: StepList<CreatePlan, CreateContext> = {
   operation: 'workspace.create',
   recovery: 'undo',
-  steps: [
-    {
-      name: 'record',
-      do(plan, cx) {
-        cx.services.store.workspaces.insert(plan.row)
-        return Promise.resolve()
-      },
-      undo(plan, cx) {
-        cx.services.store.workspaces.delete(plan.row.id)
-        return Promise.resolve()
-      },
-    },
-    {
-      name: 'clone',
-      async do(plan, cx) {
-        const { disks } = cx.services.drivers.get(plan.row.driver)
-        const options = { limitBytes: plan.row.diskMib * MIB, group: plan.row.id }
-        cx.volume = await disks.clone(volumeId(plan.row.environment.volume), volumeId(plan.row.volume), options)
-      },
-      async undo(plan, cx) {
-        await cx.services.drivers.get(plan.row.driver).disks.remove(volumeId(plan.row.volume))
-      },
-    },
-    {
-      name: 'populate',
-      async do(plan, cx) {
-        if (cx.live === null || cx.volume === null) return
-        const { services } = cx
-        const { call, seed } = cx.live
-        const { limits } = services.config
-        const { row } = plan
-        cx.seeded = await services.offline.populate(
-          {
-            volume: cx.volume.path,
-            identity: { hostname: row.hostname, machineId: row.machineId },
-            seed,
-            limits: {
-              entries: limits.archiveEntries,
-              bytes: limits.archiveBytes,
-              pathBytes: limits.archivePathBytes,
-            },
-          },
-          { signal: call.signal, onProgress: ({ files, bytes }) => reportSeed(call, files, bytes) },
-        )
-      },
-    },
-    {
-      name: 'freeze-baseline',
-      async do(plan, cx) {
-        const { disks } = cx.services.drivers.get(plan.row.driver)
-        await freezeDisk(disks, volumeId(plan.row.volume), volumeId(plan.baseline), plan.row.id)
-      },
-      async undo(plan, cx) {
-        await cx.services.drivers.get(plan.row.driver).disks.remove(volumeId(plan.baseline))
-      },
-    },
-    {
-      name: 'start-sandbox',
-      async do(plan, cx) {
-        if (cx.live === null || cx.volume === null) return
-        const { volume } = cx
-        const { signal } = cx.live.call
-        await explainStart(plan.row.name, NOTHING_LEFT, async () => {
-          cx.sandbox = await startSandbox(cx.services, plan.row, plan, volume, signal)
-          await verifySandbox(cx.sandbox, signal)
-        })
-      },
-      async undo(plan, cx) {
-        await endSandbox(cx.services, sandboxIdOf(plan.row.id, plan.generation), cx.sandbox, 0)
-      },
-    },
-  ],
+  steps: [record, clone, populate, freezeBaseline, beginSandbox],
 }
+
+/** Where volumes are images, only the sandbox's own kernel writes to them. */
+const CREATE_INSIDE_STEPS: typeof CREATE_STEPS = {
+  ...CREATE_STEPS,
+  steps: [record, clone, beginSandbox, populate, freezeBaseline],
+}
+
+/** The order of the steps on this driver. */
+export const createSteps = (driver: Pick<Driver, 'volumes'>): typeof CREATE_STEPS =>
+  driver.volumes === 'trees' ? CREATE_STEPS : CREATE_INSIDE_STEPS
 
 export const createLeftovers = ({ row, baseline, generation }: CreatePlan): Leftovers => ({
   workspaceId: row.id,
@@ -199,7 +223,7 @@ export const createWorkspace = async (
     seeded: { files: 0, bytes: 0 },
   }
   return runSteps({
-    list: CREATE_STEPS,
+    list: createSteps(workspace.driver),
     subject: row.id,
     plan,
     context,

@@ -1,11 +1,12 @@
 import { BASELINE, CURRENT, isPyroError, PyroError, type DiffResult, type ParsedInputOf } from '@pyro/protocol'
-import type { CallOptions } from '../../agent/agent-client.ts'
 import { diffWorkspace } from '../../diff/diff.ts'
 import { exportWorkspace, type ExportSummary } from '../../diff/export.ts'
-import type { DiskState } from '../../diff/frozen.ts'
+import type { DiskState, FrozenContext } from '../../diff/frozen.ts'
 import type { Sandbox } from '../../driver/driver.ts'
+import { stillGuest, type StillGuest } from '../../driver/still-copy.ts'
 import { findSnapshot } from '../../snapshot/snapshots.ts'
 import type { SnapshotRow } from '../../store/snapshots.ts'
+import { inspectorOf } from '../inspector.ts'
 import { volumeId, type Call } from '../services.ts'
 import type { Workspace } from '../workspace.ts'
 
@@ -22,7 +23,7 @@ export const diffStates = (
     const { services } = workspace
     const baseline = findSnapshot(ownerOf(workspace), BASELINE)
     using _pin = services.pins.pin(baseline.volume)
-    const context = { disks: workspace.driver.disks, offline: services.offline, limits: services.config.limits }
+    const context = { ...frozenContext(workspace), limits: services.config.limits }
     return diffWorkspace(
       context,
       {
@@ -48,8 +49,11 @@ export const exportState = (
   onData: Sink,
 ): Promise<ExportSummary> =>
   looking(workspace, 'export', call, [input.snapshot], async ([state], signal) => {
-    const context = { disks: workspace.driver.disks, offline: workspace.services.offline }
-    return exportWorkspace(context, { workspaceId: workspace.id, state, path: input.path }, { signal, onData })
+    return exportWorkspace(
+      frozenContext(workspace),
+      { workspaceId: workspace.id, state, path: input.path },
+      { signal, onData },
+    )
   })
 
 /** Pins the volumes of the named states while `work` reads them. */
@@ -74,21 +78,37 @@ const looking = async <const Names extends readonly string[], T>(
 const stateOf = (workspace: Workspace, name: string): DiskState => {
   if (name === CURRENT) {
     const { sandbox } = workspace
-    const agent =
-      sandbox === null ? null : { flush: (options?: CallOptions) => flushWhileThere(workspace, sandbox, options) }
+    const agent = sandbox === null ? null : stillWhileThere(workspace, sandbox)
     return { name, volume: volumeId(workspace.row.volume), writable: true, agent }
   }
   const snapshot = findSnapshot(ownerOf(workspace), name)
   return { name, volume: volumeId(snapshot.volume), writable: false, agent: null }
 }
 
+const frozenContext = (workspace: Workspace): FrozenContext => ({
+  disks: workspace.driver.disks,
+  form: workspace.driver.volumes,
+  inspect: inspectorOf(workspace),
+})
+
 /** A sandbox that a stop or reset ends meanwhile holds nothing back any more: its disk is as it left it. */
-const flushWhileThere = async (workspace: Workspace, sandbox: Sandbox, options?: CallOptions): Promise<void> => {
-  try {
-    await sandbox.agent.flush(options)
-  } catch (error) {
-    const isGone = isPyroError(error) && error.code === 'sandbox.unreachable' && workspace.sandbox !== sandbox
-    if (!isGone) throw error
+const stillWhileThere = (workspace: Workspace, sandbox: Sandbox): StillGuest => {
+  const whileThere = async <T>(work: Promise<T>, otherwise: T): Promise<T> => {
+    try {
+      return await work
+    } catch (error) {
+      const isGone = isPyroError(error) && error.code === 'sandbox.unreachable' && workspace.sandbox !== sandbox
+      if (!isGone) throw error
+      return otherwise
+    }
+  }
+  const { flush, disk } = stillGuest(workspace.driver, sandbox.agent)
+  return {
+    flush: (options) => whileThere(flush(options), undefined),
+    disk: disk && {
+      freeze: (options) => whileThere(disk.freeze(options), undefined),
+      thaw: (options) => whileThere(disk.thaw(options), true),
+    },
   }
 }
 

@@ -2,17 +2,19 @@ import { PyroError, type ResetResult, type ResultOf } from '@pyro/protocol'
 import type { Volume } from '../../disk/disk-store.ts'
 import type { Sandbox } from '../../driver/driver.ts'
 import { runSteps, type StepList } from '../../lib/steps.ts'
-import { admitSnapshot, findSnapshot, flushDisk, freezeDisk } from '../../snapshot/snapshots.ts'
+import { flushVolume, stillCopy } from '../../driver/still-copy.ts'
+import { admitSnapshot, findSnapshot } from '../../snapshot/snapshots.ts'
 import type { ReleaseRow } from '../../store/releases.ts'
 import type { SnapshotRow } from '../../store/snapshots.ts'
 import type { WorkspaceRow } from '../../store/workspaces.ts'
 import { commandText } from '../commands/command-result.ts'
 import { leaveToReleaser, type Leftovers } from '../leftovers.ts'
+import { isInspector } from '../inspector.ts'
 import { explainStart } from '../sandbox-failure.ts'
 import { endSandbox, newToken, sandboxIdOf, startSandbox, verifySandbox } from '../sandbox-life.ts'
 import { volumeId, type Call, type Services } from '../services.ts'
 import type { Workspace } from '../workspace.ts'
-import { giveVolume, namedSnapshot, snapshotVolume } from './snapshot.ts'
+import { copyContext, giveVolume, namedSnapshot, snapshotVolume } from './snapshot.ts'
 import { ownVolume } from './start.ts'
 
 const MIB = 1024 * 1024
@@ -37,8 +39,6 @@ interface ResetContext {
   sandbox: Sandbox | null
 }
 
-const noSignal = new AbortController().signal
-
 export const RESET_STEPS: StepList<ResetPlan, ResetContext> = {
   operation: 'workspace.reset',
   recovery: 'undo',
@@ -48,9 +48,9 @@ export const RESET_STEPS: StepList<ResetPlan, ResetContext> = {
       async do(plan, cx) {
         if (plan.save === null) return
         const { disks } = cx.services.drivers.get(plan.driver)
-        const agent = cx.live?.workspace.sandbox?.agent ?? null
-        await flushDisk(disks, volumeId(plan.save.from), agent, cx.live?.call.signal ?? noSignal)
-        await freezeDisk(disks, volumeId(plan.save.from), volumeId(plan.save.to), plan.workspaceId)
+        const [from, to] = [volumeId(plan.save.from), volumeId(plan.save.to)]
+        await flushVolume(disks, from, copyContext(cx.live))
+        await stillCopy(disks, { from, to, group: plan.workspaceId }, copyContext(cx.live))
       },
       async undo(plan, cx) {
         if (plan.save === null) return
@@ -191,7 +191,7 @@ const swap = (workspace: Workspace, input: SwapInput): Swap => {
   }
   const given: ReleaseRow[] = []
   for (const row of store.sandboxes.all()) {
-    if (row.workspaceId !== before.id || row.generation === plan.generation) continue
+    if (row.workspaceId !== before.id || row.generation === plan.generation || isInspector(row.id)) continue
     store.sandboxes.put({ ...row, state: 'releasing' })
     given.push(releaser.give(before.id, { kind: 'sandbox', sandbox: row.id }))
   }

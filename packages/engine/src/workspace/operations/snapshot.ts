@@ -1,6 +1,7 @@
 import { BASELINE, PyroError, type ResultOf } from '@pyro/protocol'
 import { runSteps, type StepList } from '../../lib/steps.ts'
-import { admitSnapshot, findSnapshot, flushDisk, freezeDisk } from '../../snapshot/snapshots.ts'
+import { flushVolume, stillCopy, stillGuest, type CopyContext } from '../../driver/still-copy.ts'
+import { admitSnapshot, findSnapshot } from '../../snapshot/snapshots.ts'
 import type { SnapshotRow } from '../../store/snapshots.ts'
 import { leaveToReleaser, type Leftovers } from '../leftovers.ts'
 import { snapshotRecord } from '../record.ts'
@@ -28,21 +29,30 @@ export const SNAPSHOT_STEPS: StepList<SnapshotPlan, SnapshotContext> = {
       name: 'flush',
       async do(plan, cx) {
         const { disks } = cx.services.drivers.get(plan.driver)
-        const agent = cx.live?.workspace.sandbox?.agent ?? null
-        await flushDisk(disks, volumeId(plan.from), agent, cx.live?.call.signal ?? new AbortController().signal)
+        await flushVolume(disks, volumeId(plan.from), copyContext(cx.live))
       },
     },
     {
       name: 'freeze',
       async do(plan, cx) {
         const { disks } = cx.services.drivers.get(plan.driver)
-        await freezeDisk(disks, volumeId(plan.from), volumeId(plan.to), plan.workspaceId)
+        const request = { from: volumeId(plan.from), to: volumeId(plan.to), group: plan.workspaceId }
+        await stillCopy(disks, request, copyContext(cx.live))
       },
       async undo(plan, cx) {
         await cx.services.drivers.get(plan.driver).disks.remove(volumeId(plan.to))
       },
     },
   ],
+}
+
+/** Who writes to the disk of a workspace, while it is not a later engine that recovers. */
+export const copyContext = (live: { readonly workspace: Workspace; readonly call: Call } | null): CopyContext => {
+  const { sandbox } = live?.workspace ?? { sandbox: null }
+  return {
+    agent: sandbox === null || live === null ? null : stillGuest(live.workspace.driver, sandbox.agent),
+    signal: live?.call.signal,
+  }
 }
 
 export const snapshotLeftovers = ({ workspaceId, driver, to }: SnapshotPlan): Leftovers => ({

@@ -1,0 +1,69 @@
+import type { Volume } from '../disk/disk-store.ts'
+import { filesystemOf } from '../disk/disk-image.ts'
+import type { Inspect } from '../diff/frozen.ts'
+import type { Sandbox, SandboxRecord, SandboxSpec } from '../driver/driver.ts'
+import { OfflineAgent } from '../offline/offline-agent.ts'
+import { machineRoles } from '../offline/roles.ts'
+import { endSandbox, newToken, putSandbox, START_DEADLINE_MS } from './sandbox-life.ts'
+import type { Services } from './services.ts'
+import type { Workspace } from './workspace.ts'
+
+/** Whatever the size of the disks: the walk holds little of them. */
+const MEMORY_MIB = 512
+const PIDS = 256
+
+/** Distinguishes the inspectors of this engine; a later one ends what it finds of them. */
+let lastSerial = 0
+
+const inspectorId = (workspaceId: string, serial: number): string => `${workspaceId}-i${serial}`
+export const isInspector = (sandboxId: string): boolean => /-i\d+$/.test(sandboxId)
+
+/** Trees are looked at on the host, in a bare sandbox of the role itself; images by a machine that runs nothing of theirs. */
+export const inspectorOf = (workspace: Workspace): Inspect => {
+  const { services, driver } = workspace
+  if (driver.volumes === 'trees')
+    return (volumes, _signal, action) =>
+      action(
+        services.offline,
+        volumes.map(({ path }) => path),
+      )
+  return async (volumes, signal, action) => {
+    const call = signal ?? new AbortController().signal
+    using _memory = await services.admission.admit(MEMORY_MIB, call)
+    const spec = inspectorSpec(workspace, volumes)
+    await using undo = new AsyncDisposableStack()
+    const record: SandboxRecord = { driver: driver.id, spec, details: {} }
+    putSandbox(services, record, 'starting')
+    let sandbox: Sandbox | null = null
+    undo.defer(() => endSandbox(services, spec.sandboxId, sandbox, 0))
+    sandbox = await driver.start(spec, { signal: call, deadlineMs: START_DEADLINE_MS })
+    const tools = new OfflineAgent(machineRoles(sandbox.agent))
+    return await action(
+      tools,
+      volumes.map((_, at) => `/disks/${at}`),
+    )
+  }
+}
+
+const inspectorSpec = ({ row }: Workspace, volumes: readonly Volume[]): SandboxSpec => {
+  const [first] = volumes
+  if (first === undefined) throw new Error('an inspector of nothing')
+  return {
+    sandboxId: inspectorId(row.id, ++lastSerial),
+    workspaceId: row.id,
+    generation: 0,
+    volume: first,
+    filesystem: filesystemOf(row.environment.digest),
+    inspects: volumes,
+    hostname: 'inspector',
+    vcpus: 1,
+    memoryMib: MEMORY_MIB,
+    pidsMax: PIDS,
+    token: newToken(),
+  }
+}
+
+/** What a killed engine left of its inspectors. */
+export const endInspectors = async (services: Services): Promise<void> => {
+  for (const { id } of services.store.sandboxes.all()) if (isInspector(id)) await endSandbox(services, id, null, 0)
+}
