@@ -6,7 +6,7 @@ import { buildDeb, PACKAGE } from '../support/deb.ts'
 import { createOn } from '../support/driver-workspaces.ts'
 import { availableDrivers, onEveryDriver } from '../support/every-driver.ts'
 import { makeProject, TemporaryFolder } from '../support/host-tree.ts'
-import { volumePath } from '../support/host-volume.ts'
+import { lookAtDisk } from '../support/host-volume.ts'
 import { listHost, listInside, listingDifference } from '../support/lister.ts'
 import { World } from '../support/world.ts'
 
@@ -77,14 +77,14 @@ const restoresExactly = async (world: World, driver: TestedDriver): Promise<void
   await ws.exec(MUTATION, { check: true })
   const inside = await lookInside(ws)
   await ws.snapshots.create('exact')
-  const frozen = await listHost(volumePath(world, ws, 's1'))
+  const frozen = await lookAtDisk(world, ws, 's1', listHost)
   await ws.exec(RUIN)
-  expect(listingDifference(frozen, await listHost(volumePath(world, ws, 's1')))).toEqual([])
-  expect((await listHost(volumePath(world, ws, 'g1'))).size).not.toBe(frozen.size)
+  expect(listingDifference(frozen, await lookAtDisk(world, ws, 's1', listHost))).toEqual([])
+  expect((await lookAtDisk(world, ws, 'g1', listHost)).size).not.toBe(frozen.size)
 
   await ws.reset({ snapshot: 'exact' })
 
-  expect(listingDifference(frozen, await listHost(volumePath(world, ws, 'g2')))).toEqual([])
+  expect(listingDifference(frozen, await lookAtDisk(world, ws, 'g2', listHost))).toEqual([])
   expect(listingDifference(inside, await lookInside(ws))).toEqual([])
   expect((await ws.diff({ from: 'exact', root: '/' })).result).toMatchObject({ clean: true, entries: [] })
   const installed = await ws.exec(`dpkg-query -W -f '\${Version} \${Status}' ${PACKAGE.name}; echo; ${PACKAGE.program}`)
@@ -116,12 +116,14 @@ describe('exactly as it was', () => {
     await using ws = await createOn(world, driver)
     await ws.exec(['perl', '-e', setAttributes], { check: true })
     await ws.snapshots.create('exact')
-    const frozen = await listHost(`${volumePath(world, ws, 's1')}/workspace`)
+    const frozen = await lookAtDisk(world, ws, 's1', (root) => listHost(`${root}/workspace`))
     expect(frozen.get('file')).toMatch(/security\.capability=0x\w+ user\.empty=0x user\.pyro=0x6279746573ff00/)
     expect(frozen.get('folder')).toContain('user.pyro=0x666f6c646572')
     await ws.exec('rm -rf file folder; touch file', { check: true })
     await ws.reset({ snapshot: 'exact' })
-    expect(listingDifference(frozen, await listHost(`${volumePath(world, ws, 'g2')}/workspace`))).toEqual([])
+    expect(
+      listingDifference(frozen, await lookAtDisk(world, ws, 'g2', (root) => listHost(`${root}/workspace`))),
+    ).toEqual([])
     expect((await ws.exec(['perl', '-e', getAttribute])).stdout).toBe('bytes\\xff\\x00')
   })
 })

@@ -5,12 +5,9 @@ import { createOn } from '../support/driver-workspaces.ts'
 import { onEveryDriver } from '../support/every-driver.ts'
 import { applyPatch, comparable, copyTree, notInPatch, unexplained } from '../support/git-patch.ts'
 import { binary, git, makeProject, TemporaryFolder } from '../support/host-tree.ts'
-import { volumePath } from '../support/host-volume.ts'
+import { firstId, lookAtDisk } from '../support/host-volume.ts'
 import { listHost } from '../support/lister.ts'
 import { World } from '../support/world.ts'
-
-/** Root of a sandbox, as the host sees it. */
-const ID_BASE = 0x40000000
 
 let world: World
 beforeAll(async () => {
@@ -74,7 +71,10 @@ describe('the patch of a diff', () => {
     const copy = folder.at('copy')
     copyTree(seed, copy)
     expect(applyPatch(copy, diff.patch)).toEqual({ code: 0, stderr: '' })
-    const wanted = comparable(await listHost(`${volumePath(world, ws, 's1')}/workspace`), ID_BASE)
+    const wanted = comparable(
+      await lookAtDisk(world, ws, 's1', (root) => listHost(`${root}/workspace`)),
+      firstId(driver),
+    )
     expect(unexplained(wanted, comparable(await listHost(copy)), notInPatch(diff))).toEqual([])
     expect(diff.result).toMatchObject({ clean: false, patchTruncated: false, patchBytes: diff.patch.byteLength })
     expect([...notInPatch(diff)].sort()).toEqual(BEYOND_PATHS)
@@ -156,7 +156,10 @@ printf 'new\r\n' > new.bat; printf 'new\n' > new-lf.bat; printf '1\r\n2\n' > new
     expect([...notInPatch(diff)].sort()).toEqual(['new-lf.bat', 'new-mixed.bat', 'to-crlf.bat', 'to-lf.bat'])
     expect(diff.result.totals).toMatchObject({ notInPatch: 4 })
     await ws.snapshots.create('after')
-    const wanted = comparable(await listHost(`${volumePath(world, ws, 's1')}/workspace`), ID_BASE)
+    const wanted = comparable(
+      await lookAtDisk(world, ws, 's1', (root) => listHost(`${root}/workspace`)),
+      firstId(driver),
+    )
 
     // As the seed was: the same tree, from the files alone.
     const copy = folder.at('copy')

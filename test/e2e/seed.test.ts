@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect } from 'vitest'
 import { createOn } from '../support/driver-workspaces.ts'
 import { onEveryDriver } from '../support/every-driver.ts'
 import { git, makeProject, TemporaryFolder, transferred } from '../support/host-tree.ts'
-import { volumePath } from '../support/host-volume.ts'
+import { lookAtDisk } from '../support/host-volume.ts'
 import { listHost, listingDifference, type Listing } from '../support/lister.ts'
 import { World } from '../support/world.ts'
 
@@ -20,7 +20,7 @@ afterAll(() => world[Symbol.asyncDispose]())
 
 /** What is in `/workspace`, looked at from the host. */
 const arrived = async (ws: Workspace, part = 's0'): Promise<Listing> =>
-  transferred(await listHost(`${volumePath(world, ws, part)}/workspace`), ROOT_INSIDE)
+  transferred(await lookAtDisk(world, ws, part, (root) => listHost(`${root}/workspace`)), ROOT_INSIDE)
 
 describe('a seed', () => {
   onEveryDriver('seed.folder', async (driver) => {

@@ -32,7 +32,7 @@ describe('a workspace', () => {
       labels,
       environment: { name: ENVIRONMENT, digest: expect.stringMatching(/^sha256:[0-9a-f]{64}$/) },
       driver,
-      emulated: false,
+      emulated: driver === 'qemu',
       phase: 'running',
       generation: 1,
       vcpus: 1,

@@ -12,7 +12,7 @@ import { markedWorkspace, markOf, SMALL } from './killed-engine.ts'
 /** More than any host has: the pool cannot grow. */
 const NO_GROWTH_MIB = '1000000000'
 
-const RUNTIMES: Record<TestedDriver, string> = { runc: 'runc', runsc: 'runsc', fake: 'unshare' }
+const RUNTIMES: Record<TestedDriver, string> = { runc: 'runc', runsc: 'runsc', qemu: 'qemu-system-x86_64', fake: 'unshare' }
 
 let world: World
 let tools: string

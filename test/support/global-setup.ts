@@ -12,11 +12,16 @@ declare module 'vitest' {
 export default async (project: TestProject): Promise<void> => {
   await using world = await World.open()
   const { capabilities } = await world.pyro.doctor()
-  const works = DRIVERS.filter((driver) => capabilities.some(({ id, ok }) => id.endsWith(driver) && ok))
-  const required = (process.env['REQUIRE_DRIVERS'] ?? '').split(',').filter((name) => name !== '')
+  const [required, only] = [namesIn('REQUIRE_DRIVERS'), namesIn('PYRO_TEST_DRIVERS')]
+  const asked = DRIVERS.filter((driver) => only.length === 0 || only.includes(driver))
+  const works = asked.filter((driver) => capabilities.some(({ id, ok }) => id.endsWith(driver) && ok))
   for (const driver of DRIVERS) {
     const capability = capabilities.find(({ id }) => id.endsWith(driver))
-    const verdict = works.includes(driver) ? 'runs here' : 'does NOT run here'
+    const verdict = works.includes(driver)
+      ? 'runs here'
+      : asked.includes(driver)
+        ? 'does NOT run here'
+        : 'is left out, as PYRO_TEST_DRIVERS says'
     process.stdout.write(`driver ${driver} ${verdict}: ${capability?.detail ?? 'unknown to this engine'}\n`)
   }
   const missing = required.filter((name) => !works.some((driver) => driver === name))
@@ -24,3 +29,5 @@ export default async (project: TestProject): Promise<void> => {
   await world.pyro.environments.pull(ENVIRONMENT)
   project.provide('drivers', works)
 }
+
+const namesIn = (variable: string): string[] => (process.env[variable] ?? '').split(',').filter((name) => name !== '')

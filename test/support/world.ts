@@ -70,6 +70,7 @@ export class World implements AsyncDisposable {
       PYRO_ENGINE: ENGINE,
       PYRO_ENVIRONMENT_CACHE: ENVIRONMENT_CACHE,
       PYRO_TEST_DRIVER: '1',
+      PYRO_MICROVM: '1',
       PYRO_POOL_STEP_MIB: '2048',
       PYRO_HOST_RESERVE_MIB: '256',
       ...(options.disk === undefined ? {} : { PYRO_DISK: options.disk }),

@@ -3,7 +3,7 @@ import { CONFINEMENT } from './confinement-requirements.ts'
 import { EVERYDAY } from './everyday-requirements.ts'
 
 /** Drivers that the suites run on. `fake` has no isolation and no limits; it runs wherever Linux does. */
-export const DRIVERS = ['runc', 'runsc', 'fake'] as const
+export const DRIVERS = ['runc', 'runsc', 'qemu', 'fake'] as const
 export type TestedDriver = (typeof DRIVERS)[number]
 
 export interface Requirement {

@@ -28,11 +28,13 @@ export interface DriverSetOptions {
 
 export function createDrivers(options: DriverSetOptions): DriverSet {
   const { config, agentBinary: agentPath, packageFiles } = options
-  const kernels = new GuestKernels({ home: config.home, agentPath, packageFiles })
+  // Machines hold nothing of a home: what is made for one serves all that share a cache.
+  const folder = config.environmentCache ?? config.home
+  const kernels = new GuestKernels({ folder, agentPath, packageFiles })
   const runsc = new MonitoredDriver(runscTechnology(), options)
   const runc = new MonitoredDriver(runcTechnology(), options)
   const fake = new MonitoredDriver(fakeTechnology(), options)
-  const qemu = new MonitoredDriver(qemuTechnology({ home: config.home, agentPath, kernels }), options)
+  const qemu = new MonitoredDriver(qemuTechnology({ folder, agentPath, kernels }), options)
   const tests = [...(config.microvm ? [qemu] : []), ...(config.testDriver ? [fake] : [])]
   const all: readonly Driver[] = [runsc, runc, ...tests]
   return {

@@ -1,14 +1,14 @@
 import { createHash } from 'node:crypto'
-import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { gzip } from 'node:zlib'
 import { promisify } from 'node:util'
 import { PyroError, type Progress } from '@pyro/protocol'
 import { z } from 'zod'
 import { nowText } from '../../lib/wait.ts'
-import { errnoOf } from '../../process/identity.ts'
 import { runProgram } from '../../process/program.ts'
 import { cpioArchive, type CpioFile } from './cpio.ts'
+import { appear, isThere, removeHalfMade } from './whole-folder.ts'
 
 const compress = promisify(gzip)
 const UNPACK_TIMEOUT_MS = 60_000
@@ -59,7 +59,8 @@ const manifestSchema = z.object({
 })
 
 export interface GuestKernelsOptions {
-  readonly home: string
+  /** Holds `kernels`. */
+  readonly folder: string
   readonly agentPath: string
   readonly packageFiles: PackageFiles
 }
@@ -70,7 +71,7 @@ export interface ObtainOptions {
 }
 
 /**
- * `<home>/kernels`: per kernel a folder `package-<sha256 16>` with `vmlinuz` and `modules/`, per kernel and agent one `<id>` with
+ * `kernels`: per kernel a folder `package-<sha256 16>` with `vmlinuz` and `modules/`, per kernel and agent one `<id>` with
  * `initramfs.img`. Folders appear whole, by rename; what bears another name is half-made.
  */
 export class GuestKernels {
@@ -91,7 +92,7 @@ export class GuestKernels {
   }
 
   async #obtain(options: ObtainOptions): Promise<GuestKernel> {
-    const folder = join(this.#options.home, 'kernels')
+    const folder = join(this.#options.folder, 'kernels')
     await mkdir(folder, { recursive: true, mode: 0o700 })
     const kernel = (await this.#unpacked(folder)) ?? (await this.#unpack(folder, options))
     const image = join(kernel, 'vmlinuz')
@@ -127,37 +128,35 @@ export class GuestKernels {
   }
 
   async #unpacked(folder: string): Promise<string | null> {
-    const names = await readdir(folder)
-    for (const name of names.filter((candidate) => candidate.startsWith('.')))
-      await rm(join(folder, name), { recursive: true, force: true })
-    const found = names.filter((name) => name.startsWith('package-')).sort()[0]
+    await removeHalfMade(folder)
+    const found = (await readdir(folder)).filter((name) => name.startsWith('package-')).sort()[0]
     return found === undefined ? null : join(folder, found)
   }
 
   async #unpack(folder: string, options: ObtainOptions): Promise<string> {
-    const staging = join(folder, '.package')
+    const staging = join(folder, `.package-${process.pid}`)
     await rm(staging, { recursive: true, force: true })
-    await mkdir(join(staging, 'tree', 'modules'), { recursive: true, mode: 0o700 })
-    const tree = join(staging, 'tree')
+    await mkdir(staging, { mode: 0o700 })
     try {
       const archive = await this.#options.packageFiles(PACKAGE, { folder: staging, ...options })
       await runTar(['-xf', archive, '-C', staging, '--no-same-owner'])
       const image = (await readdir(join(staging, 'boot'))).find((name) => name.startsWith('vmlinuz-'))
       if (image === undefined) throw noKernel('an image')
       const release = image.slice('vmlinuz-'.length)
-      await rename(join(staging, 'boot', image), join(tree, 'vmlinuz'))
-      for (const module of MODULES) {
-        // The root filesystem that it was unpacked into may have /lib as a link to /usr/lib.
-        const from = await firstThere(
-          ['usr/lib', 'lib'].map((folder) => join(staging, folder, 'modules', release, module)),
-        )
-        if (from === null) throw noKernel(module)
-        await rename(from, join(tree, 'modules', basename(module)))
-      }
-      await writeFile(join(tree, 'release'), release)
-      const digest = sha256(await readFile(join(tree, 'vmlinuz'))).slice(0, ID_LENGTH)
+      const digest = sha256(await readFile(join(staging, 'boot', image))).slice(0, ID_LENGTH)
       const place = join(folder, `package-${digest}`)
-      await rename(tree, place)
+      await appear(place, async (tree) => {
+        await mkdir(join(tree, 'modules'))
+        await rename(join(staging, 'boot', image), join(tree, 'vmlinuz'))
+        for (const module of MODULES) {
+          // The root filesystem that it was unpacked into may have /lib as a link to /usr/lib.
+          const places = ['usr/lib', 'lib'].map((lib) => join(staging, lib, 'modules', release, module))
+          const from = await firstThere(places)
+          if (from === null) throw noKernel(module)
+          await rename(from, join(tree, 'modules', basename(module)))
+        }
+        await writeFile(join(tree, 'release'), release)
+      })
       return place
     } finally {
       await rm(staging, { recursive: true, force: true })
@@ -172,15 +171,6 @@ const runTar = async (args: readonly string[]): Promise<void> => {
 
 const noKernel = (what: string): PyroError => new PyroError('internal', `the kernel package holds no ${what}`)
 
-/** A folder that is there whole or not at all. */
-const appear = async (place: string, fill: (staging: string) => Promise<void>): Promise<void> => {
-  const staging = join(place, '..', `.${basename(place)}`)
-  await rm(staging, { recursive: true, force: true })
-  await mkdir(staging, { mode: 0o700 })
-  await fill(staging)
-  await rename(staging, place)
-}
-
 const firstThere = async (paths: readonly string[]): Promise<string | null> => {
   for (const path of paths) if (await isThere(path)) return path
   return null
@@ -190,14 +180,4 @@ const sha256 = (...parts: readonly (string | Uint8Array)[]): string => {
   const hash = createHash('sha256')
   for (const part of parts) hash.update(part)
   return hash.digest('hex')
-}
-
-const isThere = async (path: string): Promise<boolean> => {
-  try {
-    await stat(path)
-    return true
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return false
-    throw error
-  }
 }

@@ -26,7 +26,8 @@ const OVERHEAD_MIB = 256
 
 /** `microvm`: a kernel of its own on a machine of its own, which qemu emulates. */
 export function qemuTechnology(options: {
-  readonly home: string
+  /** Holds templates. */
+  readonly folder: string
   readonly agentPath: string
   readonly kernels: GuestKernels
 }): Technology {

@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto'
-import { chmod, chown, mkdir, open, rename, rm, stat, truncate, writeFile } from 'node:fs/promises'
+import { chmod, chown, mkdir, open, rm, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { sleep } from '../../lib/wait.ts'
 import { PyroError } from '@pyro/protocol'
 import { CONFIG_DISK_BYTES, type VmmSpec } from '@pyro/protocol/guest'
-import { errnoOf } from '../../process/identity.ts'
 import { startStreamingProgram } from '../../process/streaming-program.ts'
 import type { GuestKernel } from '../microvm/guest-kernel.ts'
+import { appear, isThere, removeHalfMade } from '../microvm/whole-folder.ts'
 import { qemuArguments, SEEN, type MachineShape } from './command-line.ts'
 import { saveState } from './migration.ts'
 import { Qmp } from './qmp.ts'
@@ -29,13 +29,14 @@ export interface Template {
 }
 
 export interface TemplatesOptions {
-  readonly home: string
+  /** Holds `templates`. */
+  readonly folder: string
   readonly program: QemuProgram
   readonly agentPath: string
 }
 
 /**
- * `<home>/templates`: per machine a folder `<key>` with `memory` and `state`. A folder appears whole, by rename; what bears another
+ * `templates`: per machine a folder `<key>` with `memory` and `state`. A folder appears whole, by rename; what bears another
  * name is half-made.
  */
 export class Templates {
@@ -64,21 +65,14 @@ export class Templates {
   }
 
   async #obtain(key: string, kernel: GuestKernel, shape: MachineShape, owner: number): Promise<Template> {
-    const folder = join(this.#options.home, 'templates')
+    const folder = join(this.#options.folder, 'templates')
     const place = join(folder, key)
-    const template = { memory: join(place, 'memory'), state: join(place, 'state') }
-    if (await isThere(place)) return template
-    const staging = join(folder, `.${key}`)
-    await rm(staging, { recursive: true, force: true })
-    await mkdir(staging, { recursive: true, mode: 0o700 })
-    try {
-      await this.#make(staging, kernel, shape, owner)
-      await rename(staging, place)
-    } catch (error) {
-      await rm(staging, { recursive: true, force: true })
-      throw error
+    if (!(await isThere(place))) {
+      await mkdir(folder, { recursive: true, mode: 0o700 })
+      await removeHalfMade(folder)
+      await appear(place, (staging) => this.#make(staging, kernel, shape, owner))
     }
-    return template
+    return { memory: join(place, 'memory'), state: join(place, 'state') }
   }
 
   async #make(folder: string, kernel: GuestKernel, shape: MachineShape, owner: number): Promise<void> {
@@ -148,16 +142,6 @@ export class Templates {
     await saveState(qmp, signal)
     program.kill()
     await program.ended
-  }
-}
-
-const isThere = async (place: string): Promise<boolean> => {
-  try {
-    await stat(place)
-    return true
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return false
-    throw error
   }
 }
 
