@@ -66,7 +66,7 @@ const seenThings = async (world: World): Promise<string[]> => {
 
 const volumes = (folder: string): string[] => {
   const names = listOrNone(join(folder, 'volumes')).filter(
-    (name) => !/^env-[0-9a-f]{16}$/.test(name) && name !== '.complete',
+    (name) => !/^env-[0-9a-f]{16}(\.\d+m)?$/.test(name) && name !== '.complete',
   )
   const kinds = names.map((name) => {
     const [, workspace, kind] = /^(ws-[a-z2-7]{12})\.([gs])\d+$/.exec(name) ?? []

@@ -90,6 +90,7 @@ export const EXIT = {
   stdoutBytes: 0,
   stderrBytes: 0,
   pidsLimited: false,
+  memoryLimited: false,
 }
 
 /** Reads a command to its end. */

@@ -53,7 +53,7 @@ export const markedWorkspace = async (world: World, driver: TestedDriver): Promi
   const ws = await world.pyro.workspaces.create({ environment: ENVIRONMENT, driver, ...SMALL })
   await ws.exec('echo kept > /workspace/mark', { check: true })
   await ws.snapshots.create('kept')
-  await ws.exec('echo now > /workspace/mark', { check: true })
+  await ws.exec('echo now > /workspace/mark; sync', { check: true })
   return ws
 }
 

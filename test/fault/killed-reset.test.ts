@@ -19,7 +19,7 @@ describe('reset', () => {
       operation: 'workspace.reset',
       undoes: true,
       prepare: async () => {
-        await ws.exec('echo now > /workspace/mark', { check: true })
+        await ws.exec('echo now > /workspace/mark; sync', { check: true })
         await ws.exec(['sleep', '600'], { detach: true })
       },
       call: async () => {

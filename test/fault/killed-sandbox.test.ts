@@ -45,7 +45,7 @@ describe('a sandbox that is killed from outside', () => {
       () => ws.reset({ snapshot: 'kept' }),
     ]
     for (const [index, [what, kill]] of Object.entries(kills).entries()) {
-      await ws.exec('echo now > /workspace/mark', { check: true })
+      await ws.exec('echo now > /workspace/mark; sync', { check: true })
       const waiting = ws.exec(['sleep', '600'])
       waiting.catch(() => undefined)
       await until(async () => (await ws.commands.list()).at(-1)?.state === 'running', 'the command')

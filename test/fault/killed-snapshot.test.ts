@@ -19,7 +19,7 @@ describe('snapshot create', () => {
       operation: 'workspace.snapshot.create',
       undoes: true,
       // Replaces the snapshot of the case before.
-      prepare: async () => void (await ws.exec(`echo ${++serial} > /workspace/mark`, { check: true })),
+      prepare: async () => void (await ws.exec(`echo ${++serial} > /workspace/mark; sync`, { check: true })),
       call: async () => {
         const { replaced } = await ws.snapshots.create('fresh', { replace: true })
         expect(replaced).toBe(serial > 1)

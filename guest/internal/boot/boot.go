@@ -62,7 +62,11 @@ func Serve(config *message.AgentConfig, link *channel.Link, child <-chan os.Sign
 		return err
 	}
 	reaper := reap.Start(child)
-	commands, err := exec.NewRegistry(reaper, config.Cgroup, config.MaxCommands)
+	cgroup, counts := config.Cgroup, (func() exec.LimitCounts)(nil)
+	if machine != nil {
+		cgroup, counts = machine.Cgroup, machine.Counts
+	}
+	commands, err := exec.NewRegistry(reaper, cgroup, config.MaxCommands, counts)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"pyro.dev/agent/internal/exec"
 	"pyro.dev/agent/internal/message"
 )
 
@@ -30,6 +31,9 @@ type Machine struct {
 	End func()
 	// Disk is a folder of the filesystem that is frozen for snapshots; empty: there is none.
 	Disk string
+	// Cgroup is where user commands go, Counts how often they hit its limits; nil where there are no commands.
+	Cgroup message.Cgroup
+	Counts func() exec.LimitCounts
 	// Roles are the one-shot roles that the engine may run here.
 	Roles map[string]bool
 

@@ -31,7 +31,7 @@ const patience = 20 * time.Second
 var registry = sync.OnceValues(func() (*exec.Registry, error) {
 	child := make(chan os.Signal, 1)
 	signal.Notify(child, syscall.SIGCHLD)
-	return exec.NewRegistry(reap.Start(child), message.Cgroup{Mode: "none"}, 100)
+	return exec.NewRegistry(reap.Start(child), message.Cgroup{Mode: "none"}, 100, nil)
 })
 
 // fakeSandbox is PID 1 without a sandbox.

@@ -26,6 +26,7 @@ type Command struct {
 	pid int
 	// refusedBefore is the count of refused forks when the command began.
 	refusedBefore int64
+	limitsBefore  LimitCounts
 
 	// launched is closed when pid and stdin are settled.
 	launched chan struct{}
@@ -45,8 +46,8 @@ type Command struct {
 func newCommand(id string, registry *Registry) *Command {
 	return &Command{
 		id: id, registry: registry, ring: newRing(&registry.budget), started: time.Now(),
-		refusedBefore: registry.forker.refusals.Load(),
-		launched:      make(chan struct{}), ended: make(chan struct{}), done: make(chan struct{}), writer: make(chan struct{}, 1),
+		refusedBefore: registry.forker.refusals.Load(), limitsBefore: registry.limits(),
+		launched: make(chan struct{}), ended: make(chan struct{}), done: make(chan struct{}), writer: make(chan struct{}, 1),
 	}
 }
 
@@ -188,14 +189,16 @@ func (c *Command) supervise(out, errOut *pump, timeoutMs *int64) {
 
 func (c *Command) finish(failure *message.StartError) {
 	_, stdoutBytes, stderrBytes := c.ring.progress()
+	limits := c.registry.limits()
 	c.mu.Lock()
 	exit := &message.CommandExit{
-		TimedOut:    c.timedOut,
-		StartError:  failure,
-		DurationMs:  c.endedAt.Sub(c.started).Milliseconds(),
-		StdoutBytes: stdoutBytes,
-		StderrBytes: stderrBytes,
-		PidsLimited: c.registry.forker.refusals.Load() > c.refusedBefore,
+		TimedOut:      c.timedOut,
+		StartError:    failure,
+		DurationMs:    c.endedAt.Sub(c.started).Milliseconds(),
+		StdoutBytes:   stdoutBytes,
+		StderrBytes:   stderrBytes,
+		PidsLimited:   c.registry.forker.refusals.Load() > c.refusedBefore || limits.Pids > c.limitsBefore.Pids,
+		MemoryLimited: limits.Memory > c.limitsBefore.Memory,
 	}
 	switch {
 	case failure != nil:

@@ -42,7 +42,7 @@ var reaper = sync.OnceValue(func() *reap.Reaper {
 
 func newTestRegistry(t *testing.T) *Registry {
 	t.Helper()
-	registry, err := NewRegistry(reaper(), message.Cgroup{Mode: "none"}, 100)
+	registry, err := NewRegistry(reaper(), message.Cgroup{Mode: "none"}, 100, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,14 +37,25 @@ type Registry struct {
 	// null is a descriptor of /dev/null from before any user could replace it.
 	null    int
 	running atomic.Int64
+	// limits counts where this kernel is the sandbox's own; elsewhere the engine counts from outside.
+	limits func() LimitCounts
 
 	mu       sync.Mutex
 	commands map[string]*Command
 	closed   bool
 }
 
-// NewRegistry takes over all forking.
-func NewRegistry(reaper *reap.Reaper, cgroup message.Cgroup, maxRunning int) (*Registry, error) {
+// LimitCounts is how often the limits of user commands were hit so far.
+type LimitCounts struct {
+	// Memory counts kills, Pids refused forks.
+	Memory, Pids int64
+}
+
+// NewRegistry takes over all forking. limits is nil where this sandbox does not count.
+func NewRegistry(reaper *reap.Reaper, cgroup message.Cgroup, maxRunning int, limits func() LimitCounts) (*Registry, error) {
+	if limits == nil {
+		limits = func() LimitCounts { return LimitCounts{} }
+	}
 	null, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: os.DevNull, Err: err}
@@ -58,7 +69,8 @@ func NewRegistry(reaper *reap.Reaper, cgroup message.Cgroup, maxRunning int) (*R
 		growth = ownKernelGrowth
 	}
 	return &Registry{
-		growth: growth, reaper: reaper, forker: forker, maxRunning: maxRunning, null: null, commands: map[string]*Command{},
+		growth: growth, reaper: reaper, forker: forker, maxRunning: maxRunning, null: null, limits: limits,
+		commands: map[string]*Command{},
 	}, nil
 }
 

@@ -36,6 +36,7 @@ type Config struct {
 	Agent message.AgentConfig `json:"agent"`
 	// Entropy is base64 of bytes that no other machine has.
 	Entropy string `json:"entropy"`
+	Limits  Limits `json:"limits"`
 	// Root is nil in an inspector, which has Inspect instead, one for each disk.
 	Root    *Filesystem  `json:"root"`
 	Inspect []Filesystem `json:"inspect"`

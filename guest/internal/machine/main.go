@@ -13,6 +13,7 @@ import (
 
 	"pyro.dev/agent/internal/boot"
 	"pyro.dev/agent/internal/channel"
+	"pyro.dev/agent/internal/message"
 	"pyro.dev/agent/internal/signals"
 )
 
@@ -69,12 +70,19 @@ func enter(config *Config) (*boot.Machine, error) {
 		if err := enterRoot(config.Root.UUID); err != nil {
 			return nil, err
 		}
-		return &boot.Machine{End: powerOff, Disk: "/", Roles: map[string]bool{"populate": true}}, nil
+		cgroup, err := limitCommands(config.Limits)
+		if err != nil {
+			return nil, err
+		}
+		return &boot.Machine{
+			End: powerOff, Disk: "/", Roles: map[string]bool{"populate": true}, Cgroup: cgroup, Counts: limitCounts,
+		}, nil
 	}
 	if err := enterInspector(config.Inspect); err != nil {
 		return nil, err
 	}
-	return &boot.Machine{End: powerOff, Roles: map[string]bool{"inspect": true}}, nil
+	none := message.Cgroup{Mode: "none"}
+	return &boot.Machine{End: powerOff, Cgroup: none, Roles: map[string]bool{"inspect": true}}, nil
 }
 
 // makeReady is the half before the memory is saved.

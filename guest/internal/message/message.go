@@ -94,14 +94,15 @@ func (e *StartError) Error() string { return e.Message }
 
 // CommandExit is how a command ended.
 type CommandExit struct {
-	ExitCode    *int        `json:"exitCode"`
-	Signal      *string     `json:"signal"`
-	TimedOut    bool        `json:"timedOut"`
-	StartError  *StartError `json:"startError"`
-	DurationMs  int64       `json:"durationMs"`
-	StdoutBytes int64       `json:"stdoutBytes"`
-	StderrBytes int64       `json:"stderrBytes"`
-	PidsLimited bool        `json:"pidsLimited"`
+	ExitCode      *int        `json:"exitCode"`
+	Signal        *string     `json:"signal"`
+	TimedOut      bool        `json:"timedOut"`
+	StartError    *StartError `json:"startError"`
+	DurationMs    int64       `json:"durationMs"`
+	StdoutBytes   int64       `json:"stdoutBytes"`
+	StderrBytes   int64       `json:"stderrBytes"`
+	PidsLimited   bool        `json:"pidsLimited"`
+	MemoryLimited bool        `json:"memoryLimited"`
 }
 
 // Started is the event after a good start.

@@ -30,8 +30,16 @@ export interface Driver {
   adopt(record: SandboxRecord, cx: StartContext): Promise<Sandbox>
   /** Kills and releases all that carries this record's name. Idempotent; works when everything is dead or frozen. Leaves the disk. */
   reclaim(record: SandboxTrace): Promise<SandboxExit>
+  /** Frees the space of what was made to start sandboxes sooner: what no start will use again, with `all` everything. */
+  prune(options: { readonly all: boolean }): Promise<readonly PrunedThing[]>
   /** Everything on this host that looks made by this driver for this home, for the leak audit. */
   audit(): Promise<readonly DriverObject[]>
+}
+
+export interface PrunedThing {
+  /** For people. */
+  readonly name: string
+  readonly bytes: number
 }
 
 export interface Probe {

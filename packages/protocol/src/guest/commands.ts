@@ -31,8 +31,10 @@ export const commandExit = z.strictObject({
   durationMs: z.int().nonnegative(),
   stdoutBytes: z.int().nonnegative(),
   stderrBytes: z.int().nonnegative(),
-  /** Fork failed with EAGAIN for the agent while this command ran, or the start did. */
+  /** While this command ran, or when it should start, a fork was refused: to the agent, or where the agent counts to anybody. */
   pidsLimited: z.boolean(),
+  /** While this command ran, a process was killed for lack of memory. Only where the agent counts: on a kernel of its own. */
+  memoryLimited: z.boolean(),
 })
 export type CommandExit = z.infer<typeof commandExit>
 

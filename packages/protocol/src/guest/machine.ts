@@ -12,6 +12,8 @@ export const machineConfig = z.strictObject({
   agent: agentConfig,
   /** base64 of at least 32 bytes, a multiple of 4, that no other machine has. */
   entropy: z.base64(),
+  /** For user commands: bytes of memory, and processes with threads. */
+  limits: z.strictObject({ memoryBytes: z.int().positive(), pidsMax: z.int().positive() }),
   /** What the first disk has to hold, which becomes the root; null: the machine is an inspector. */
   root: machineFilesystem.nullable(),
   /** What the disks of an inspector have to hold, in their order. It mounts them read-only as `/disks/0` and so on. */

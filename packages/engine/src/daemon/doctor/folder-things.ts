@@ -15,11 +15,15 @@ const AGENT_ENTRY = /^pyro-agent-[0-9a-f]{12}$/
 /** The tree and the verdict of a driver that is tried out. */
 const PROBE_ENTRY = /^probe-/
 
+/** The control socket of a machine whose template is being made. */
+const TEMPLATE_ENTRY = /^template-/
+
 /** Sockets, files and folders of the runtime folder that nothing of ours uses. */
 export const runtimeThings = async ({ services }: Engine): Promise<Thing[]> => {
   const { runtimeDir } = services.config
   const listening = await listeningSockets()
-  const strangers = (await namesIn(runtimeDir)).filter((name) => !RUNTIME_ENTRY.test(name))
+  const isBusy = (name: string): boolean => TEMPLATE_ENTRY.test(name) && listening.has(join(runtimeDir, name))
+  const strangers = (await namesIn(runtimeDir)).filter((name) => !RUNTIME_ENTRY.test(name) && !isBusy(name))
   const agents = (await namesIn(join(runtimeDir, 'agent'))).filter((name) => !AGENT_ENTRY.test(name))
   const things = await Promise.all(
     [...strangers, ...agents.map((name) => join('agent', name))].map(async (name) => {

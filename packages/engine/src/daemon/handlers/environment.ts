@@ -22,5 +22,11 @@ export const environmentHandlers = {
 
   'environment.remove': ({ engine, input }) => engine.services.environments.remove(input.environment),
 
-  'environment.prune': ({ engine, input }) => engine.services.environments.prune(input),
+  'environment.prune': async ({ engine, input }) => {
+    const { environments, drivers } = engine.services
+    const { removed } = await environments.prune(input)
+    for (const driver of drivers.all)
+      for (const { name, bytes } of await driver.prune(input)) removed.push({ kind: 'cache', name, bytes })
+    return { removed, freedBytes: removed.reduce((sum, { bytes }) => sum + bytes, 0) }
+  },
 } satisfies Partial<Handlers>

@@ -1,18 +1,20 @@
 import { createHash } from 'node:crypto'
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
-import { basename, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { gzip } from 'node:zlib'
 import { promisify } from 'node:util'
 import { PyroError, type Progress } from '@pyro/protocol'
 import { z } from 'zod'
+import type { PrunedThing } from '../../driver/driver.ts'
 import { nowText } from '../../lib/wait.ts'
 import { runProgram } from '../../process/program.ts'
 import { cpioArchive, type CpioFile } from './cpio.ts'
-import { appear, isThere, removeHalfMade } from './whole-folder.ts'
+import { appear, isThere, namesIn, removeFolders, removeHalfMade } from './whole-folder.ts'
 
 const compress = promisify(gzip)
 const UNPACK_TIMEOUT_MS = 60_000
 const ID_LENGTH = 16
+const PACKAGE_PREFIX = 'package-'
 
 /** What a guest needs to find its disks and its link, in an order in which each finds what it needs. */
 const MODULES = [
@@ -91,6 +93,25 @@ export class GuestKernels {
     return this.#obtained
   }
 
+  /** Null when none was obtained before. Fetches nothing. */
+  async present(): Promise<GuestKernel | null> {
+    const folder = join(this.#options.folder, 'kernels')
+    if (!(await namesIn(folder)).some((name) => name.startsWith(PACKAGE_PREFIX))) return null
+    return this.obtain({ signal: new AbortController().signal, onProgress: () => undefined })
+  }
+
+  /** Removes kernels and first roots but for this one. */
+  async prune(kernel: GuestKernel | null): Promise<readonly PrunedThing[]> {
+    const folder = join(this.#options.folder, 'kernels')
+    const used = kernel === null ? [] : [basename(dirname(kernel.image)), kernel.id]
+    if (kernel === null) this.#obtained = null
+    const names = await namesIn(folder)
+    return removeFolders(
+      folder,
+      names.filter((name) => !name.startsWith('.') && !used.includes(name)),
+    )
+  }
+
   async #obtain(options: ObtainOptions): Promise<GuestKernel> {
     const folder = join(this.#options.folder, 'kernels')
     await mkdir(folder, { recursive: true, mode: 0o700 })
@@ -129,7 +150,7 @@ export class GuestKernels {
 
   async #unpacked(folder: string): Promise<string | null> {
     await removeHalfMade(folder)
-    const found = (await readdir(folder)).filter((name) => name.startsWith('package-')).sort()[0]
+    const found = (await readdir(folder)).filter((name) => name.startsWith(PACKAGE_PREFIX)).sort()[0]
     return found === undefined ? null : join(folder, found)
   }
 
@@ -144,7 +165,7 @@ export class GuestKernels {
       if (image === undefined) throw noKernel('an image')
       const release = image.slice('vmlinuz-'.length)
       const digest = sha256(await readFile(join(staging, 'boot', image))).slice(0, ID_LENGTH)
-      const place = join(folder, `package-${digest}`)
+      const place = join(folder, `${PACKAGE_PREFIX}${digest}`)
       await appear(place, async (tree) => {
         await mkdir(join(tree, 'modules'))
         await rename(join(staging, 'boot', image), join(tree, 'vmlinuz'))

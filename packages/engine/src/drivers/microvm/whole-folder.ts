@@ -1,8 +1,11 @@
 import { randomBytes } from 'node:crypto'
 import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
+import type { PrunedThing } from '../../driver/driver.ts'
 import { errnoOf } from '../../process/identity.ts'
 
+/** What `stat` counts blocks in, whatever the filesystem (stat(2)). */
+const BLOCK_BYTES = 512
 /** Nothing takes this long to make: what is older was left by an engine that was killed. */
 const HALF_MADE_MS = 60 * 60_000
 
@@ -18,6 +21,28 @@ export const appear = async (place: string, fill: (staging: string) => Promise<v
     const errno = errnoOf(error)
     // Another engine was first.
     if (errno !== 'ENOTEMPTY' && errno !== 'EEXIST') throw error
+  }
+}
+
+/** Removes folders; programs that use a file of one keep it. The bytes that each took of the disk. */
+export const removeFolders = async (folder: string, names: readonly string[]): Promise<PrunedThing[]> => {
+  const removed: PrunedThing[] = []
+  for (const name of names) {
+    const place = join(folder, name)
+    const files = await Promise.all((await readdir(place)).map((file) => stat(join(place, file))))
+    await rm(place, { recursive: true, force: true })
+    removed.push({ name, bytes: files.reduce((sum, { blocks }) => sum + blocks * BLOCK_BYTES, 0) })
+  }
+  return removed
+}
+
+/** None when the folder is not there. */
+export const namesIn = async (folder: string): Promise<string[]> => {
+  try {
+    return await readdir(folder)
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return []
+    throw error
   }
 }
 

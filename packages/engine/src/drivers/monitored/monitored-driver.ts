@@ -8,6 +8,7 @@ import type {
   Driver,
   DriverObject,
   Probe,
+  PrunedThing,
   Sandbox,
   SandboxExit,
   SandboxRecord,
@@ -162,6 +163,10 @@ export class MonitoredDriver implements Driver {
     return exit
   }
 
+  async prune(options: { readonly all: boolean }): Promise<readonly PrunedThing[]> {
+    return (await this.#technology.prune?.(options)) ?? []
+  }
+
   async audit(): Promise<readonly DriverObject[]> {
     return auditSandboxes(this.#config, await this.#cgroupHost())
   }
@@ -240,6 +245,7 @@ export class MonitoredDriver implements Driver {
   async #monitorSpec(spec: SandboxSpec, parts: Bundle & { readonly deadlineMs: number }): Promise<MonitorSpec> {
     const { paths, cgroup, deadlineMs } = parts
     const directory = cgroup?.userDirectory ?? null
+    const entered = this.#technology.limits?.entered === 'by-monitor' ? cgroup?.whole : undefined
     return {
       ...(await this.#technology.runtime(paths, parts.agentBinary)),
       id: spec.sandboxId,
@@ -252,9 +258,8 @@ export class MonitoredDriver implements Driver {
         directory === null
           ? (cgroup?.userTasks ?? []).map((path) => ({ path, open: 'write' as const }))
           : [{ path: directory, open: 'directory' }],
-      // Both runtimes place their processes themselves.
-      enterTasks: [],
-      enterDirectory: null,
+      enterTasks: [...(entered?.tasks ?? [])],
+      enterDirectory: entered?.directory ?? null,
       counterFiles: [...(cgroup?.counterFiles ?? [])],
       startTimeoutMs: deadlineMs,
       deleteTimeoutMs: RUNTIME_DELETE_TIMEOUT_MS,

@@ -57,6 +57,12 @@ export class SandboxCgroup {
     return this.#apart && this.#host.mode === 'v2' ? join(this.#host.mount, this.#name, 'user') : null
   }
 
+  /** v1: the `tasks` files, v2: the directory, through which a process gets into the group of the whole sandbox. */
+  get whole(): { readonly tasks: readonly string[]; readonly directory: string | null } {
+    if (this.#host.mode === 'v2') return { tasks: [], directory: join(this.#host.mount, this.#name) }
+    return { tasks: this.#folders('').map((folder) => join(folder, 'tasks')), directory: null }
+  }
+
   /** Files whose numbers say that a limit of the whole sandbox was hit. */
   get counterFiles(): readonly string[] {
     return [...this.#eventFiles('memory'), ...this.#eventFiles('pids')]

@@ -1,5 +1,5 @@
 import type { AgentConfig, MonitorSpec } from '@pyro/protocol/guest'
-import type { Probe, SandboxSpec } from '../../driver/driver.ts'
+import type { Probe, PrunedThing, SandboxSpec } from '../../driver/driver.ts'
 import type { Isolation } from '@pyro/protocol'
 import type { SandboxIds } from './id-ranges.ts'
 import type { SandboxCgroup } from './sandbox-cgroup.ts'
@@ -17,6 +17,8 @@ export interface Technology {
     readonly commandsApart: boolean
     /** Memory that a sandbox takes of the host beyond its own. */
     readonly overheadMib: number
+    /** Who puts the sandbox into its control group: the runtime, or the monitor, before it calls one. */
+    readonly entered: 'by-runtime' | 'by-monitor'
   } | null
   /** As `Driver.volumes`. */
   readonly volumes: 'trees' | 'images'
@@ -35,6 +37,8 @@ export interface Technology {
   version(): Promise<string>
   /** Fetches what starts need and this host does not have yet. May take long. */
   prepare?(signal: AbortSignal): Promise<void>
+  /** As `Driver.prune`. */
+  prune?(options: { readonly all: boolean }): Promise<readonly PrunedThing[]>
   /** Writes what the runtime reads. */
   writeBundle(spec: SandboxSpec, bundle: Bundle): Promise<void>
   /** The guest's clock is not the host's, and stands wherever it was. */

@@ -17,17 +17,23 @@ import { counterKhz, QemuProgram } from './qemu-program.ts'
 import { Qmp } from './qmp.ts'
 import { Templates } from './templates.ts'
 
+const MIB = 1024 * 1024
 const INSTALL = 'apt-get install -t bookworm-backports qemu-system-x86'
 const ENTROPY_BYTES = 64
 /** Of the guest's console, the newest is kept. */
 const CONSOLE_BYTES = 256 * 1024
 /** Of the host: the VMM itself and the code that it translates. */
 const OVERHEAD_MIB = 256
+/** Of the guest: its kernel and agent. What was asked for is for commands. */
+const GUEST_MIB = 64
+/** Descriptions of pages take a part of all memory. */
+const GUEST_PART = 32
 
 /** `microvm`: a kernel of its own on a machine of its own, which qemu emulates. */
 export function qemuTechnology(options: {
   /** Holds templates. */
   readonly folder: string
+  readonly runtimeDir: string
   readonly agentPath: string
   readonly kernels: GuestKernels
 }): Technology {
@@ -37,7 +43,7 @@ export function qemuTechnology(options: {
     id: 'qemu',
     isolation: 'microvm',
     emulated: true,
-    limits: { commandsApart: false, overheadMib: OVERHEAD_MIB },
+    limits: { commandsApart: false, overheadMib: OVERHEAD_MIB, entered: 'by-monitor' },
     volumes: 'images',
     ids: 'alone',
     logLimitBytes: CONSOLE_BYTES,
@@ -53,11 +59,15 @@ export function qemuTechnology(options: {
     async prepare(signal) {
       await options.kernels.obtain({ signal, onProgress: () => undefined })
     },
+    async prune({ all }) {
+      const kernel = all ? null : await options.kernels.present()
+      return [...(await templates.prune(kernel)), ...(await options.kernels.prune(kernel))]
+    },
     async writeBundle(spec, bundle) {
       const never = new AbortController().signal
       const kernel = await options.kernels.obtain({ signal: never, onProgress: () => undefined })
       const disks = await Promise.all((spec.inspects.length > 0 ? spec.inspects : [spec.volume]).map(openableDisk))
-      const shape = { vcpus: spec.vcpus, memoryMib: spec.memoryMib, disks: disks.map(({ bytes }) => bytes) }
+      const shape = { vcpus: spec.vcpus, memoryMib: machineMib(spec.memoryMib), disks: disks.map(({ bytes }) => bytes) }
       const template = await templates.obtain(kernel, shape, bundle.ids.base)
       const config = await writeConfigDisk(bundle, spec)
       const vmm: VmmSpec = {
@@ -97,6 +107,8 @@ export function qemuTechnology(options: {
   }
 }
 
+const machineMib = (memoryMib: number): number => memoryMib + GUEST_MIB + Math.ceil(memoryMib / GUEST_PART)
+
 const controlSocket = (paths: SandboxPaths): string => join(paths.folder, 'qmp.sock')
 
 const writeConfigDisk = async ({ paths, agentConfig }: Bundle, spec: SandboxSpec): Promise<string> => {
@@ -106,6 +118,7 @@ const writeConfigDisk = async ({ paths, agentConfig }: Bundle, spec: SandboxSpec
   const config: MachineConfig = {
     agent: agentConfig,
     entropy: randomBytes(ENTROPY_BYTES).toString('base64'),
+    limits: { memoryBytes: spec.memoryMib * MIB, pidsMax: spec.pidsMax },
     root: inspects.length > 0 ? null : { uuid: filesystem },
     inspect: inspects.map(() => ({ uuid: filesystem })),
   }

@@ -1,12 +1,13 @@
-import { createHash } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { chmod, chown, mkdir, open, rm, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { sleep } from '../../lib/wait.ts'
 import { PyroError } from '@pyro/protocol'
+import type { PrunedThing } from '../../driver/driver.ts'
 import { CONFIG_DISK_BYTES, type VmmSpec } from '@pyro/protocol/guest'
 import { startStreamingProgram } from '../../process/streaming-program.ts'
 import type { GuestKernel } from '../microvm/guest-kernel.ts'
-import { appear, isThere, removeHalfMade } from '../microvm/whole-folder.ts'
+import { appear, isThere, namesIn, removeFolders, removeHalfMade } from '../microvm/whole-folder.ts'
 import { qemuArguments, SEEN, type MachineShape } from './command-line.ts'
 import { saveState } from './migration.ts'
 import { Qmp } from './qmp.ts'
@@ -31,12 +32,14 @@ export interface Template {
 export interface TemplatesOptions {
   /** Holds `templates`. */
   readonly folder: string
+  /** Its path is short enough for one of a socket. */
+  readonly runtimeDir: string
   readonly program: QemuProgram
   readonly agentPath: string
 }
 
 /**
- * `templates`: per machine a folder `<key>` with `memory` and `state`. A folder appears whole, by rename; what bears another
+ * `templates`: per machine a folder `<kernel>-<key>` with `memory` and `state`. A folder appears whole, by rename; what bears another
  * name is half-made.
  */
 export class Templates {
@@ -58,10 +61,20 @@ export class Templates {
     return made
   }
 
+  /** Removes templates that are not of this kernel; null: all. */
+  async prune(kernel: GuestKernel | null): Promise<readonly PrunedThing[]> {
+    const folder = join(this.#options.folder, 'templates')
+    const unused = (await namesIn(folder)).filter(
+      (name) => !name.startsWith('.') && (kernel === null || !name.startsWith(`${kernel.id}-`)),
+    )
+    for (const name of unused) this.#known.delete(name)
+    return removeFolders(folder, unused)
+  }
+
   async #keyOf(kernel: GuestKernel, shape: MachineShape): Promise<string> {
     const call = qemuArguments({ ...shape, program: '', counterKhz: 0, opened: [], template: 'make' })
     const content = [kernel.id, await this.#options.program.build(), shape.disks, call]
-    return createHash('sha256').update(JSON.stringify(content)).digest('hex').slice(0, KEY_LENGTH)
+    return `${kernel.id}-${createHash('sha256').update(JSON.stringify(content)).digest('hex').slice(0, KEY_LENGTH)}`
   }
 
   async #obtain(key: string, kernel: GuestKernel, shape: MachineShape, owner: number): Promise<Template> {
@@ -89,6 +102,7 @@ export class Templates {
       await truncate(file(name), bytes)
     }
     await chown(file('memory'), owner, owner)
+    const socket = join(this.#options.runtimeDir, `template-${randomBytes(4).toString('hex')}.sock`)
     const vmm: VmmSpec = {
       argv: qemuArguments({
         ...shape,
@@ -103,7 +117,7 @@ export class Templates {
         { path: file('config'), access: 'read', direct: false },
         { path: file('state'), access: 'write', direct: false },
       ],
-      listen: file('qmp.sock'),
+      listen: socket,
       mounts: [
         ...(await program.mounts()),
         { source: kernel.image, target: SEEN.kernel, access: 'read' },
@@ -112,15 +126,18 @@ export class Templates {
       ],
     }
     await writeFile(file('vmm.json'), JSON.stringify(vmm), { mode: 0o600 })
-    await this.#boot(agentPath, folder)
+    try {
+      await this.#boot(agentPath, folder, socket)
+    } finally {
+      await rm(socket, { force: true })
+    }
     await chown(file('memory'), 0, 0)
     await chmod(file('memory'), 0o444)
-    for (const name of [...disks.map(([disk]) => disk), 'config', 'vmm.json', 'qmp.sock'])
-      await rm(file(name), { force: true })
+    for (const name of [...disks.map(([disk]) => disk), 'config', 'vmm.json']) await rm(file(name), { force: true })
     await syncFiles([file('memory'), file('state')])
   }
 
-  async #boot(agentPath: string, folder: string): Promise<void> {
+  async #boot(agentPath: string, folder: string, socket: string): Promise<void> {
     using boot = new DisposableStack()
     const signal = AbortSignal.timeout(BOOT_TIMEOUT_MS)
     let said = ''
@@ -138,7 +155,7 @@ export class Templates {
       if (signal.aborted) throw failed(`it did not boot within ${BOOT_TIMEOUT_MS / 1000} s`)
       await sleep(LOOK_MS)
     }
-    using qmp = await Qmp.connect(join(folder, 'qmp.sock'), signal)
+    using qmp = await Qmp.connect(socket, signal)
     await saveState(qmp, signal)
     program.kill()
     await program.ended

@@ -286,7 +286,7 @@ export class CommandBook {
     if (exit.startError?.kind === 'limit-pids') return 'pids'
     if (exit.exitCode === 0) return null
     const after = await this.#counters(sandbox)
-    if (after.memory > before.memory) return 'memory'
+    if (exit.memoryLimited || after.memory > before.memory) return 'memory'
     if (exit.pidsLimited || after.pids > before.pids) return 'pids'
     return (await this.#options.host.diskFull()) ? 'disk' : null
   }
