@@ -10,14 +10,14 @@ import { addTallies, type Tally } from './test/tally.ts'
 
 const root = join(import.meta.dirname, '..')
 
-async function vitest(args: readonly string[]): Promise<Tally> {
+async function vitest(args: readonly string[], variables: NodeJS.ProcessEnv = {}): Promise<Tally> {
   const folder = mkdtempSync(join(tmpdir(), 'pyro-test-counts-'))
   const countsFile = join(folder, 'counts.json')
   try {
     const reporters = ['--reporter=default', '--reporter=./scripts/test/count-reporter.ts']
     const child = spawn(join(root, 'node_modules', '.bin', 'vitest'), ['run', ...reporters, ...args], {
       cwd: root,
-      env: { ...process.env, [COUNTS_FILE_VARIABLE]: countsFile },
+      env: { ...process.env, ...variables, [COUNTS_FILE_VARIABLE]: countsFile },
       stdio: ['ignore', 'inherit', 'inherit'],
     })
     const code = await new Promise<number | null>((resolve, reject) => {
@@ -42,10 +42,19 @@ function readCounts(file: string, exitCode: number | null): Tally {
   return exitCode !== 0 && tally.failed === 0 ? { ...tally, failed: 1 } : tally
 }
 
+/** Emulated machines take their time: they run what every driver must do the same, and not all of it. */
+const ON_MACHINES = [
+  ...['exact-restore', 'exec', 'export', 'files', 'reset', 'seed', 'snapshots'].map(
+    (name) => `test/e2e/${name}.test.ts`,
+  ),
+  ...['killed-create', 'killed-reset', 'killed-snapshot'].map((name) => `test/fault/${name}.test.ts`),
+]
+
 const args = process.argv.slice(2)
 const tallies: Tally[] = []
 if (args.length === 0) tallies.push(await goTest(join(root, 'guest'), (text) => process.stdout.write(text)))
 tallies.push(await vitest(args))
+if (args.length === 0) tallies.push(await vitest(['--project', 'host', ...ON_MACHINES], { PYRO_TEST_DRIVERS: 'qemu' }))
 
 const total = addTallies(tallies)
 if (total.skipped > 0) process.stdout.write(`${total.skipped} skipped\n`)

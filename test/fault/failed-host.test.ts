@@ -1,8 +1,7 @@
 import { execFileSync } from 'node:child_process'
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { TestedDriver } from '@pyro/driver-testkit'
 import { afterAll, beforeAll, describe, expect } from 'vitest'
 import { onEveryDriver } from '../support/every-driver.ts'
 import { ENVIRONMENT, until, World } from '../support/world.ts'
@@ -12,13 +11,15 @@ import { markedWorkspace, markOf, SMALL } from './killed-engine.ts'
 /** More than any host has: the pool cannot grow. */
 const NO_GROWTH_MIB = '1000000000'
 
-const RUNTIMES: Record<TestedDriver, string> = { runc: 'runc', runsc: 'runsc', qemu: 'qemu-system-x86_64', fake: 'unshare' }
+const RUNTIMES: readonly string[] = ['runc', 'runsc', 'unshare']
+const VMM = 'qemu-system-x86_64'
 
 let world: World
 let tools: string
 beforeAll(async () => {
   tools = mkdtempSync(join(tmpdir(), 'pyro-tools-'))
-  for (const name of Object.values(RUNTIMES)) writeTool(name)
+  for (const name of RUNTIMES) writeTool(name)
+  writeVmm(VMM)
   world = await World.open({ env: { PATH: `${tools}:${process.env['PATH'] ?? ''}`, PYRO_POOL_STEP_MIB: '1024' } })
 })
 afterAll(async () => {
@@ -41,10 +42,23 @@ exec ${real} "$@"
   chmodSync(join(tools, name), 0o755)
 }
 
+/** A VMM runs where there is no shell: the program itself, until it is broken. */
+const writeVmm = (program: string): void => {
+  const path = execFileSync('which', [program], { encoding: 'utf8' }).trim()
+  execFileSync('cp', ['-p', path, join(tools, VMM)])
+}
+
 /** The runtime fails while this is held. */
 const broken = (): Disposable => {
   mkdirSync(join(tools, 'broken'))
-  return { [Symbol.dispose]: () => rmSync(join(tools, 'broken'), { recursive: true }) }
+  renameSync(join(tools, VMM), join(tools, `${VMM}.whole`))
+  writeVmm('false')
+  return {
+    [Symbol.dispose]: () => {
+      rmSync(join(tools, 'broken'), { recursive: true })
+      renameSync(join(tools, `${VMM}.whole`), join(tools, VMM))
+    },
+  }
 }
 
 describe('a host that fails an operation', () => {

@@ -40,8 +40,19 @@ export const powerOff = async (world: World): Promise<void> => {
   }
   await until(nobody, 'every process to end')
   const { mounts, cgroups } = await world.sight()
-  for (const mount of mounts.toReversed()) execFileSync('umount', [mount])
+  // A machine that was killed lets go of its disk when its last write has ended.
+  for (const mount of mounts.toReversed()) await until(() => Promise.resolve(unmounts(mount)), `${mount} to be free`)
   for (const cgroup of cgroups.toReversed()) rmdirSync(cgroup)
+}
+
+const unmounts = (mount: string): boolean => {
+  try {
+    execFileSync('umount', [mount], { stdio: 'pipe' })
+    return true
+  } catch (error) {
+    if (!String((error as { stderr: Buffer }).stderr).includes('busy')) throw error
+    return false
+  }
 }
 
 /** Milliseconds that a call takes. */

@@ -54,7 +54,7 @@ export const stillCopy = async (
   for (let tries = TRIES; tries > 0; tries -= 1) {
     await disks.remove(to)
     if (disk === null) return disks.freeze(from, to, { group })
-    const copy = await copyFrozen(disk, signal, () => disks.freeze(from, to, { group }))
+    const copy = await alone(from, () => copyFrozen(disk, signal, () => disks.freeze(from, to, { group })))
     if (copy !== null) return copy
     await flushVolume(disks, from, { agent, signal })
   }
@@ -62,6 +62,20 @@ export const stillCopy = async (
   throw new PyroError('sandbox.unreachable', 'the disk of the sandbox did not stand still for a copy', {
     hint: 'try again; the host may be under load, or a program inside thaws the disk',
   })
+}
+
+/** A disk stands still for one copy at a time: whoever asked first would let writers go on under the other. */
+const copying = new Map<VolumeId, Promise<unknown>>()
+
+const alone = async <T>(volume: VolumeId, work: () => Promise<T>): Promise<T> => {
+  const before = copying.get(volume) ?? Promise.resolve()
+  const mine = before.then(work, work)
+  copying.set(volume, mine)
+  try {
+    return await mine
+  } finally {
+    if (copying.get(volume) === mine) copying.delete(volume)
+  }
 }
 
 /** Null when writers went on before the copy was made. Whatever happens, they go on afterwards. */

@@ -34,7 +34,10 @@ export function createDrivers(options: DriverSetOptions): DriverSet {
   const runsc = new MonitoredDriver(runscTechnology(), options)
   const runc = new MonitoredDriver(runcTechnology(), options)
   const fake = new MonitoredDriver(fakeTechnology(), options)
-  const qemu = new MonitoredDriver(qemuTechnology({ folder, runtimeDir: config.runtimeDir, agentPath, kernels }), options)
+  const qemu = new MonitoredDriver(
+    qemuTechnology({ folder, runtimeDir: config.runtimeDir, agentPath, kernels }),
+    options,
+  )
   const tests = [...(config.microvm ? [qemu] : []), ...(config.testDriver ? [fake] : [])]
   const all: readonly Driver[] = [runsc, runc, ...tests]
   return {

@@ -50,8 +50,17 @@ export const namesIn = async (folder: string): Promise<string[]> => {
 export const removeHalfMade = async (folder: string): Promise<void> => {
   for (const name of (await readdir(folder)).filter((candidate) => candidate.startsWith('.'))) {
     const path = join(folder, name)
-    const madeAt = (await stat(path).catch(() => null))?.mtimeMs
-    if (madeAt !== undefined && Date.now() - madeAt > HALF_MADE_MS) await rm(path, { recursive: true, force: true })
+    if (await isOlder(path, HALF_MADE_MS)) await rm(path, { recursive: true, force: true })
+  }
+}
+
+/** What is gone meanwhile is not. */
+const isOlder = async (path: string, ageMs: number): Promise<boolean> => {
+  try {
+    return Date.now() - (await stat(path)).mtimeMs > ageMs
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return false
+    throw error
   }
 }
 

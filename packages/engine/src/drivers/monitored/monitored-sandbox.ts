@@ -16,6 +16,8 @@ const EXIT_FILE_WAIT_MS = 1_000
 const EXIT_FILE_STEP_MS = 10
 /** A shut-down that the agent promised may take this much longer than its grace. */
 const SHUTDOWN_EXTRA_MS = 2_000
+/** What an agent that obeys may take to write everything out: to cut it off would lose what is on its way to the disk. */
+const LAST_FLUSH_MS = 60_000
 
 export interface MonitoredParts {
   readonly record: SandboxRecord
@@ -91,7 +93,6 @@ export class MonitoredSandbox implements Sandbox {
 
   /** Asks the agent; whether it obeys is seen from outside. */
   async #shutDown(graceMs: number): Promise<void> {
-    const until = performance.now() + graceMs + SHUTDOWN_EXTRA_MS
     const asked = this.agent.shutdown({ graceMs }).then(
       () => true,
       (error: unknown) => isPyroError(error) && error.code === 'sandbox.unreachable' && !isAlive(this.#parts.init),
@@ -104,6 +105,7 @@ export class MonitoredSandbox implements Sandbox {
         () => false,
       ),
     ])
+    const until = performance.now() + graceMs + LAST_FLUSH_MS
     while (given && isAlive(this.#parts.init) && performance.now() < until && !this.#hurry.signal.aborted)
       await sleep(EXIT_FILE_STEP_MS)
   }

@@ -57,14 +57,19 @@ const record: CreateStep = {
 const clone: CreateStep = {
   name: 'clone',
   async do(plan, cx) {
-    const { disks } = cx.services.drivers.get(plan.row.driver)
-    const options = { limitBytes: plan.row.diskMib * MIB, group: plan.row.id }
+    const driver = cx.services.drivers.get(plan.row.driver)
+    const { disks } = driver
+    const options = { limitBytes: limitOf(driver, plan.row.diskMib * MIB), group: plan.row.id }
     cx.volume = await disks.clone(volumeId(plan.row.environment.volume), volumeId(plan.row.volume), options)
   },
   async undo(plan, cx) {
     await cx.services.drivers.get(plan.row.driver).disks.remove(volumeId(plan.row.volume))
   },
 }
+
+/** An image is no larger than its disk; the blocks of one that is overwritten in parts may be more, and no fault of the guest. */
+export const limitOf = ({ volumes }: Pick<Driver, 'volumes'>, bytes: number): number | null =>
+  volumes === 'images' ? null : bytes
 
 /** Identity and seed: on the host before there is a sandbox, or inside it when only that can write to its disk. */
 const populate: CreateStep = {
@@ -177,7 +182,7 @@ export const newRow = (
     vcpus: input.vcpus,
     memoryMib: input.memoryMib,
     diskMib: input.diskMib,
-    diskEnforced: driver.disks.enforcesLimit,
+    diskEnforced: driver.volumes === 'images' || driver.disks.enforcesLimit,
     env: input.env,
     seed: {
       mode: input.seed?.mode ?? 'none',

@@ -9,6 +9,7 @@ import type { SnapshotRow } from '../../store/snapshots.ts'
 import type { WorkspaceRow } from '../../store/workspaces.ts'
 import { commandText } from '../commands/command-result.ts'
 import { leaveToReleaser, type Leftovers } from '../leftovers.ts'
+import { limitOf } from './create.ts'
 import { isInspector } from '../inspector.ts'
 import { explainStart } from '../sandbox-failure.ts'
 import { endSandbox, newToken, sandboxIdOf, startSandbox, verifySandbox } from '../sandbox-life.ts'
@@ -60,8 +61,9 @@ export const RESET_STEPS: StepList<ResetPlan, ResetContext> = {
     {
       name: 'clone',
       async do(plan, cx) {
-        const { disks } = cx.services.drivers.get(plan.driver)
-        const options = { limitBytes: plan.limitBytes, group: plan.workspaceId }
+        const driver = cx.services.drivers.get(plan.driver)
+        const { disks } = driver
+        const options = { limitBytes: limitOf(driver, plan.limitBytes), group: plan.workspaceId }
         cx.volume = await disks.clone(volumeId(plan.snapshotVolume), volumeId(plan.volume), options)
       },
       async undo(plan, cx) {
