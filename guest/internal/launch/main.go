@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"pyro.dev/agent/internal/idmap"
 	"pyro.dev/agent/internal/message"
 )
 
@@ -25,8 +26,7 @@ const (
 	exitUsage  = 2
 	// specLimitBytes bounds the spec.
 	specLimitBytes = 64 << 10
-	// holdArgument makes a process that only is in its namespace, checkArgument one that tries whether ids can be mapped.
-	holdArgument  = "hold"
+	// checkArgument makes a process that tries whether ids can be mapped.
 	checkArgument = "check"
 )
 
@@ -49,8 +49,8 @@ type spec struct {
 // Main never returns when it can become the runtime.
 func Main(args []string) int {
 	switch {
-	case len(args) == 1 && args[0] == holdArgument:
-		hold()
+	case len(args) == 1 && args[0] == idmap.HoldArgument:
+		idmap.Hold()
 		return 0
 	case len(args) == 2 && args[0] == checkArgument:
 		return report(check(args[1]))
@@ -82,7 +82,7 @@ func launch(s spec, argv []string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return os.NewSyscallError("mount", err)
 	}
-	tree, err := mapped(s.Volume, mapping{inside: s.DiskBase, outside: s.Base, count: s.Count})
+	tree, err := mapped(s.Volume, idmap.Range{Inside: s.DiskBase, Outside: s.Base, Count: s.Count})
 	if err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func launch(s spec, argv []string) error {
 	if err := attach(agent, s.AgentFile); err != nil {
 		return err
 	}
-	pid, err := namespaceOf(s.Base, mapping{inside: 0, outside: s.Base, count: s.Count})
+	pid, err := namespaceOf(s.Base, idmap.Range{Inside: 0, Outside: s.Base, Count: s.Count})
 	if err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ func launch(s spec, argv []string) error {
 // check tells whether the filesystem of a folder can be mounted with mapped ids.
 func check(folder string) error {
 	runtime.LockOSThread()
-	tree, err := mapped(folder, mapping{inside: 0, outside: 1, count: 1})
+	tree, err := mapped(folder, idmap.Range{Inside: 0, Outside: 1, Count: 1})
 	if err != nil {
 		return err
 	}
@@ -136,19 +136,14 @@ func attach(tree int, target string) error {
 
 // mapped makes a mount of a folder that hangs nowhere, in which the ids on the disk are shown as
 // others.
-func mapped(folder string, ids mapping) (int, error) {
+func mapped(folder string, ids idmap.Range) (int, error) {
 	tree, err := detached(folder)
 	if err != nil {
 		return -1, err
 	}
-	pid, err := start(ids)
+	namespace, err := idmap.Namespace(ids)
 	if err != nil {
 		return -1, err
-	}
-	defer end(pid)
-	namespace, err := unix.Open(fmt.Sprintf("/proc/%d/ns/user", pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return -1, os.NewSyscallError("open", err)
 	}
 	defer unix.Close(namespace)
 	attributes := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(namespace), Propagation: unix.MS_PRIVATE}

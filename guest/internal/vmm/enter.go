@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,18 +29,14 @@ func becomeProgram(bundle string, tied bool) error {
 		return err
 	}
 	// Only what is meant for the program stays open in it.
-	last := firstFile + len(s.Files)
-	if s.Listen == "" {
-		last--
-	}
-	if err := unix.CloseRange(uint(last+1), 1<<31-1, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+	if err := unix.CloseRange(uint(s.last()+1), 1<<31-1, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return os.NewSyscallError("close_range", err)
 	}
 	unix.CloseOnExec(answerFd)
-	if err := buildRoot(s.Mounts); err != nil {
+	if err := buildRoot(s); err != nil {
 		return err
 	}
-	if err := dropPrivileges(s.ID); err != nil {
+	if err := dropPrivileges(s); err != nil {
 		return err
 	}
 	if tied {
@@ -63,23 +60,29 @@ func tieToParent() error {
 	return nil
 }
 
-func buildRoot(mounts []mount) error {
+func buildRoot(s *spec) error {
 	// Nothing that happens here may reach the host's mounts, or come from there.
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return os.NewSyscallError("mount", err)
 	}
-	trees := make([]int, len(mounts))
-	for at, m := range mounts {
+	trees := make([]int, len(s.Mounts))
+	for at, m := range s.Mounts {
 		tree, err := unix.OpenTree(unix.AT_FDCWD, m.Source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 		if err != nil {
 			return &os.PathError{Op: "open_tree", Path: m.Source, Err: err}
+		}
+		if m.isOwn() {
+			mapped := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(s.last() + 1)}
+			if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &mapped); err != nil {
+				return &os.PathError{Op: "map ids", Path: m.Source, Err: err}
+			}
 		}
 		trees[at] = tree
 	}
 	if err := unix.Mount("vmm", scratch, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755,size=1m"); err != nil {
 		return &os.PathError{Op: "mount", Path: scratch, Err: err}
 	}
-	for at, m := range mounts {
+	for at, m := range s.Mounts {
 		if err := hang(trees[at], m); err != nil {
 			return err
 		}
@@ -119,9 +122,9 @@ func hang(tree int, m mount) error {
 	}
 	attributes := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NOSUID}
 	switch m.Access {
-	case "read":
+	case "read", "own-read":
 		attributes.Attr_set |= unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NODEV
-	case "write":
+	case "write", "own-write":
 		attributes.Attr_set |= unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
 	case "device":
 		attributes.Attr_set |= unix.MOUNT_ATTR_NOEXEC
@@ -138,16 +141,21 @@ func hang(tree int, m mount) error {
 }
 
 // dropPrivileges acts on this thread, which becomes the program's only one.
-func dropPrivileges(id int) error {
+func dropPrivileges(s *spec) error {
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return os.NewSyscallError("setrlimit", err)
 	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return os.NewSyscallError("prctl", err)
 	}
-	if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, 0, 0, 0); errno != 0 {
+	groups := make([]uint32, len(s.Groups))
+	for at, group := range s.Groups {
+		groups[at] = uint32(group)
+	}
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(groups)), uintptr(unsafe.Pointer(unsafe.SliceData(groups))), 0); errno != 0 {
 		return os.NewSyscallError("setgroups", errno)
 	}
+	id := s.ID
 	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, uintptr(id), uintptr(id), uintptr(id)); errno != 0 {
 		return os.NewSyscallError("setresgid", errno)
 	}

@@ -13,10 +13,12 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
+	"pyro.dev/agent/internal/idmap"
 	"pyro.dev/agent/internal/message"
 )
 
@@ -41,9 +43,10 @@ const (
 type spec struct {
 	// Argv begins with a path inside. Descriptor 4 and those that follow are Files and then, if any, Listen.
 	Argv []string `json:"argv"`
-	// ID is the user and group of the host that the program runs as.
-	ID    int    `json:"id"`
-	Files []file `json:"files"`
+	// ID is the user and group of the host that the program runs as, Groups those that it is in as well.
+	ID     int    `json:"id"`
+	Groups []int  `json:"groups"`
+	Files  []file `json:"files"`
 	// Listen is the path of a unix socket that is made for the program.
 	Listen string  `json:"listen"`
 	Mounts []mount `json:"mounts"`
@@ -61,7 +64,8 @@ type file struct {
 type mount struct {
 	Source string `json:"source"`
 	Target string `json:"target"`
-	// Access is "read", "write", or "device" for one that stays usable.
+	// Access is "read", "write", "device" for one that stays usable, or "own-read" and "own-write", which show what belongs to root
+	// as the program's own.
 	Access string `json:"access"`
 }
 
@@ -139,7 +143,17 @@ func launch(bundle string, tied bool) (int, error) {
 	if err := unix.Pipe2(answer[:], unix.O_CLOEXEC); err != nil {
 		return 0, os.NewSyscallError("pipe2", err)
 	}
-	pid, err := start(bundle, tied, append([]int{answer[1]}, files...))
+	handed := append([]int{answer[1]}, files...)
+	if s.hasOwn() {
+		// Made here, where /proc shows the processes that are started.
+		namespace, err := idmap.Namespace(idmap.Range{Inside: 0, Outside: s.ID, Count: 1})
+		if err != nil {
+			return 0, err
+		}
+		defer unix.Close(namespace)
+		handed = append(handed, namespace)
+	}
+	pid, err := start(bundle, tied, handed)
 	unix.Close(answer[1])
 	if err != nil {
 		return 0, err
@@ -205,6 +219,20 @@ func (s *spec) open() ([]int, error) {
 		return nil, err
 	}
 	return append(files, int(socket.Fd())), nil
+}
+
+// hasOwn reports whether a mount shows ids as others.
+func (s *spec) hasOwn() bool { return slices.ContainsFunc(s.Mounts, mount.isOwn) }
+
+func (m mount) isOwn() bool { return strings.HasPrefix(m.Access, "own-") }
+
+// last is the descriptor of the last file that is handed on. The namespace for mounts that show ids as others follows.
+func (s *spec) last() int {
+	last := firstFile + len(s.Files) - 1
+	if s.Listen != "" {
+		last++
+	}
+	return last
 }
 
 func start(bundle string, tied bool, files []int) (int, error) {

@@ -49,7 +49,7 @@ func busy(t *testing.T) mount {
 
 func shell(t *testing.T, script string, more ...mount) spec {
 	return spec{
-		Argv: []string{"/bin/busybox", "sh", "-c", script}, ID: owner, Files: []file{},
+		Argv: []string{"/bin/busybox", "sh", "-c", script}, ID: owner, Groups: []int{}, Files: []file{},
 		Mounts: append([]mount{busy(t), {Source: "/dev/null", Target: "/dev/null", Access: "device"}}, more...),
 	}
 }
@@ -94,6 +94,34 @@ func TestAProgramGetsItsFilesOpenAndNoOthers(t *testing.T) {
 	}
 	if status, err := os.Lstat(s.Listen); err != nil || status.Mode().Type() != os.ModeSocket || status.Mode().Perm() != 0o600 {
 		t.Errorf("got %v, %v", status, err)
+	}
+}
+
+func TestAProgramMayUseWhatItIsShownAsItsOwn(t *testing.T) {
+	folder := t.TempDir()
+	for _, name := range []string{"read", "write", "host"} {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(name+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shown := func(name, access string) mount {
+		return mount{Source: filepath.Join(folder, name), Target: "/" + name, Access: access}
+	}
+	s := shell(t, `/bin/busybox id -G; /bin/busybox cat /read /host 2>/dev/null; echo more >>/write; (echo x >>/read) 2>/dev/null || echo read only; for n in 3 4 5; do (: <&$n) 2>/dev/null && echo open $n; done; :`,
+		shown("read", "own-read"), shown("write", "own-write"), shown("host", "write"))
+	s.Groups = []int{owner + 7}
+	said, err := held(t, s)
+	if err != nil || said != "1073807360 1073807367\nread\nread only\n" {
+		t.Errorf("got %q, %v", said, err)
+	}
+	path := filepath.Join(folder, "write")
+	text, err := os.ReadFile(path)
+	if err != nil || string(text) != "write\nmore\n" {
+		t.Errorf("got %q, %v", text, err)
+	}
+	var status unix.Stat_t
+	if err := unix.Stat(path, &status); err != nil || status.Uid != 0 || status.Gid != 0 {
+		t.Errorf("on the host it belongs to %d:%d, %v", status.Uid, status.Gid, err)
 	}
 }
 

@@ -27,12 +27,20 @@ export const vmmSpec = z.strictObject({
   argv: z.array(z.string()).min(1),
   /** User and group of the host that the program runs as. */
   id: z.int().positive(),
+  /** Groups of the host that it is in beside its own. */
+  groups: z.array(z.int().positive()).max(4),
   files: z.array(z.strictObject({ path: z.string(), access: z.enum(['read', 'write', 'both']), direct: z.boolean() })).max(64),
   /** Path of a unix socket that is made for the program and handed on; empty: none. */
   listen: z.string(),
-  /** Files and folders of the host that are shown inside. */
+  /** Files and folders of the host that are shown inside. `own-…`: what belongs to root is shown as the program's own. */
   mounts: z
-    .array(z.strictObject({ source: z.string(), target: z.string(), access: z.enum(['read', 'write', 'device']) }))
+    .array(
+      z.strictObject({
+        source: z.string(),
+        target: z.string(),
+        access: z.enum(['read', 'write', 'device', 'own-read', 'own-write']),
+      }),
+    )
     .max(512),
 })
 export type VmmSpec = z.infer<typeof vmmSpec>

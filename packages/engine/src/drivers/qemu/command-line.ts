@@ -1,13 +1,5 @@
 import { AGENT_PATH } from '../microvm/guest-kernel.ts'
-
-/** Where files of ours stand in the VMM's root. */
-export const SEEN = {
-  kernel: '/pyro/vmlinuz',
-  initramfs: '/pyro/initramfs.img',
-  memory: '/pyro/memory',
-  channel: '/pyro/channel',
-  socket: '/pyro/channel/engine.sock',
-} as const
+import { SEEN, type OpenedDisk } from '../microvm/machine-shape.ts'
 
 /** First of the descriptors that the VMM is started with: the disks, then config, state and control socket (`vmm.json`). */
 const FIRST_FD = 4
@@ -24,12 +16,6 @@ export interface MachineShape {
   readonly memoryMib: number
   /** Bytes of each disk, the root first. */
   readonly disks: readonly number[]
-}
-
-export interface OpenedDisk {
-  /** Past the host's page cache. */
-  readonly direct: boolean
-  readonly writable: boolean
 }
 
 export interface MachineCall extends MachineShape {

@@ -1,0 +1,56 @@
+import { constants } from 'node:fs'
+import { open, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { DISK_FILE, type Volume } from '../../disk/disk-store.ts'
+import type { SandboxSpec } from '../../driver/driver.ts'
+import { errnoOf } from '../../process/identity.ts'
+
+/** Where files of ours stand in the root of a VMM. */
+export const SEEN = {
+  kernel: '/pyro/vmlinuz',
+  initramfs: '/pyro/initramfs.img',
+  memory: '/pyro/memory',
+  channel: '/pyro/channel',
+  socket: '/pyro/channel/engine.sock',
+} as const
+
+export interface OpenedDisk {
+  /** Past the host's page cache. */
+  readonly direct: boolean
+  readonly writable: boolean
+}
+
+export interface MachineDisk extends OpenedDisk {
+  readonly path: string
+  readonly bytes: number
+}
+
+/** The disks of a sandbox in their order, the root first. */
+export const disksOf = ({ inspects, volume }: SandboxSpec): Promise<MachineDisk[]> =>
+  Promise.all((inspects.length > 0 ? inspects : [volume]).map(diskOf))
+
+const diskOf = async ({ path: folder, writable }: Volume): Promise<MachineDisk> => {
+  const path = join(folder, DISK_FILE)
+  const { size: bytes } = await stat(path)
+  return { path, bytes, writable, direct: await canPassByCache(path) }
+}
+
+/** Not on every filesystem (tmpfs). */
+const canPassByCache = async (disk: string): Promise<boolean> => {
+  try {
+    await using _file = await open(disk, constants.O_RDONLY | constants.O_DIRECT)
+    return true
+  } catch (error) {
+    if (errnoOf(error) === 'EINVAL') return false
+    throw error
+  }
+}
+
+/** Of the guest: its kernel and agent. What was asked for is for commands. */
+const GUEST_MIB = 64
+/** Descriptions of pages take a part of all memory. */
+const GUEST_PART = 32
+
+/** Memory of the whole machine. */
+export const machineMib = ({ memoryMib }: Pick<SandboxSpec, 'memoryMib'>): number =>
+  memoryMib + GUEST_MIB + Math.ceil(memoryMib / GUEST_PART)

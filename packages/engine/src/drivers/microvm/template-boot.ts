@@ -1,0 +1,63 @@
+import { rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { PyroError } from '@pyro/protocol'
+import type { VmmSpec } from '@pyro/protocol/guest'
+import { sleep } from '../../lib/wait.ts'
+import { startStreamingProgram } from '../../process/streaming-program.ts'
+
+/** An emulated guest on a host under load. */
+const BOOT_TIMEOUT_MS = 60_000
+const LOOK_MS = 10
+/** Of the console, the newest is looked at. */
+const CONSOLE_CHARACTERS = 8192
+/** What the guest's console shows when it waits to be called (guest/internal/machine). */
+const READY_LINE = 'pyro-agent: ready'
+
+export interface TemplateBoot {
+  readonly agentPath: string
+  readonly folder: string
+  /** For messages. */
+  readonly vmmName: string
+  readonly vmm: VmmSpec
+  /** What is left to do until the machine runs, once its VMM does. */
+  begin?(signal: AbortSignal): Promise<void>
+  /** Stops the machine and saves it. */
+  save(signal: AbortSignal): Promise<void>
+}
+
+/** Runs a machine until it waits to be called, saves it and ends it. Its VMM ends with this process at the latest. */
+export const bootTemplate = async (boot: TemplateBoot): Promise<void> => {
+  try {
+    await bootAndSave(boot)
+  } finally {
+    if (boot.vmm.listen !== '') await rm(boot.vmm.listen, { force: true })
+  }
+}
+
+const bootAndSave = async (boot: TemplateBoot): Promise<void> => {
+  const specFile = join(boot.folder, 'vmm.json')
+  await writeFile(specFile, JSON.stringify(boot.vmm), { mode: 0o600 })
+  using cleanup = new DisposableStack()
+  const signal = AbortSignal.timeout(BOOT_TIMEOUT_MS)
+  let said = ''
+  const options = { stdin: 'ignore', env: {}, signal } as const
+  const program = startStreamingProgram(boot.agentPath, ['vmm', 'hold', boot.folder], options)
+  cleanup.defer(() => program.kill())
+  program.stdout.on('data', (chunk: Buffer) => (said = (said + chunk.toString('utf8')).slice(-CONSOLE_CHARACTERS)))
+  let end: Awaited<typeof program.ended> | null = null
+  void program.ended.then((value) => (end = value))
+  const failed = (what: string): PyroError =>
+    new PyroError('workspace.start-failed', `the template of the microVM was not made: ${what}`, {
+      data: { console: said },
+    })
+  await boot.begin?.(signal)
+  while (!said.includes(READY_LINE)) {
+    if (end !== null) throw failed(`${boot.vmmName} ended: ${(end as { stderrTail: string }).stderrTail.trim()}`)
+    if (signal.aborted) throw failed(`it did not boot within ${BOOT_TIMEOUT_MS / 1000} s`)
+    await sleep(LOOK_MS)
+  }
+  await boot.save(signal)
+  program.kill()
+  await program.ended
+  await rm(specFile)
+}

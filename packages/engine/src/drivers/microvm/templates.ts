@@ -1,0 +1,124 @@
+import { createHash } from 'node:crypto'
+import { chmod, chown, mkdir, open, rm, truncate, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { CONFIG_DISK_BYTES } from '@pyro/protocol/guest'
+import type { PrunedThing } from '../../driver/driver.ts'
+import type { GuestKernel } from './guest-kernel.ts'
+import { appear, isThere, namesIn, removeFolders, removeHalfMade } from './whole-folder.ts'
+
+const KEY_LENGTH = 16
+const TEMPLATE_FILES = ['memory', 'state'] as const
+
+/** A machine that booted and touched no disk yet. */
+export interface Template {
+  /** Guest memory: mapped privately, never written to. */
+  readonly memory: string
+  /** State of processor and devices. */
+  readonly state: string
+}
+
+/** How one VMM makes templates of machines that it describes as `M`. */
+export interface TemplateMaker<M> {
+  /** All that a template depends on, beside the kernel. */
+  depends(machine: M): Promise<readonly unknown[]>
+  /** Bytes of each disk of a machine. */
+  diskBytes(machine: M): readonly number[]
+  /** Boots the machine in a folder with empty disks, and leaves `memory` and `state` there. */
+  make(folder: TemplateFolder, cx: { kernel: GuestKernel; machine: M; owner: number }): Promise<void>
+}
+
+/** Paths of what a template is made of. */
+export interface TemplateFolder {
+  readonly folder: string
+  /** The machine's disks and the one for its config: zeros. */
+  readonly disks: readonly string[]
+  readonly config: string
+  readonly memory: string
+  readonly state: string
+}
+
+/**
+ * `templates`: per machine a folder `<kernel>-<key>` with `memory` and `state`. A folder appears whole, by rename; what bears another
+ * name is half-made.
+ */
+export class Templates<M> {
+  /** Holds `templates`. */
+  readonly #place: string
+  readonly #maker: TemplateMaker<M>
+  readonly #known = new Map<string, Promise<Template>>()
+
+  constructor(place: string, maker: TemplateMaker<M>) {
+    this.#place = place
+    this.#maker = maker
+  }
+
+  /** Made when first asked for; one making of each at a time. `owner` is the user of the host that the VMM runs as. */
+  async obtain(kernel: GuestKernel, machine: M, owner: number): Promise<Template> {
+    const content = JSON.stringify([kernel.id, ...(await this.#maker.depends(machine))])
+    const key = `${kernel.id}-${createHash('sha256').update(content).digest('hex').slice(0, KEY_LENGTH)}`
+    const known = this.#known.get(key)
+    if (known !== undefined) return known
+    const made = this.#obtain(key, { kernel, machine, owner })
+    this.#known.set(key, made)
+    made.catch(() => this.#known.delete(key))
+    return made
+  }
+
+  /** Removes templates that are not of this kernel; null: all. */
+  async prune(kernel: GuestKernel | null): Promise<readonly PrunedThing[]> {
+    const folder = join(this.#place, 'templates')
+    const unused = (await namesIn(folder)).filter(
+      (name) => !name.startsWith('.') && (kernel === null || !name.startsWith(`${kernel.id}-`)),
+    )
+    for (const name of unused) this.#known.delete(name)
+    return removeFolders(folder, unused)
+  }
+
+  async #obtain(key: string, cx: { kernel: GuestKernel; machine: M; owner: number }): Promise<Template> {
+    const folder = join(this.#place, 'templates')
+    const place = join(folder, key)
+    if (!(await isThere(place))) {
+      await mkdir(folder, { recursive: true, mode: 0o700 })
+      await removeHalfMade(folder)
+      await appear(place, (staging) => this.#make(staging, cx))
+    }
+    return { memory: join(place, 'memory'), state: join(place, 'state') }
+  }
+
+  async #make(folder: string, cx: { kernel: GuestKernel; machine: M; owner: number }): Promise<void> {
+    const file = (name: string): string => join(folder, name)
+    const disks = this.#maker.diskBytes(cx.machine).map((bytes, at) => ({ path: file(`disk${at}`), bytes }))
+    for (const { path, bytes } of [...disks, { path: file('config'), bytes: CONFIG_DISK_BYTES }]) {
+      await writeFile(path, '', { mode: 0o600 })
+      await truncate(path, bytes)
+    }
+    for (const name of TEMPLATE_FILES) {
+      await writeFile(file(name), '', { mode: 0o600 })
+      await chown(file(name), cx.owner, cx.owner)
+    }
+    await this.#maker.make(
+      {
+        folder,
+        disks: disks.map(({ path }) => path),
+        config: file('config'),
+        memory: file('memory'),
+        state: file('state'),
+      },
+      cx,
+    )
+    for (const name of TEMPLATE_FILES) {
+      await chown(file(name), 0, 0)
+      await chmod(file(name), 0o444)
+    }
+    for (const { path } of disks) await rm(path)
+    await rm(file('config'))
+    await syncFiles(TEMPLATE_FILES.map(file))
+  }
+}
+
+const syncFiles = async (paths: readonly string[]): Promise<void> => {
+  for (const path of paths) {
+    await using file = await open(path, 'r')
+    await file.sync()
+  }
+}
