@@ -8,9 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -18,17 +16,13 @@ import (
 	"pyro.dev/agent/internal/message"
 )
 
-// Disks are told apart by the serial numbers that the VMM gives them.
 const (
-	configDisk = "pyro-config"
+	configDisk = "config"
 	// diskPrefix is followed by the number of the disk, from 0 on.
-	diskPrefix = "pyro-disk"
+	diskPrefix = "disk"
 
 	// configLimitBytes bounds the config disk: one document, then zeros.
 	configLimitBytes = 64 << 10
-	// devicesLimit is how long the kernel may take to find its devices.
-	devicesLimit = 10 * time.Second
-	devicesPause = time.Millisecond
 )
 
 // Config is machineConfig of packages/protocol/src/guest/machine.ts.
@@ -47,8 +41,8 @@ type Filesystem struct {
 	UUID string `json:"uuid"`
 }
 
-func readConfig() (*Config, error) {
-	device, err := findDisk(configDisk)
+func (v *vmm) readConfig() (*Config, error) {
+	device, err := v.disk(configDisk)
 	if err != nil {
 		return nil, err
 	}
@@ -72,24 +66,6 @@ func readConfig() (*Config, error) {
 		return nil, errors.New("the config has to name either a root or disks to inspect")
 	}
 	return &config, nil
-}
-
-// findDisk gives the device of the disk with a serial number.
-func findDisk(serial string) (string, error) {
-	for deadline := time.Now().Add(devicesLimit); ; time.Sleep(devicesPause) {
-		paths, err := filepath.Glob("/sys/block/vd*/serial")
-		if err != nil {
-			return "", err
-		}
-		for _, path := range paths {
-			if text, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(text)) == serial {
-				return "/dev/" + filepath.Base(filepath.Dir(path)), nil
-			}
-		}
-		if time.Now().After(deadline) {
-			return "", fmt.Errorf("there is no disk %s", serial)
-		}
-	}
 }
 
 // reseed makes the kernel's random numbers those of this machine alone.

@@ -7,8 +7,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"pyro.dev/agent/internal/goldentest"
 )
@@ -122,4 +126,121 @@ func TestAConnectionThatIsThereIsUsedOnce(t *testing.T) {
 	if _, err := dial(); !errors.Is(err, io.EOF) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// sysOf writes files as the kernel shows devices.
+func sysOf(t *testing.T, files map[string]string) string {
+	t.Helper()
+	sys := t.TempDir()
+	for name, text := range files {
+		path := filepath.Join(sys, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return sys
+}
+
+func TestAMachineKnowsItsVMMByItsDevices(t *testing.T) {
+	withPort := sysOf(t, map[string]string{
+		"class/virtio-ports/vport0p1/name": "pyro.link\n", "bus/virtio/devices/virtio0/device": "0x0003\n",
+		"block/vda/serial": "pyro-disk0\n", "block/vdb/serial": "pyro-config\n",
+	})
+	withSocket := sysOf(t, map[string]string{
+		"bus/virtio/devices/virtio0/device": "0x0002\n", "bus/virtio/devices/virtio2/device": "0x0013\n",
+		"block/vda/serial": "2049123", "block/vdb/serial": "pyro-config",
+	})
+	for sys, want := range map[string]struct {
+		link         link
+		config, root string
+	}{
+		withPort:   {&serialPort{"/dev/vport0p1"}, "/dev/vdb", "/dev/vda"},
+		withSocket: {&hostSocket{enginePort}, "/dev/vda", "/dev/vdb"},
+	} {
+		found, err := lookForVMM(sys)
+		if err != nil || !reflect.DeepEqual(found.link, want.link) {
+			t.Fatalf("got %v, %v", found, err)
+		}
+		for name, device := range map[string]string{configDisk: want.config, diskPrefix + "0": want.root} {
+			if got, err := found.disk(name); err != nil || got != device {
+				t.Errorf("%s: got %s, %v", name, got, err)
+			}
+		}
+	}
+	early := sysOf(t, map[string]string{"class/virtio-ports/vport0p1/name": "other\n", "bus/virtio/devices/virtio0/device": "0x0003\n"})
+	if found, err := lookForVMM(early); found != nil || err != nil {
+		t.Errorf("got %v, %v", found, err)
+	}
+}
+
+func TestADiskWithoutAPlaceIsRefused(t *testing.T) {
+	if device, err := diskByPlace(t.TempDir(), diskPrefix+"3"); err == nil {
+		t.Errorf("got %s", device)
+	}
+}
+
+func TestTheSocketOfTheHostHasItsAddress(t *testing.T) {
+	host := &hostSocket{enginePort}
+	if want := (&unix.SockaddrVM{CID: 2, Port: 1024}); !reflect.DeepEqual(host.address(), want) {
+		t.Errorf("got %+v", host.address())
+	}
+	conn := &hostConn{nil, host}
+	for _, address := range []net.Addr{conn.LocalAddr(), conn.RemoteAddr()} {
+		if address.Network() != "vsock" || address.String() != "host:1024" {
+			t.Errorf("got %s %s", address.Network(), address)
+		}
+	}
+}
+
+func TestADialThatNobodyAnswersLeavesNoDescriptor(t *testing.T) {
+	before := openFiles(t)
+	for range 8 {
+		// No port of this number is listened on, if there is a device at all.
+		if conn, err := (&hostSocket{1}).dial(); err == nil {
+			conn.Close()
+		}
+	}
+	if after := openFiles(t); after > before {
+		t.Errorf("%d files are open, %d were", after, before)
+	}
+}
+
+func TestASessionWithTheHostHasDeadlinesAndAnEnd(t *testing.T) {
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := (&hostSocket{enginePort}).session(ends[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	if err := conn.SetDeadline(time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := unix.Write(ends[1], []byte("PYRO")); err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(ends[1])
+	if text, err := io.ReadAll(conn); err != nil || string(text) != "PYRO" {
+		t.Errorf("got %q, %v", text, err)
+	}
+}
+
+func openFiles(t *testing.T) int {
+	t.Helper()
+	names, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(names)
 }

@@ -1,5 +1,5 @@
 // Package machine is the role `machine`: PID 1 of a microVM, from its initramfs on. It runs in two halves. The first
-// makes the machine ready and touches neither a disk nor a link: in that state its memory may be saved and given to any
+// makes the machine ready and touches no disk and has no link: in that state its memory may be saved and given to any
 // number of machines. The second begins when the engine calls for the first time. It makes this machine unlike every
 // other one from the same memory, mounts the disk it finds, and becomes the agent.
 package machine
@@ -41,33 +41,33 @@ func run(child <-chan os.Signal, logger *log.Logger) error {
 		return err
 	}
 	fmt.Fprintln(os.Stderr, ReadyLine)
-	port, err := findPort(linkPort)
+	vmm, err := findVMM("/sys")
 	if err != nil {
 		return err
 	}
-	first, err := port.dial()
+	first, err := vmm.link.await()
 	if err != nil {
 		return err
 	}
-	config, err := readConfig()
+	config, err := vmm.readConfig()
 	if err != nil {
 		return err
 	}
 	if err := reseed(config.Entropy); err != nil {
 		return err
 	}
-	machine, err := enter(config)
+	machine, err := vmm.enter(config)
 	if err != nil {
 		return err
 	}
-	link := &channel.Link{Dial: startingWith(first, port.dial)}
+	link := &channel.Link{Dial: startingWith(first, vmm.link.dial)}
 	return boot.Serve(&config.Agent, link, child, machine, logger)
 }
 
 // enter mounts the disks that the config names.
-func enter(config *Config) (*boot.Machine, error) {
+func (v *vmm) enter(config *Config) (*boot.Machine, error) {
 	if config.Root != nil {
-		if err := enterRoot(config.Root.UUID); err != nil {
+		if err := v.enterRoot(config.Root.UUID); err != nil {
 			return nil, err
 		}
 		cgroup, err := limitCommands(config.Limits)
@@ -78,7 +78,7 @@ func enter(config *Config) (*boot.Machine, error) {
 			End: powerOff, Disk: "/", Roles: map[string]bool{"populate": true}, Cgroup: cgroup, Counts: limitCounts,
 		}, nil
 	}
-	if err := enterInspector(config.Inspect); err != nil {
+	if err := v.enterInspector(config.Inspect); err != nil {
 		return nil, err
 	}
 	none := message.Cgroup{Mode: "none"}

@@ -3,12 +3,9 @@ package machine
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,36 +13,17 @@ import (
 	"pyro.dev/agent/internal/channel"
 )
 
-const (
-	// linkPort is the name that the VMM gives to the port of the link.
-	linkPort = "pyro.link"
-	// disconnectedPause is how long a port without an engine is left alone.
-	disconnectedPause = 20 * time.Millisecond
-)
+// disconnectedPause is how long a port without an engine is left alone.
+const disconnectedPause = 20 * time.Millisecond
 
-// port is a virtio serial port. It is no connection: whoever is at the other end comes and goes, what is written
+// serialPort is a virtio serial port. It is no connection: whoever is at the other end comes and goes, what is written
 // meanwhile is lost, and what is read may be the rest of what was meant for an earlier reader.
-type port struct{ path string }
+type serialPort struct{ path string }
 
-func findPort(name string) (*port, error) {
-	for deadline := time.Now().Add(devicesLimit); ; time.Sleep(devicesPause) {
-		paths, err := filepath.Glob("/sys/class/virtio-ports/*/name")
-		if err != nil {
-			return nil, err
-		}
-		for _, path := range paths {
-			if text, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(text)) == name {
-				return &port{"/dev/" + filepath.Base(filepath.Dir(path))}, nil
-			}
-		}
-		if time.Now().After(deadline) {
-			return nil, fmt.Errorf("there is no port %s", name)
-		}
-	}
-}
+func (p *serialPort) await() (net.Conn, error) { return p.dial() }
 
 // dial waits for an engine that begins a session, for ever. What comes before its first line belongs to nobody.
-func (p *port) dial() (net.Conn, error) {
+func (p *serialPort) dial() (net.Conn, error) {
 	file, err := p.open()
 	if err != nil {
 		return nil, err
@@ -59,7 +37,7 @@ func (p *port) dial() (net.Conn, error) {
 }
 
 // open retries: a port exists before it can be opened, and one that was just closed may be busy for a moment.
-func (p *port) open() (*os.File, error) {
+func (p *serialPort) open() (*os.File, error) {
 	for deadline := time.Now().Add(devicesLimit); ; time.Sleep(devicesPause) {
 		file, err := os.OpenFile(p.path, os.O_RDWR|unix.O_NONBLOCK, 0)
 		if err == nil || time.Now().After(deadline) {

@@ -29,8 +29,8 @@ var mounts = []mount{
 }
 
 // enterRoot mounts the disk and makes it the root of this process and all that follow.
-func enterRoot(uuid string) error {
-	if err := mountDisk(0, uuid, newRoot, 0, "discard"); err != nil {
+func (v *vmm) enterRoot(uuid string) error {
+	if err := v.mountDisk(0, uuid, newRoot, 0, "discard"); err != nil {
 		return err
 	}
 	// Shown inside as on every driver; what lies in the first root has no other name any more.
@@ -60,7 +60,7 @@ func enterRoot(uuid string) error {
 }
 
 // enterInspector mounts disks below /disks, to look at only: the root holds nothing else.
-func enterInspector(filesystems []Filesystem) error {
+func (v *vmm) enterInspector(filesystems []Filesystem) error {
 	if err := os.MkdirAll(newRoot, 0o755); err != nil {
 		return err
 	}
@@ -76,7 +76,7 @@ func enterInspector(filesystems []Filesystem) error {
 		// A journal is replayed where the disk may be written to: it then shows what was on it when its machine was cut off.
 		const flags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 		target := newRoot + "/disks/" + strconv.Itoa(at)
-		if err := mountDisk(at, filesystem.UUID, target, flags, ""); err != nil {
+		if err := v.mountDisk(at, filesystem.UUID, target, flags, ""); err != nil {
 			return err
 		}
 	}
@@ -84,8 +84,8 @@ func enterInspector(filesystems []Filesystem) error {
 }
 
 // mountDisk mounts the disk of a number when it holds what it should.
-func mountDisk(number int, uuid, target string, flags uintptr, options string) error {
-	device, err := findDisk(diskPrefix + strconv.Itoa(number))
+func (v *vmm) mountDisk(number int, uuid, target string, flags uintptr, options string) error {
+	device, err := v.disk(diskPrefix + strconv.Itoa(number))
 	if err != nil {
 		return err
 	}

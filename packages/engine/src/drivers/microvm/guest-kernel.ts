@@ -23,6 +23,9 @@ const MODULES = [
   'kernel/drivers/virtio/virtio_mmio.ko',
   'kernel/drivers/block/virtio_blk.ko',
   'kernel/drivers/char/virtio_console.ko',
+  'kernel/net/vmw_vsock/vsock.ko',
+  'kernel/net/vmw_vsock/vmw_vsock_virtio_transport_common.ko',
+  'kernel/net/vmw_vsock/vmw_vsock_virtio_transport.ko',
 ] as const
 
 /** Where the agent lies in the first root. */
@@ -73,7 +76,7 @@ export interface ObtainOptions {
 }
 
 /**
- * `kernels`: per kernel a folder `package-<sha256 16>` with `vmlinuz` and `modules/`, per kernel and agent one `<id>` with
+ * `kernels`: per kernel and choice of modules a folder `package-<sha256 16>` with `vmlinuz` and `modules/`, per kernel and agent one `<id>` with
  * `initramfs.img`. Folders appear whole, by rename; what bears another name is half-made.
  */
 export class GuestKernels {
@@ -118,7 +121,7 @@ export class GuestKernels {
     const kernel = (await this.#unpacked(folder)) ?? (await this.#unpack(folder, options))
     const image = join(kernel, 'vmlinuz')
     const [vmlinuz, agent] = await Promise.all([readFile(image), readFile(this.#options.agentPath)])
-    const id = sha256(sha256(vmlinuz), sha256(agent)).slice(0, ID_LENGTH)
+    const id = sha256(sha256(vmlinuz), sha256(agent), ...MODULES).slice(0, ID_LENGTH)
     const place = join(folder, id)
     const initramfs = join(place, 'initramfs.img')
     if (await isThere(join(place, 'manifest.json'))) return { id, image, initramfs }
@@ -150,8 +153,12 @@ export class GuestKernels {
 
   async #unpacked(folder: string): Promise<string | null> {
     await removeHalfMade(folder)
-    const found = (await readdir(folder)).filter((name) => name.startsWith(PACKAGE_PREFIX)).sort()[0]
-    return found === undefined ? null : join(folder, found)
+    for (const name of (await readdir(folder)).filter((entry) => entry.startsWith(PACKAGE_PREFIX)).sort()) {
+      const modules = MODULES.map((module) => join(folder, name, 'modules', basename(module)))
+      // One that was unpacked for fewer modules stays for whoever uses it.
+      if ((await Promise.all(modules.map(isThere))).every(Boolean)) return join(folder, name)
+    }
+    return null
   }
 
   async #unpack(folder: string, options: ObtainOptions): Promise<string> {
@@ -164,7 +171,7 @@ export class GuestKernels {
       const image = (await readdir(join(staging, 'boot'))).find((name) => name.startsWith('vmlinuz-'))
       if (image === undefined) throw noKernel('an image')
       const release = image.slice('vmlinuz-'.length)
-      const digest = sha256(await readFile(join(staging, 'boot', image))).slice(0, ID_LENGTH)
+      const digest = sha256(sha256(await readFile(join(staging, 'boot', image))), ...MODULES).slice(0, ID_LENGTH)
       const place = join(folder, `${PACKAGE_PREFIX}${digest}`)
       await appear(place, async (tree) => {
         await mkdir(join(tree, 'modules'))
