@@ -44,16 +44,32 @@ const bootAndSave = async (boot: TemplateBoot): Promise<void> => {
   const program = startStreamingProgram(boot.agentPath, ['vmm', 'hold', boot.folder], options)
   cleanup.defer(() => program.kill())
   program.stdout.on('data', (chunk: Buffer) => (said = (said + chunk.toString('utf8')).slice(-CONSOLE_CHARACTERS)))
-  let end: Awaited<typeof program.ended> | null = null
-  void program.ended.then((value) => (end = value))
+  const over = new AbortController()
+  let end: string | null = null
+  const ended = (why: string): void => {
+    end = why
+    over.abort()
+  }
+  program.ended.then(
+    ({ stderrTail }) => ended(stderrTail.trim()),
+    (error: unknown) => ended(error instanceof Error ? error.message : String(error)),
+  )
   const failed = (what: string): PyroError =>
     new PyroError('workspace.start-failed', `the template of the microVM was not made: ${what}`, {
       data: { console: said },
     })
-  await boot.begin?.(signal)
-  while (!said.includes(READY_LINE)) {
-    if (end !== null) throw failed(`${boot.vmmName} ended: ${(end as { stderrTail: string }).stderrTail.trim()}`)
+  const check = (): void => {
+    if (end !== null) throw failed(`${boot.vmmName} ended: ${end}`)
     if (signal.aborted) throw failed(`it did not boot within ${BOOT_TIMEOUT_MS / 1000} s`)
+  }
+  try {
+    await boot.begin?.(AbortSignal.any([signal, over.signal]))
+  } catch (error) {
+    check()
+    throw error
+  }
+  while (!said.includes(READY_LINE)) {
+    check()
     await sleep(LOOK_MS)
   }
   await boot.save(signal)
