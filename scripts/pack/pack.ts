@@ -19,6 +19,9 @@ const root = join(import.meta.dirname, '..', '..')
 const BUILD_DEADLINE_MS = 5 * 60_000
 const AGENTS = ['agent/linux-x64/pyro-agent', 'agent/linux-arm64/pyro-agent']
 
+/** Sources that only tests import. */
+const FOR_TESTS = /(?:\.test|(?:^|\/)test-server)\.ts$/
+
 /** In the order of their dependencies. */
 export const publishedPackages = ['protocol', 'sdk', 'mcp', 'engine', 'cli'] as const
 
@@ -67,7 +70,7 @@ function packedFile(report: unknown): string {
 /** Takes the built form of every source there is: what an earlier build left behind for a deleted source stays behind. */
 function stageBuilt(source: string, staged: string): void {
   for (const name of readdirSync(join(source, 'src'), { recursive: true, encoding: 'utf8' })) {
-    if (name.endsWith('.test.ts') || statSync(join(source, 'src', name)).isDirectory()) continue
+    if (FOR_TESTS.test(name) || statSync(join(source, 'src', name)).isDirectory()) continue
     const stem = /^(.+)\.ts$/.exec(name)?.[1]
     if (stem === undefined) copy(join(source, 'src', name), join(staged, 'dist', name))
     else

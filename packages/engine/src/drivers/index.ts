@@ -3,6 +3,7 @@ import type { DiskStore } from '../disk/disk-store.ts'
 import type { Driver } from '../driver/driver.ts'
 import type { EngineConfig } from '../lib/config.ts'
 import { fakeTechnology } from './fake/fake.ts'
+import { firecrackerTechnology } from './firecracker/firecracker.ts'
 import { GuestKernels, type PackageFiles } from './microvm/guest-kernel.ts'
 import { MonitoredDriver } from './monitored/monitored-driver.ts'
 import { qemuTechnology } from './qemu/qemu.ts'
@@ -34,11 +35,10 @@ export function createDrivers(options: DriverSetOptions): DriverSet {
   const runsc = new MonitoredDriver(runscTechnology(), options)
   const runc = new MonitoredDriver(runcTechnology(), options)
   const fake = new MonitoredDriver(fakeTechnology(), options)
-  const qemu = new MonitoredDriver(
-    qemuTechnology({ folder, runtimeDir: config.runtimeDir, agentPath, kernels }),
-    options,
-  )
-  const tests = [...(config.microvm ? [qemu] : []), ...(config.testDriver ? [fake] : [])]
+  const machines = { folder, runtimeDir: config.runtimeDir, agentPath, kernels }
+  const qemu = new MonitoredDriver(qemuTechnology(machines), options)
+  const firecracker = new MonitoredDriver(firecrackerTechnology(machines), options)
+  const tests = [...(config.microvm ? [firecracker, qemu] : []), ...(config.testDriver ? [fake] : [])]
   const all: readonly Driver[] = [runsc, runc, ...tests]
   return {
     all,

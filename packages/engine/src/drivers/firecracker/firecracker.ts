@@ -1,0 +1,91 @@
+import { chown, symlink, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { writeConfigDisk } from '../microvm/config-disk.ts'
+import type { GuestKernels } from '../microvm/guest-kernel.ts'
+import { disksOf } from '../microvm/machine-shape.ts'
+import { Templates } from '../microvm/templates.ts'
+import { VmmProgram } from '../microvm/vmm-program.ts'
+import { missingProgram } from '../monitored/missing-program.ts'
+import type { SandboxPaths } from '../monitored/sandbox-paths.ts'
+import type { Technology } from '../monitored/technology.ts'
+import { FirecrackerApi } from './api.ts'
+import { kvmAccess, missingKvm } from './kvm.ts'
+import { firecrackerTemplates } from './machine-template.ts'
+import { continueTemplate, INSIDE, SOCKETS } from './machine.ts'
+import { closeSocketFolder, makeSocketFolder } from './socket-folder.ts'
+import { sandboxVmm, type FirecrackerHost } from './vmm-spec.ts'
+
+/** The first that answers a guest whose template was saved while it dialled. */
+const OLDEST = '1.16.1'
+const INSTALL = `put firecracker ${OLDEST} or later into /usr/local/bin, from https://github.com/firecracker-microvm/firecracker/releases`
+/** Of the guest's console, the newest is kept. */
+const CONSOLE_BYTES = 256 * 1024
+/** Of the host, for the VMM itself. */
+const OVERHEAD_MIB = 64
+
+/** `microvm`: a kernel of its own on a machine of its own, on KVM. */
+export function firecrackerTechnology(options: {
+  /** Holds templates. */
+  readonly folder: string
+  readonly agentPath: string
+  readonly kernels: GuestKernels
+}): Technology {
+  const program = new VmmProgram('firecracker')
+  const host = async (): Promise<FirecrackerHost> => ({
+    program: await program.path(),
+    programMounts: await program.mounts(),
+    kvm: await kvmAccess(),
+  })
+  const templates = new Templates(options.folder, firecrackerTemplates({ program, host, agentPath: options.agentPath }))
+  return {
+    id: 'firecracker',
+    isolation: 'microvm',
+    emulated: false,
+    limits: { commandsApart: false, overheadMib: OVERHEAD_MIB },
+    volumes: 'images',
+    ids: 'alone',
+    logLimitBytes: CONSOLE_BYTES,
+    ownClock: true,
+    flush: 'sync',
+    async missing() {
+      const lacking = await missingProgram(program, INSTALL)
+      if (lacking !== null) return lacking
+      const detail = await program.olderThan(OLDEST)
+      return detail === null ? missingKvm() : { ok: false, detail, fix: INSTALL }
+    },
+    version: () => program.version(),
+    async prepare(signal) {
+      await options.kernels.obtain({ signal, onProgress: () => undefined })
+    },
+    async writeBundle(spec, bundle) {
+      const never = new AbortController().signal
+      const kernel = await options.kernels.obtain({ signal: never, onProgress: () => undefined })
+      const disks = await disksOf(spec)
+      const machine = {
+        vcpus: spec.vcpus,
+        memoryMib: spec.memoryMib,
+        disks: disks.map(({ bytes, writable }) => ({ bytes, writable })),
+      }
+      const owner = bundle.ids.base
+      const template = await templates.obtain(kernel, machine, owner)
+      const config = await writeConfigDisk(bundle, spec)
+      await chown(config, owner, owner)
+      const sockets = socketFolder(bundle.paths)
+      await makeSocketFolder(sockets, owner)
+      // Firecracker looks for who listens to its guest beside its own socket; the engine may make its socket anew.
+      await symlink(INSIDE.socket, join(sockets, SOCKETS.engine))
+      const { channel } = bundle.paths
+      const vmm = sandboxVmm(await host(), { owner, sockets, config, channel, disks, ...template })
+      await writeFile(join(bundle.paths.folder, 'vmm.json'), JSON.stringify(vmm), { mode: 0o600 })
+    },
+    runtime: (_paths, agentBinary) => Promise.resolve({ runtime: [agentBinary, 'vmm'], runtimeLogFile: null }),
+    // The guest, and what it may make of Firecracker, finds no folder of the host that it can write to, and nobody who still asks.
+    async begin(paths, signal) {
+      const sockets = socketFolder(paths)
+      const api = await FirecrackerApi.connect(join(sockets, SOCKETS.api), signal)
+      await continueTemplate(api, () => closeSocketFolder(sockets))
+    },
+  }
+}
+
+const socketFolder = (paths: SandboxPaths): string => join(paths.folder, 'vmm')

@@ -1,0 +1,52 @@
+import { chown, readFile, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { bootTemplate } from '../microvm/template-boot.ts'
+import type { TemplateMaker } from '../microvm/templates.ts'
+import type { VmmProgram } from '../microvm/vmm-program.ts'
+import { FirecrackerApi } from './api.ts'
+import { hostIdentity } from './kvm.ts'
+import { boot, bootRequests, save, SOCKETS, type FirecrackerMachine } from './machine.ts'
+import { makeSocketFolder } from './socket-folder.ts'
+import { vmlinuxOf } from './vmlinux.ts'
+import { templateVmm, type FirecrackerHost } from './vmm-spec.ts'
+
+export const firecrackerTemplates = (options: {
+  readonly program: VmmProgram
+  readonly host: () => Promise<FirecrackerHost>
+  readonly agentPath: string
+}): TemplateMaker<FirecrackerMachine> => ({
+  async depends(machine) {
+    const requests = bootRequests(machine).map(({ path, body }) => [path, body])
+    return ['firecracker', await options.program.build(), await hostIdentity(), machine.disks, requests]
+  },
+  diskBytes: ({ disks }) => disks.map(({ bytes }) => bytes),
+  async make({ folder, disks, config, memory, state }, { kernel, machine, owner }) {
+    const sockets = join(folder, 'sockets')
+    const vmlinux = join(folder, 'vmlinux')
+    await makeSocketFolder(sockets, owner)
+    await writeFile(vmlinux, vmlinuxOf(await readFile(kernel.image)), { mode: 0o644 })
+    for (const path of [config, ...disks]) await chown(path, owner, owner)
+    const vmm = templateVmm(await options.host(), {
+      owner,
+      sockets,
+      config,
+      memory,
+      state,
+      disks,
+      kernel: vmlinux,
+      initramfs: kernel.initramfs,
+    })
+    const connect = (signal: AbortSignal): Promise<FirecrackerApi> =>
+      FirecrackerApi.connect(join(sockets, SOCKETS.api), signal)
+    await bootTemplate({
+      agentPath: options.agentPath,
+      folder,
+      vmmName: 'firecracker',
+      vmm,
+      begin: async (signal) => boot(await connect(signal), machine),
+      save: async (signal) => save(await connect(signal)),
+    })
+    await rm(vmlinux)
+    await rm(sockets, { recursive: true })
+  },
+})
