@@ -2,7 +2,7 @@ import { chown, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { writeConfigDisk } from '../microvm/config-disk.ts'
 import type { GuestKernels } from '../microvm/guest-kernel.ts'
-import { disksOf } from '../microvm/machine-shape.ts'
+import { disksOf, machineMib } from '../microvm/machine-shape.ts'
 import { Templates } from '../microvm/templates.ts'
 import { VmmProgram } from '../microvm/vmm-program.ts'
 import { missingProgram } from '../monitored/missing-program.ts'
@@ -41,7 +41,7 @@ export function firecrackerTechnology(options: {
     id: 'firecracker',
     isolation: 'microvm',
     emulated: false,
-    limits: { commandsApart: false, overheadMib: OVERHEAD_MIB },
+    limits: { commandsApart: false, overheadMib: OVERHEAD_MIB, entered: 'by-monitor' },
     volumes: 'images',
     ids: 'alone',
     logLimitBytes: CONSOLE_BYTES,
@@ -63,7 +63,7 @@ export function firecrackerTechnology(options: {
       const disks = await disksOf(spec)
       const machine = {
         vcpus: spec.vcpus,
-        memoryMib: spec.memoryMib,
+        memoryMib: machineMib(spec),
         disks: disks.map(({ bytes, writable }) => ({ bytes, writable })),
       }
       const owner = bundle.ids.base
