@@ -91,6 +91,7 @@ export const EXIT = {
   stderrBytes: 0,
   pidsLimited: false,
   memoryLimited: false,
+  diskLimited: false,
 }
 
 /** Reads a command to its end. */

@@ -21,6 +21,13 @@ const (
 	deathPause = 5 * time.Millisecond
 )
 
+// A clock is brought right slowly, by 0.5 ms a second (adjtime(3)), when it is behind by less than stepLimit or ahead by less than
+// stepBackLimit: what the engine says was true when it said so.
+const (
+	stepLimit     = 50 * time.Millisecond
+	stepBackLimit = time.Second
+)
+
 type sandbox struct {
 	bootID   string
 	started  time.Time
@@ -60,6 +67,12 @@ func (s *sandbox) Flush() error {
 func (s *sandbox) SetClock(now time.Time) error {
 	if s.machine == nil {
 		return noMachine("clock")
+	}
+	off := time.Until(now)
+	if off < stepLimit && off > -stepBackLimit {
+		// Slowly: time that jumps back makes builds look at the wrong files.
+		_, err := unix.Adjtimex(&unix.Timex{Modes: unix.ADJ_OFFSET_SINGLESHOT, Offset: off.Microseconds()})
+		return os.NewSyscallError("adjtimex", err)
 	}
 	value := unix.NsecToTimeval(now.UnixNano())
 	return os.NewSyscallError("settimeofday", unix.Settimeofday(&value))

@@ -199,6 +199,7 @@ func (c *Command) finish(failure *message.StartError) {
 		StderrBytes:   stderrBytes,
 		PidsLimited:   c.registry.forker.refusals.Load() > c.refusedBefore || limits.Pids > c.limitsBefore.Pids,
 		MemoryLimited: limits.Memory > c.limitsBefore.Memory,
+		DiskLimited:   limits.DiskFull,
 	}
 	switch {
 	case failure != nil:

@@ -45,10 +45,12 @@ type Registry struct {
 	closed   bool
 }
 
-// LimitCounts is how often the limits of user commands were hit so far.
+// LimitCounts is how often the limits of user commands were hit so far, and whether the disk is at its own.
 type LimitCounts struct {
 	// Memory counts kills, Pids refused forks.
 	Memory, Pids int64
+	// DiskFull is true while the disk has next to no space.
+	DiskFull bool
 }
 
 // NewRegistry takes over all forking. limits is nil where this sandbox does not count.

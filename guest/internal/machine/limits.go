@@ -50,9 +50,21 @@ func limitCommands(limits Limits) (message.Cgroup, error) {
 // limitCounts reads zeros where root inside has taken the cgroup away: then nothing is limited any more.
 func limitCounts() exec.LimitCounts {
 	return exec.LimitCounts{
-		Memory: eventCount(userCgroup+"/memory.events", "oom_kill"),
-		Pids:   eventCount(userCgroup+"/pids.events", "max"),
+		Memory:   eventCount(userCgroup+"/memory.events", "oom_kill"),
+		Pids:     eventCount(userCgroup+"/pids.events", "max"),
+		DiskFull: isFull("/"),
 	}
+}
+
+// fullBytes is less than what any write of a file in need of blocks takes together with its bookkeeping.
+const fullBytes = 1 << 20
+
+func isFull(disk string) bool {
+	var space unix.Statfs_t
+	if err := unix.Statfs(disk, &space); err != nil {
+		return false
+	}
+	return int64(space.Bavail)*space.Bsize < fullBytes || space.Ffree == 0
 }
 
 // eventCount reads one line of `key value`.

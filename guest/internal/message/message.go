@@ -102,6 +102,7 @@ type CommandExit struct {
 	StdoutBytes   int64       `json:"stdoutBytes"`
 	StderrBytes   int64       `json:"stderrBytes"`
 	PidsLimited   bool        `json:"pidsLimited"`
+	DiskLimited   bool        `json:"diskLimited"`
 	MemoryLimited bool        `json:"memoryLimited"`
 }
 

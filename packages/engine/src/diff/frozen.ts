@@ -45,19 +45,18 @@ export const withFrozen = async <const States extends readonly DiskState[], T>(
     momentary.defer(() => disks.remove(id))
     return id
   }
-  const volumes: Volume[] = []
-  for (const { volume, writable, agent } of states) {
-    signal?.throwIfAborted()
-    if (!writable) {
-      volumes.push({ id: volume, path: disks.path(volume), writable: false })
-      continue
-    }
+  const frozenOf = async ({ volume, writable, agent }: DiskState): Promise<Volume> => {
+    if (!writable) return { id: volume, path: disks.path(volume), writable: false }
     await flushVolume(disks, volume, { agent, signal })
-    const copy = await stillCopy(disks, { from: volume, to: newMomentary(), group: workspaceId }, { agent, signal })
-    // The journal of a disk whose machine was cut off says what is on it, and is replayed on a copy.
-    const replays = cx.form === 'images' && agent === null
+    return stillCopy(disks, { from: volume, to: newMomentary(), group: workspaceId }, { agent, signal })
+  }
+  const volumes: Volume[] = []
+  for (const state of states) {
+    signal?.throwIfAborted()
+    const frozen = await frozenOf(state)
+    // What a machine that was cut off left in its journal is on the disk as well, and is replayed on a copy.
     const options = { limitBytes: null, group: workspaceId }
-    volumes.push(replays ? await disks.clone(copy.id, newMomentary(), options) : copy)
+    volumes.push(cx.form === 'trees' ? frozen : await disks.clone(frozen.id, newMomentary(), options))
   }
   return await cx.inspect(volumes, signal, (tools, paths) =>
     action(tools, paths as { readonly [Index in keyof States]: string }),

@@ -1,4 +1,4 @@
-import type { Isolation } from '@pyro/protocol'
+import type { Isolation, Progress } from '@pyro/protocol'
 import type { AgentClient } from '../agent/agent-client.ts'
 import type { DiskStore, Volume } from '../disk/disk-store.ts'
 
@@ -22,6 +22,8 @@ export interface Driver {
   readonly disks: DiskStore
   /** Never throws; bounded in time; tries for real. */
   probe(): Promise<Probe>
+  /** Fetches and makes what a start of this sandbox needs and this host does not have yet. It may take long, and is not the start's time. */
+  prepare(spec: SandboxSpec, cx: PrepareContext): Promise<void>
   start(spec: SandboxSpec, cx: StartContext): Promise<Sandbox>
   /**
    * Finds a living sandbox again. Rejects with `sandbox.unreachable` when it is dead. One that lives and does not answer in time
@@ -71,6 +73,11 @@ export interface SandboxSpec {
   readonly pidsMax: number
   /** 64 hex, drawn for this sandbox. */
   readonly token: string
+}
+
+export interface PrepareContext {
+  readonly signal: AbortSignal
+  readonly onProgress?: ((progress: Progress) => void) | undefined
 }
 
 export interface StartContext {

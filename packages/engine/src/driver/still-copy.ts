@@ -54,7 +54,8 @@ export const stillCopy = async (
   for (let tries = TRIES; tries > 0; tries -= 1) {
     await disks.remove(to)
     if (disk === null) return disks.freeze(from, to, { group })
-    const copy = await alone(from, () => copyFrozen(disk, signal, () => disks.freeze(from, to, { group })))
+    signal?.throwIfAborted()
+    const copy = await alone(from, () => copyFrozen(disk, () => disks.freeze(from, to, { group })))
     if (copy !== null) return copy
     await flushVolume(disks, from, { agent, signal })
   }
@@ -81,15 +82,15 @@ const alone = async <T>(volume: VolumeId, work: () => Promise<T>): Promise<T> =>
 /** Null when writers went on before the copy was made. Whatever happens, they go on afterwards. */
 const copyFrozen = async (
   disk: NonNullable<StillGuest['disk']>,
-  signal: AbortSignal | undefined,
   copy: () => Promise<Volume>,
 ): Promise<Volume | null> => {
-  await disk.freeze(signal === undefined ? {} : { signal })
   let made: Volume
   try {
+    // Not given up once it is asked for: a freeze that comes about all the same would have nobody who ends it.
+    await disk.freeze()
     made = await copy()
   } catch (error) {
-    await disk.thaw()
+    await Promise.allSettled([disk.thaw()])
     throw error
   }
   return (await disk.thaw()) ? made : null

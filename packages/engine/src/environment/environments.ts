@@ -11,6 +11,7 @@ import {
 import type { z } from 'zod'
 import { environmentVolume, groupOf, type DiskStore, type VolumeId } from '../disk/disk-store.ts'
 import { nearest } from '../lib/nearest.ts'
+import { SharedWork } from '../lib/shared-work.ts'
 import { nowText } from '../lib/wait.ts'
 import type { RoleHost } from '../offline/roles.ts'
 import { STANDARD_PATH } from '../process/find-program.ts'
@@ -20,7 +21,6 @@ import { CATALOG, ociPlatform, recipeOf } from './catalog.ts'
 import { digestOf, Installer } from './installer.ts'
 import { digestHex, Library, type Manifest } from './library.ts'
 import { clearPackageCache } from './package-cache.ts'
-import { SharedWork } from './shared-work.ts'
 
 /** How long `remove` and `prune` wait for the space of a volume to come back before they report. */
 const RECLAIM_TIMEOUT_MS = 45_000

@@ -6,13 +6,11 @@ import { errorFields } from '../lib/log.ts'
 import { endInspectors } from './inspector.ts'
 import { recoverIntent } from './recovery.ts'
 import { COPIED, REBOOTED } from './sandbox-failure.ts'
-import { sandboxIdOf } from './sandbox-life.ts'
+import { ADOPT_DEADLINE_MS, sandboxIdOf } from './sandbox-life.ts'
 import { ownCall, type Services } from './services.ts'
 import type { Workspace } from './workspace.ts'
 import type { Workspaces } from './workspaces.ts'
 
-/** What a sandbox may take to answer a new engine; one that lives and does not (frozen) is taken over all the same. */
-const ADOPT_DEADLINE_MS = 5_000
 const LIST_TIMEOUT_MS = 10_000
 /** A `run` whose client does not come back: how long its workspace stays after the command has ended. */
 const EPHEMERAL_KEPT_MS = 10 * 60_000
@@ -33,7 +31,6 @@ export const adoptAll = async (services: Services, workspaces: Workspaces): Prom
   const orphans = store.intents.all().filter(({ subject }) => !known.has(subject))
   services.releaser.scheduleAll()
   await Promise.all([
-    endInspectors(services),
     ...loaded.map((workspace) => {
       workspace.adoption = adoptOne(services, workspaces, workspace, allGone)
       return workspace.adoption
@@ -105,6 +102,7 @@ const adoptOne = async (
           return
         }
       }
+      await endInspectors(services, workspace.id)
       await adoptSandbox(services, workspace, allGone)
     })
   } catch (error) {

@@ -1,7 +1,9 @@
+import { randomBytes } from 'node:crypto'
 import type { Volume } from '../disk/disk-store.ts'
 import { filesystemOf } from '../disk/disk-image.ts'
 import type { Inspect } from '../diff/frozen.ts'
 import type { Sandbox, SandboxRecord, SandboxSpec } from '../driver/driver.ts'
+import { errorFields } from '../lib/log.ts'
 import { OfflineAgent } from '../offline/offline-agent.ts'
 import { machineRoles } from '../offline/roles.ts'
 import { endSandbox, newToken, putSandbox, START_DEADLINE_MS } from './sandbox-life.ts'
@@ -12,11 +14,9 @@ import type { Workspace } from './workspace.ts'
 const MEMORY_MIB = 512
 const PIDS = 256
 
-/** Distinguishes the inspectors of this engine; a later one ends what it finds of them. */
-let lastSerial = 0
-
-const inspectorId = (workspaceId: string, serial: number): string => `${workspaceId}-i${serial}`
-export const isInspector = (sandboxId: string): boolean => /-i\d+$/.test(sandboxId)
+/** No two engines give the same. */
+const newInspectorId = (workspaceId: string): string => `${workspaceId}-i${randomBytes(4).toString('hex')}`
+export const isInspector = (sandboxId: string): boolean => /-i[0-9a-f]{8}$/.test(sandboxId)
 
 /** Trees are looked at on the host, in a bare sandbox of the role itself; images by a machine that runs nothing of theirs. */
 export const inspectorOf = (workspace: Workspace): Inspect => {
@@ -29,14 +29,17 @@ export const inspectorOf = (workspace: Workspace): Inspect => {
       )
   return async (volumes, signal, action) => {
     const call = signal ?? new AbortController().signal
-    using _memory = await services.admission.admit(MEMORY_MIB, call)
     const spec = inspectorSpec(workspace, volumes)
+    await driver.prepare(spec, { signal: call })
     await using undo = new AsyncDisposableStack()
     const record: SandboxRecord = { driver: driver.id, spec, details: {} }
     putSandbox(services, record, 'starting')
     let sandbox: Sandbox | null = null
     undo.defer(() => endSandbox(services, spec.sandboxId, sandbox, 0))
-    sandbox = await driver.start(spec, { signal: call, deadlineMs: START_DEADLINE_MS })
+    {
+      using _memory = await services.admission.admit(MEMORY_MIB, call)
+      sandbox = await driver.start(spec, { signal: call, deadlineMs: START_DEADLINE_MS })
+    }
     const tools = new OfflineAgent(machineRoles(sandbox.agent))
     return await action(
       tools,
@@ -49,7 +52,7 @@ const inspectorSpec = ({ row }: Workspace, volumes: readonly Volume[]): SandboxS
   const [first] = volumes
   if (first === undefined) throw new Error('an inspector of nothing')
   return {
-    sandboxId: inspectorId(row.id, ++lastSerial),
+    sandboxId: newInspectorId(row.id),
     workspaceId: row.id,
     generation: 0,
     volume: first,
@@ -63,7 +66,14 @@ const inspectorSpec = ({ row }: Workspace, volumes: readonly Volume[]): SandboxS
   }
 }
 
-/** What a killed engine left of its inspectors. */
-export const endInspectors = async (services: Services): Promise<void> => {
-  for (const { id } of services.store.sandboxes.all()) if (isInspector(id)) await endSandbox(services, id, null, 0)
+/** What a killed engine left of a workspace's inspectors. Nothing stands in the way of the workspace when it fails. */
+export const endInspectors = async (services: Services, workspaceId: string): Promise<void> => {
+  for (const row of services.store.sandboxes.all()) {
+    if (row.workspaceId !== workspaceId || !isInspector(row.id)) continue
+    try {
+      await endSandbox(services, row.id, null, 0)
+    } catch (error) {
+      services.log.error({ sandbox: row.id, ...errorFields(error) }, 'an inspector was not ended')
+    }
+  }
 }

@@ -1,3 +1,5 @@
+import type { Sandbox, SandboxRecord } from '../driver/driver.ts'
+import { errorFields } from '../lib/log.ts'
 import { undoSteps } from '../lib/steps.ts'
 import type { IntentRow } from '../store/intents.ts'
 import { leaveToReleaser } from './leftovers.ts'
@@ -7,7 +9,8 @@ import { RESET_STEPS, resetLeftovers, type ResetPlan } from './operations/reset.
 import { SNAPSHOT_STEPS, snapshotLeftovers, type SnapshotPlan } from './operations/snapshot.ts'
 import { START_STEPS, startLeftovers, type StartPlan } from './operations/start.ts'
 import { STOP_STEPS, type StopPlan } from './operations/stop.ts'
-import type { Services } from './services.ts'
+import { ADOPT_DEADLINE_MS } from './sandbox-life.ts'
+import { ownCall, type Services } from './services.ts'
 import type { Workspace } from './workspace.ts'
 
 /** What is left of a workspace after its intent was recovered. */
@@ -68,7 +71,8 @@ export const recoverIntent = async (
     }
     case STOP_STEPS.operation: {
       const plan = intent.plan as StopPlan
-      for (const { do: work } of STOP_STEPS.steps) await work(plan, { services, workspace, sandbox: null })
+      const sandbox = await stillStopping(services, plan)
+      for (const { do: work } of STOP_STEPS.steps) await work(plan, { services, workspace, sandbox })
       await workspace?.commands.recordAllLost('stop')
       store.intents.end(id, () => workspace?.change({ phase: 'stopped', failure: null }))
       return 'kept'
@@ -81,5 +85,21 @@ export const recoverIntent = async (
     }
     default:
       throw new Error(`an intent of the unknown operation ${operation}`)
+  }
+}
+
+/** A machine that lives may still write out what it holds: it is ended in order. Others hold nothing back. */
+const stillStopping = async (
+  services: Services,
+  { sandboxId, driver: driverId }: StopPlan,
+): Promise<Sandbox | null> => {
+  const driver = services.drivers.get(driverId)
+  const row = sandboxId === null ? null : services.store.sandboxes.get(sandboxId)
+  if (driver.volumes === 'trees' || row === null) return null
+  try {
+    return await driver.adopt(row.record as SandboxRecord, { signal: ownCall().signal, deadlineMs: ADOPT_DEADLINE_MS })
+  } catch (error) {
+    services.log.warn({ sandbox: sandboxId, ...errorFields(error) }, 'a stop is finished by force')
+    return null
   }
 }

@@ -3,9 +3,11 @@ import { filesystemOf } from '../disk/disk-image.ts'
 import type { Volume } from '../disk/disk-store.ts'
 import type { Sandbox, SandboxRecord, SandboxSpec } from '../driver/driver.ts'
 import type { WorkspaceRow } from '../store/workspaces.ts'
-import type { Services } from './services.ts'
+import type { Call, Services } from './services.ts'
 
 /** From the start of a sandbox to the agent's answer. */
+/** What a sandbox may take to answer a new engine; one that lives and does not (frozen) is taken over all the same. */
+export const ADOPT_DEADLINE_MS = 5_000
 export const START_DEADLINE_MS = 60_000
 const VERIFY_TIMEOUT_MS = 15_000
 
@@ -24,12 +26,11 @@ export const startSandbox = async (
   row: WorkspaceRow,
   plan: SandboxPlan,
   volume: Volume,
-  signal: AbortSignal,
+  { signal, onProgress }: Pick<Call, 'signal' | 'onProgress'>,
 ): Promise<Sandbox> => {
   const driver = services.drivers.get(row.driver)
   const { limits } = services.config
   await releaseFormer(services, row, volume)
-  using _memory = await services.admission.admit(row.memoryMib, signal)
   const spec: SandboxSpec = {
     sandboxId: sandboxIdOf(row.id, plan.generation),
     workspaceId: row.id,
@@ -43,6 +44,8 @@ export const startSandbox = async (
     pidsMax: pidsFor(limits, row.memoryMib),
     token: plan.token,
   }
+  await driver.prepare(spec, { signal, onProgress })
+  using _memory = await services.admission.admit(row.memoryMib, signal)
   const record: SandboxRecord = { driver: driver.id, spec, details: {} }
   putSandbox(services, record, 'starting')
   const sandbox = await driver.start(spec, { signal, deadlineMs: START_DEADLINE_MS })

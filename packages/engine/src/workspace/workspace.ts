@@ -50,7 +50,11 @@ export class Workspace {
         workspaceId: row.id,
         name: () => this.#row.name,
         nextSequence: () => this.#nextCommand(),
-        diskFull: () => this.driver.disks.isFull(volumeId(this.#row.volume)),
+        // What an image holds only its own kernel knows.
+        diskFull: () =>
+          this.driver.volumes === 'images'
+            ? Promise.resolve(false)
+            : this.driver.disks.isFull(volumeId(this.#row.volume)),
         lastReset: () => this.#row.lastResetAt,
       },
     })

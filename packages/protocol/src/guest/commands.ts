@@ -35,6 +35,8 @@ export const commandExit = z.strictObject({
   pidsLimited: z.boolean(),
   /** While this command ran, a process was killed for lack of memory. Only where the agent counts: on a kernel of its own. */
   memoryLimited: z.boolean(),
+  /** When it ended the disk was full. Only where the agent knows: of a disk image. */
+  diskLimited: z.boolean(),
 })
 export type CommandExit = z.infer<typeof commandExit>
 

@@ -1,7 +1,9 @@
 import { chown, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { PrepareContext, SandboxSpec } from '../../driver/driver.ts'
 import { writeConfigDisk } from '../microvm/config-disk.ts'
 import type { GuestKernels } from '../microvm/guest-kernel.ts'
+import { lastWordsOfLinux } from '../microvm/last-words.ts'
 import { disksOf, machineMib } from '../microvm/machine-shape.ts'
 import { Templates } from '../microvm/templates.ts'
 import { VmmProgram } from '../microvm/vmm-program.ts'
@@ -37,11 +39,19 @@ export function firecrackerTechnology(options: {
     kvm: await kvmAccess(),
   })
   const templates = new Templates(options.folder, firecrackerTemplates({ program, host, agentPath: options.agentPath }))
+  /** All that a machine is started from. */
+  const machineOf = async (spec: SandboxSpec, owner: number, cx: PrepareContext) => {
+    const kernel = await options.kernels.obtain(cx)
+    const disks = await disksOf(spec)
+    const shown = disks.map(({ bytes, writable }) => ({ bytes, writable }))
+    const machine = { vcpus: spec.vcpus, memoryMib: machineMib(spec.memoryMib), disks: shown }
+    return { disks, template: await templates.obtain({ kernel, machine, owner }, cx) }
+  }
   return {
     id: 'firecracker',
     isolation: 'microvm',
     emulated: false,
-    limits: { commandsApart: false, overheadMib: OVERHEAD_MIB, entered: 'by-monitor' },
+    limits: { commandsApart: false, hostMemoryMib: (mib) => machineMib(mib) + OVERHEAD_MIB, entered: 'by-monitor' },
     volumes: 'images',
     ids: 'alone',
     logLimitBytes: CONSOLE_BYTES,
@@ -54,20 +64,12 @@ export function firecrackerTechnology(options: {
       return detail === null ? missingKvm() : { ok: false, detail, fix: INSTALL }
     },
     version: () => program.version(),
-    async prepare(signal) {
-      await options.kernels.obtain({ signal, onProgress: () => undefined })
+    async prepare(spec, owner, cx) {
+      await machineOf(spec, owner, cx)
     },
-    async writeBundle(spec, bundle) {
-      const never = new AbortController().signal
-      const kernel = await options.kernels.obtain({ signal: never, onProgress: () => undefined })
-      const disks = await disksOf(spec)
-      const machine = {
-        vcpus: spec.vcpus,
-        memoryMib: machineMib(spec),
-        disks: disks.map(({ bytes, writable }) => ({ bytes, writable })),
-      }
+    async writeBundle(spec, bundle, signal) {
       const owner = bundle.ids.base
-      const template = await templates.obtain(kernel, machine, owner)
+      const { disks, template } = await machineOf(spec, owner, { signal })
       const config = await writeConfigDisk(bundle, spec)
       await chown(config, owner, owner)
       const sockets = socketFolder(bundle.paths)
@@ -78,6 +80,7 @@ export function firecrackerTechnology(options: {
       const vmm = sandboxVmm(await host(), { owner, sockets, config, channel, disks, ...template })
       await writeFile(join(bundle.paths.folder, 'vmm.json'), JSON.stringify(vmm), { mode: 0o600 })
     },
+    lastWords: lastWordsOfLinux,
     runtime: (_paths, agentBinary) => Promise.resolve({ runtime: [agentBinary, 'vmm'], runtimeLogFile: null }),
     // The guest, and what it may make of Firecracker, finds no folder of the host that it can write to, and nobody who still asks.
     async begin(paths, signal) {

@@ -10,6 +10,8 @@ import { makeSocketFolder } from './socket-folder.ts'
 import { vmlinuxOf } from './vmlinux.ts'
 import { templateVmm, type FirecrackerHost } from './vmm-spec.ts'
 
+const MIB = 1024 * 1024
+
 export const firecrackerTemplates = (options: {
   readonly program: VmmProgram
   readonly host: () => Promise<FirecrackerHost>
@@ -19,8 +21,9 @@ export const firecrackerTemplates = (options: {
     const requests = bootRequests(machine).map(({ path, body }) => [path, body])
     return ['firecracker', await options.program.build(), await hostIdentity(), machine.disks, requests]
   },
+  memoryBytes: ({ memoryMib }) => memoryMib * MIB,
   diskBytes: ({ disks }) => disks.map(({ bytes }) => bytes),
-  async make({ folder, disks, config, memory, state }, { kernel, machine, owner }) {
+  async make({ folder, disks, config, memory, state }, { kernel, machine, owner, signal }) {
     const sockets = join(folder, 'sockets')
     const vmlinux = join(folder, 'vmlinux')
     await makeSocketFolder(sockets, owner)
@@ -36,15 +39,16 @@ export const firecrackerTemplates = (options: {
       kernel: vmlinux,
       initramfs: kernel.initramfs,
     })
-    const connect = (signal: AbortSignal): Promise<FirecrackerApi> =>
-      FirecrackerApi.connect(join(sockets, SOCKETS.api), signal)
+    const connect = (within: AbortSignal): Promise<FirecrackerApi> =>
+      FirecrackerApi.connect(join(sockets, SOCKETS.api), within)
     await bootTemplate({
       agentPath: options.agentPath,
       folder,
       vmmName: 'firecracker',
       vmm,
-      begin: async (signal) => boot(await connect(signal), machine),
-      save: async (signal) => save(await connect(signal)),
+      signal,
+      begin: async (within) => boot(await connect(within), machine),
+      save: async (within) => save(await connect(within)),
     })
     await rm(vmlinux)
     await rm(sockets, { recursive: true })

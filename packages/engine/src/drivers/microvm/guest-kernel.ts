@@ -1,11 +1,12 @@
-import { createHash } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { gzip } from 'node:zlib'
 import { promisify } from 'node:util'
 import { PyroError, type Progress } from '@pyro/protocol'
 import { z } from 'zod'
-import type { PrunedThing } from '../../driver/driver.ts'
+import type { PrepareContext, PrunedThing } from '../../driver/driver.ts'
+import { SharedWork } from '../../lib/shared-work.ts'
 import { nowText } from '../../lib/wait.ts'
 import { runProgram } from '../../process/program.ts'
 import { cpioArchive, type CpioFile } from './cpio.ts'
@@ -43,7 +44,7 @@ const PACKAGE = {
 /** Gets files out of Debian packages, as a tar whose path it gives. */
 export type PackageFiles = (
   wanted: typeof PACKAGE,
-  options: ObtainOptions & { readonly folder: string },
+  options: { readonly folder: string; readonly signal: AbortSignal; readonly onProgress: (progress: Progress) => void },
 ) => Promise<string>
 
 /** Kernel and first root of a microVM. */
@@ -53,6 +54,17 @@ export interface GuestKernel {
   readonly image: string
   readonly initramfs: string
 }
+
+interface ObtainOptions {
+  readonly signal: AbortSignal
+  readonly onProgress: (progress: Progress) => void
+}
+
+/** As shared work knows those who wait for it. */
+export const callerOf = ({ signal, onProgress }: PrepareContext): Parameters<SharedWork<unknown>['join']>[1] => ({
+  signal,
+  ...(onProgress === undefined ? {} : { onProgress }),
+})
 
 const manifestSchema = z.object({
   format: z.literal(1),
@@ -70,37 +82,34 @@ export interface GuestKernelsOptions {
   readonly packageFiles: PackageFiles
 }
 
-export interface ObtainOptions {
-  readonly signal: AbortSignal
-  readonly onProgress: (progress: Progress) => void
-}
-
 /**
  * `kernels`: per kernel and choice of modules a folder `package-<sha256 16>` with `vmlinuz` and `modules/`, per kernel and agent one `<id>` with
  * `initramfs.img`. Folders appear whole, by rename; what bears another name is half-made.
  */
 export class GuestKernels {
   readonly #options: GuestKernelsOptions
-  #obtained: Promise<GuestKernel> | null = null
+  readonly #work = new SharedWork<GuestKernel>()
+  #obtained: GuestKernel | null = null
 
   constructor(options: GuestKernelsOptions) {
     this.#options = options
   }
 
-  /** Made when first asked for; one making at a time. */
-  obtain(options: ObtainOptions): Promise<GuestKernel> {
-    this.#obtained ??= this.#obtain(options).catch((error: unknown) => {
-      this.#obtained = null
-      throw error
+  /** Made when first asked for; one making at a time, which ends when nobody waits for it any more. */
+  async obtain(cx: PrepareContext): Promise<GuestKernel> {
+    const known = this.#obtained
+    if (known !== null && (await isThere(known.initramfs))) return known
+    return this.#work.join('kernel', callerOf(cx), async (signal, onProgress) => {
+      this.#obtained = await this.#obtain({ signal, onProgress })
+      return this.#obtained
     })
-    return this.#obtained
   }
 
   /** Null when none was obtained before. Fetches nothing. */
   async present(): Promise<GuestKernel | null> {
     const folder = join(this.#options.folder, 'kernels')
-    if (!(await namesIn(folder)).some((name) => name.startsWith(PACKAGE_PREFIX))) return null
-    return this.obtain({ signal: new AbortController().signal, onProgress: () => undefined })
+    if (!(await isThere(folder)) || (await this.#unpacked(folder)) === null) return null
+    return this.obtain({ signal: new AbortController().signal })
   }
 
   /** Removes kernels and first roots but for this one. */
@@ -109,6 +118,7 @@ export class GuestKernels {
     const used = kernel === null ? [] : [basename(dirname(kernel.image)), kernel.id]
     if (kernel === null) this.#obtained = null
     const names = await namesIn(folder)
+    if (names.length > 0) await removeHalfMade(folder)
     return removeFolders(
       folder,
       names.filter((name) => !name.startsWith('.') && !used.includes(name)),
@@ -162,7 +172,7 @@ export class GuestKernels {
   }
 
   async #unpack(folder: string, options: ObtainOptions): Promise<string> {
-    const staging = join(folder, `.package-${process.pid}`)
+    const staging = join(folder, `.package-${randomBytes(4).toString('hex')}`)
     await rm(staging, { recursive: true, force: true })
     await mkdir(staging, { mode: 0o700 })
     try {

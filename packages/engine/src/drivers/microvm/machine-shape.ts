@@ -52,5 +52,4 @@ const GUEST_MIB = 64
 const GUEST_PART = 32
 
 /** Memory of the whole machine. */
-export const machineMib = ({ memoryMib }: Pick<SandboxSpec, 'memoryMib'>): number =>
-  memoryMib + GUEST_MIB + Math.ceil(memoryMib / GUEST_PART)
+export const machineMib = (memoryMib: number): number => memoryMib + GUEST_MIB + Math.ceil(memoryMib / GUEST_PART)

@@ -21,6 +21,7 @@ export interface TemplateBoot {
   readonly vmm: VmmSpec
   /** What is left to do until the machine runs, once its VMM does. */
   begin?(signal: AbortSignal): Promise<void>
+  readonly signal: AbortSignal
   /** Stops the machine and saves it. */
   save(signal: AbortSignal): Promise<void>
 }
@@ -34,15 +35,20 @@ export const bootTemplate = async (boot: TemplateBoot): Promise<void> => {
   }
 }
 
+/** Nothing runs any more when it settles. */
 const bootAndSave = async (boot: TemplateBoot): Promise<void> => {
   const specFile = join(boot.folder, 'vmm.json')
   await writeFile(specFile, JSON.stringify(boot.vmm), { mode: 0o600 })
-  using cleanup = new DisposableStack()
-  const signal = AbortSignal.timeout(BOOT_TIMEOUT_MS)
+  await using cleanup = new AsyncDisposableStack()
+  const late = AbortSignal.timeout(BOOT_TIMEOUT_MS)
+  const signal = AbortSignal.any([boot.signal, late])
   let said = ''
   const options = { stdin: 'ignore', env: {}, signal } as const
   const program = startStreamingProgram(boot.agentPath, ['vmm', 'hold', boot.folder], options)
-  cleanup.defer(() => program.kill())
+  cleanup.defer(async () => {
+    program.kill()
+    await Promise.allSettled([program.ended])
+  })
   program.stdout.on('data', (chunk: Buffer) => (said = (said + chunk.toString('utf8')).slice(-CONSOLE_CHARACTERS)))
   const over = new AbortController()
   let end: string | null = null
@@ -60,7 +66,8 @@ const bootAndSave = async (boot: TemplateBoot): Promise<void> => {
     })
   const check = (): void => {
     if (end !== null) throw failed(`${boot.vmmName} ended: ${end}`)
-    if (signal.aborted) throw failed(`it did not boot within ${BOOT_TIMEOUT_MS / 1000} s`)
+    boot.signal.throwIfAborted()
+    if (late.aborted) throw failed(`it did not boot within ${BOOT_TIMEOUT_MS / 1000} s`)
   }
   try {
     await boot.begin?.(AbortSignal.any([signal, over.signal]))
@@ -73,7 +80,6 @@ const bootAndSave = async (boot: TemplateBoot): Promise<void> => {
     await sleep(LOOK_MS)
   }
   await boot.save(signal)
-  program.kill()
-  await program.ended
+  await cleanup.disposeAsync()
   await rm(specFile)
 }

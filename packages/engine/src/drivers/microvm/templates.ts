@@ -1,9 +1,11 @@
 import { createHash } from 'node:crypto'
-import { chmod, chown, mkdir, open, rm, truncate, writeFile } from 'node:fs/promises'
+import { chmod, chown, mkdir, open, rm, stat, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { CONFIG_DISK_BYTES } from '@pyro/protocol/guest'
-import type { PrunedThing } from '../../driver/driver.ts'
-import type { GuestKernel } from './guest-kernel.ts'
+import type { PrepareContext, PrunedThing } from '../../driver/driver.ts'
+import { SharedWork } from '../../lib/shared-work.ts'
+import { errnoOf } from '../../process/identity.ts'
+import { callerOf, type GuestKernel } from './guest-kernel.ts'
 import { appear, isThere, namesIn, removeFolders, removeHalfMade } from './whole-folder.ts'
 
 const KEY_LENGTH = 16
@@ -21,10 +23,15 @@ export interface Template {
 export interface TemplateMaker<M> {
   /** All that a template depends on, beside the kernel. */
   depends(machine: M): Promise<readonly unknown[]>
+  /** Bytes of a machine's memory. */
+  memoryBytes(machine: M): number
   /** Bytes of each disk of a machine. */
   diskBytes(machine: M): readonly number[]
   /** Boots the machine in a folder with empty disks, and leaves `memory` and `state` there. */
-  make(folder: TemplateFolder, cx: { kernel: GuestKernel; machine: M; owner: number }): Promise<void>
+  make(
+    folder: TemplateFolder,
+    cx: { kernel: GuestKernel; machine: M; owner: number; signal: AbortSignal },
+  ): Promise<void>
 }
 
 /** Paths of what a template is made of. */
@@ -45,47 +52,50 @@ export class Templates<M> {
   /** Holds `templates`. */
   readonly #place: string
   readonly #maker: TemplateMaker<M>
-  readonly #known = new Map<string, Promise<Template>>()
+  readonly #work = new SharedWork<void>()
 
   constructor(place: string, maker: TemplateMaker<M>) {
     this.#place = place
     this.#maker = maker
   }
 
-  /** Made when first asked for; one making of each at a time. `owner` is the user of the host that the VMM runs as. */
-  async obtain(kernel: GuestKernel, machine: M, owner: number): Promise<Template> {
+  /**
+   * Made when first asked for; one making of each at a time, which ends when nobody waits for it any more. `owner` is the user of the
+   * host that the VMM runs as.
+   */
+  async obtain(request: { kernel: GuestKernel; machine: M; owner: number }, cx: PrepareContext): Promise<Template> {
+    const { kernel, machine } = request
     const content = JSON.stringify([kernel.id, ...(await this.#maker.depends(machine))])
     const key = `${kernel.id}-${createHash('sha256').update(content).digest('hex').slice(0, KEY_LENGTH)}`
-    const known = this.#known.get(key)
-    if (known !== undefined) return known
-    const made = this.#obtain(key, { kernel, machine, owner })
-    this.#known.set(key, made)
-    made.catch(() => this.#known.delete(key))
-    return made
+    const folder = join(this.#place, 'templates')
+    const place = join(folder, key)
+    const template = { memory: join(place, 'memory'), state: join(place, 'state') }
+    if (await isWhole(template, this.#maker.memoryBytes(machine))) return template
+    await this.#work.join(key, callerOf(cx), async (signal, onProgress) => {
+      onProgress({ step: 'booting a machine to start others from', done: null, total: null, unit: null, detail: null })
+      await mkdir(folder, { recursive: true, mode: 0o700 })
+      await removeHalfMade(folder)
+      // One that is not whole, whatever became of it.
+      await rm(place, { recursive: true, force: true })
+      await appear(place, (staging) => this.#make(staging, { ...request, signal }))
+    })
+    return template
   }
 
   /** Removes templates that are not of this kernel; null: all. */
   async prune(kernel: GuestKernel | null): Promise<readonly PrunedThing[]> {
     const folder = join(this.#place, 'templates')
+    if (await isThere(folder)) await removeHalfMade(folder)
     const unused = (await namesIn(folder)).filter(
       (name) => !name.startsWith('.') && (kernel === null || !name.startsWith(`${kernel.id}-`)),
     )
-    for (const name of unused) this.#known.delete(name)
     return removeFolders(folder, unused)
   }
 
-  async #obtain(key: string, cx: { kernel: GuestKernel; machine: M; owner: number }): Promise<Template> {
-    const folder = join(this.#place, 'templates')
-    const place = join(folder, key)
-    if (!(await isThere(place))) {
-      await mkdir(folder, { recursive: true, mode: 0o700 })
-      await removeHalfMade(folder)
-      await appear(place, (staging) => this.#make(staging, cx))
-    }
-    return { memory: join(place, 'memory'), state: join(place, 'state') }
-  }
-
-  async #make(folder: string, cx: { kernel: GuestKernel; machine: M; owner: number }): Promise<void> {
+  async #make(
+    folder: string,
+    cx: { kernel: GuestKernel; machine: M; owner: number; signal: AbortSignal },
+  ): Promise<void> {
     const file = (name: string): string => join(folder, name)
     const disks = this.#maker.diskBytes(cx.machine).map((bytes, at) => ({ path: file(`disk${at}`), bytes }))
     for (const { path, bytes } of [...disks, { path: file('config'), bytes: CONFIG_DISK_BYTES }]) {
@@ -113,6 +123,17 @@ export class Templates<M> {
     for (const { path } of disks) await rm(path)
     await rm(file('config'))
     await syncFiles(TEMPLATE_FILES.map(file))
+  }
+}
+
+/** Folders appear whole; a disk that was full or lost its power may have cut a file short. */
+const isWhole = async ({ memory, state }: Template, memoryBytes: number): Promise<boolean> => {
+  try {
+    const [{ size }, { size: stateBytes }] = await Promise.all([stat(memory), stat(state)])
+    return size === memoryBytes && stateBytes > 0
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return false
+    throw error
   }
 }
 

@@ -174,13 +174,16 @@ async function monitorTree(paths: SandboxPaths, known: readonly HostProcess[]): 
   return roots.flatMap(treeOf)
 }
 
+/** Programs that a monitor calls: what only looks at a file of a sandbox has another name. */
+const RUNTIMES = /^(pyro-agent|runc|runsc|sh|unshare|setpriv)/
+
 /** Monitors, and calls of a runtime that outlived theirs: the monitor began their session. */
 async function rootsIn(table: readonly HostProcess[], paths: SandboxPaths): Promise<HostProcess[]> {
   const alive = new Set(table.map(({ pid }) => pid))
   const roots: HostProcess[] = []
   for (const candidate of table) {
     const mayBeMonitor = candidate.command.startsWith('pyro-agent')
-    const isLeft = !alive.has(candidate.session)
+    const isLeft = candidate.session > 0 && !alive.has(candidate.session) && RUNTIMES.test(candidate.command)
     if (candidate.uid !== 0 || !(mayBeMonitor || isLeft)) continue
     const argv = await readArgv(candidate.pid)
     const isMonitor = mayBeMonitor && argv[1] === 'monitor' && argv[2] === paths.monitorSpec

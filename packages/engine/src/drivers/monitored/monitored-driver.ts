@@ -7,6 +7,7 @@ import { ID_COUNT, type DiskStore } from '../../disk/disk-store.ts'
 import type {
   Driver,
   DriverObject,
+  PrepareContext,
   Probe,
   PrunedThing,
   Sandbox,
@@ -78,6 +79,11 @@ export class MonitoredDriver implements Driver {
     })
   }
 
+  async prepare(spec: SandboxSpec, cx: PrepareContext): Promise<void> {
+    cx.signal.throwIfAborted()
+    await this.#technology.prepare?.(spec, (await this.#idsOf(spec)).base, cx)
+  }
+
   async start(spec: SandboxSpec, cx: StartContext): Promise<Sandbox> {
     cx.signal.throwIfAborted()
     const signal = AbortSignal.any([cx.signal, AbortSignal.timeout(cx.deadlineMs)])
@@ -97,7 +103,7 @@ export class MonitoredDriver implements Driver {
       const agentConfig = this.#agentConfig(spec, cgroup)
       const bundle = { paths, cgroup, agentBinary, ids, agentConfig }
       await Promise.all([
-        this.#technology.writeBundle(spec, bundle),
+        this.#technology.writeBundle(spec, bundle, signal),
         writeFile(paths.agentConfig, JSON.stringify(agentConfig), { mode: 0o600 }),
       ])
       signal.throwIfAborted()
@@ -152,10 +158,9 @@ export class MonitoredDriver implements Driver {
     const paths = sandboxPaths(this.#config.runtimeDir, sandboxId)
     const cgroup = await this.#cgroup(sandboxId)
     const found = await findProcesses(record, paths)
-    const limitsEndSandbox = this.#technology.limits?.commandsApart === false
     const exit: SandboxExit =
       found === null
-        ? await explainExit({ paths, cgroup, limitsEndSandbox })
+        ? await explainExit({ paths, cgroup, technology: this.#technology })
         : { reason: 'stopped', detail: 'reclaimed by Pyro' }
     await killMonitorTree(paths)
     if (cgroup === null) await killSandboxProcesses(this.#config.runtimeDir, sandboxId)
@@ -183,7 +188,7 @@ export class MonitoredDriver implements Driver {
       record: { driver: this.id, spec, details },
       init: { pid, startTime },
       monitor: { pid: monitorPid, startTime: monitorStartTime },
-      limitsEndSandbox: this.#technology.limits?.commandsApart === false,
+      technology: this.#technology,
     })
   }
 
@@ -277,7 +282,7 @@ export class MonitoredDriver implements Driver {
   }
 
   #hostLimits(spec: SandboxSpec): CgroupLimits {
-    return { ...spec, memoryMib: spec.memoryMib + (this.#technology.limits?.overheadMib ?? 0) }
+    return { ...spec, memoryMib: this.#technology.limits?.hostMemoryMib(spec.memoryMib) ?? spec.memoryMib }
   }
 
   async #cgroup(sandboxId: string): Promise<SandboxCgroup | null> {

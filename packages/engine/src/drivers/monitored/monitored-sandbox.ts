@@ -5,9 +5,10 @@ import type { AgentLink } from '../../agent/agent-link.ts'
 import type { LimitCounters, Sandbox, SandboxExit, SandboxRecord } from '../../driver/driver.ts'
 import { settleLater, sleep } from '../../lib/wait.ts'
 import { isAlive, signalProcess, type ProcessIdentity } from '../../process/identity.ts'
-import { readExit, type FolderWatch } from './monitor.ts'
+import { readExit, type FolderWatch, tailOf } from './monitor.ts'
 import type { SandboxCgroup } from './sandbox-cgroup.ts'
 import type { SandboxPaths } from './sandbox-paths.ts'
+import type { Technology } from './technology.ts'
 
 /** How often a sandbox is looked at that says nothing: its monitor may have been killed, so that no exit file comes. */
 const LOOK_INTERVAL_MS = 2_000
@@ -16,8 +17,13 @@ const EXIT_FILE_WAIT_MS = 1_000
 const EXIT_FILE_STEP_MS = 10
 /** A shut-down that the agent promised may take this much longer than its grace. */
 const SHUTDOWN_EXTRA_MS = 2_000
+/** Of what a guest wrote before it ended. */
+const LAST_WORDS_BYTES = 16 * 1024
+const CLOCK_INTERVAL_MS = 60_000
+/** A host that slept, or whose clock was set. */
+const CLOCK_JUMP_MS = 50
 /** What an agent that obeys may take to write everything out: to cut it off would lose what is on its way to the disk. */
-const LAST_FLUSH_MS = 60_000
+const LAST_FLUSH_MS = 40_000
 
 export interface MonitoredParts {
   readonly record: SandboxRecord
@@ -27,8 +33,7 @@ export interface MonitoredParts {
   readonly watcher: FolderWatch
   readonly init: ProcessIdentity
   readonly monitor: ProcessIdentity
-  /** A kill for lack of memory inside ends the whole sandbox (gVisor). */
-  readonly limitsEndSandbox: boolean
+  readonly technology: Technology
 }
 
 /** A sandbox that is processes of this host below a monitor. */
@@ -40,8 +45,11 @@ export class MonitoredSandbox implements Sandbox {
   readonly #exited = settleLater<SandboxExit>()
   readonly #hurry = new AbortController()
   readonly #look: NodeJS.Timeout
+  readonly #watch: Disposable | undefined
   #stopped: Promise<SandboxExit> | null = null
   #over = false
+  #timedAt = -CLOCK_INTERVAL_MS
+  #clockOffsetMs = Date.now() - performance.now()
   /** True once we end it ourselves: then its death is no news. */
   #ending = false
 
@@ -50,6 +58,7 @@ export class MonitoredSandbox implements Sandbox {
     this.record = parts.record
     this.agent = parts.link.agent
     this.exited = this.#exited.promise
+    this.#watch = parts.technology.watch?.(parts.paths)
     this.#look = setInterval(() => this.#check(), LOOK_INTERVAL_MS)
     this.#look.unref()
     parts.watcher.on(parts.paths.exit, () => this.#check())
@@ -71,6 +80,7 @@ export class MonitoredSandbox implements Sandbox {
   async release(): Promise<void> {
     this.#over = true
     clearInterval(this.#look)
+    this.#watch?.[Symbol.dispose]()
     this.#parts.watcher[Symbol.dispose]()
     await this.#parts.link.close()
   }
@@ -105,7 +115,8 @@ export class MonitoredSandbox implements Sandbox {
         () => false,
       ),
     ])
-    const until = performance.now() + graceMs + LAST_FLUSH_MS
+    const extraMs = this.#parts.technology.flush === 'sync' ? LAST_FLUSH_MS : SHUTDOWN_EXTRA_MS
+    const until = performance.now() + graceMs + extraMs
     while (given && isAlive(this.#parts.init) && performance.now() < until && !this.#hurry.signal.aborted)
       await sleep(EXIT_FILE_STEP_MS)
   }
@@ -113,13 +124,27 @@ export class MonitoredSandbox implements Sandbox {
   #check(): void {
     if (this.#over) return
     if (isAlive(this.#parts.init)) {
-      if (this.#parts.limitsEndSandbox) void this.#endOnLimit()
+      if (limitsEndIt(this.#parts.technology)) void this.#endOnLimit()
+      if (this.#parts.technology.ownClock) this.#keepTime()
       return
     }
     this.#over = true
     clearInterval(this.#look)
+    this.#watch?.[Symbol.dispose]()
     this.#parts.link.expectNoMore('it has ended')
     if (!this.#ending) void this.#explain().then(this.#exited.resolve, this.#exited.reject)
+  }
+
+  /** A guest's clock runs a little faster or slower than the host's, and stands while the host sleeps. */
+  #keepTime(): void {
+    const offsetMs = Date.now() - performance.now()
+    const isSet = performance.now() - this.#timedAt < CLOCK_INTERVAL_MS
+    if (isSet && Math.abs(offsetMs - this.#clockOffsetMs) < CLOCK_JUMP_MS) return
+    if (!this.agent.connected) return
+    this.#timedAt = performance.now()
+    this.#clockOffsetMs = offsetMs
+    // A guest that does not answer has the wrong time until it does.
+    this.agent.setClock().then(null, () => (this.#timedAt = -CLOCK_INTERVAL_MS))
   }
 
   /** gVisor that lost one of its processes to the memory limit may go on half dead. */
@@ -139,21 +164,29 @@ const aborted = (signal: AbortSignal): Promise<void> =>
     else signal.addEventListener('abort', () => resolve(), { once: true })
   })
 
-/** Why a sandbox that nobody stopped is dead. */
-export async function explainExit(parts: {
+export interface EndedParts {
   readonly paths: SandboxPaths
   readonly cgroup: SandboxCgroup | null
-  readonly limitsEndSandbox: boolean
-}): Promise<SandboxExit> {
-  const exit = await readExit(parts.paths)
+  readonly technology: Technology
+}
+
+/** Limits of memory and processes are walls of the whole sandbox, and how it was meant to end (gVisor, never a machine's own kernel). */
+const limitsEndIt = ({ limits }: Pick<Technology, 'limits'>): boolean =>
+  limits !== null && !limits.commandsApart && limits.entered === 'by-runtime'
+
+/** Why a sandbox that nobody stopped is dead. */
+export async function explainExit({ paths, cgroup, technology }: EndedParts): Promise<SandboxExit> {
+  const exit = await readExit(paths)
   const how =
     exit === null
       ? 'how is not known'
       : exit.signal === null
         ? `exit code ${exit.exitCode}`
         : `killed by SIG${exit.signal}`
-  if (parts.limitsEndSandbox && parts.cgroup !== null) {
-    const counters = parts.cgroup.counters()
+  const words = technology.lastWords?.(await tailOf(paths.log, LAST_WORDS_BYTES)) ?? null
+  if (words !== null) return { reason: 'crashed', detail: words }
+  if (limitsEndIt(technology) && cgroup !== null) {
+    const counters = cgroup.counters()
     if (counters.memory > 0) return { reason: 'memory', detail: `the sandbox used up its memory (${how})` }
     if (counters.pids > 0) return { reason: 'pids', detail: `the sandbox used up its processes (${how})` }
   }

@@ -47,7 +47,7 @@ export async function cachedProbe(driver: Driver, technology: Technology, cx: Pr
     if (known?.bootId === bootId && known.version === version) {
       if (known.probe.ok || Date.now() - known.atMs < FAILURE_KEPT_MS) return known.probe
     }
-    const probe = await tryStart(driver, technology, version, cx)
+    const probe = await tryStart(driver, version, cx)
     await mkdir(cx.config.runtimeDir, { recursive: true, mode: 0o711 })
     await writeFile(`${file}.new`, JSON.stringify({ bootId, version, atMs: Date.now(), probe }), { mode: 0o600 })
     await rename(`${file}.new`, file)
@@ -71,7 +71,10 @@ async function releaseFormer(driver: Driver, runtimeDir: string): Promise<void> 
   const prefix = `probe-${driver.id}-`
   const former = async (folder: string): Promise<string[]> =>
     (await namesIn(folder)).filter((name) => name.startsWith(prefix))
-  for (const sandboxId of await former(sandboxesFolder(runtimeDir)))
+  const isTree = (name: string): boolean => !name.includes('.')
+  // The tree is made first and goes last: of what was made in between there may be control groups and no folder.
+  const trees = (await former(runtimeDir)).filter(isTree)
+  for (const sandboxId of new Set([...trees, ...(await former(sandboxesFolder(runtimeDir)))]))
     await driver.reclaim({ driver: driver.id, spec: { sandboxId }, details: {} })
   for (const tree of await former(runtimeDir)) await rm(join(runtimeDir, tree), { recursive: true, force: true })
 }
@@ -85,12 +88,7 @@ async function namesIn(folder: string): Promise<string[]> {
   }
 }
 
-async function tryStart(
-  driver: Driver,
-  technology: Technology,
-  version: string,
-  { config, agentPath }: ProbeContext,
-): Promise<Probe> {
+async function tryStart(driver: Driver, version: string, { config, agentPath }: ProbeContext): Promise<Probe> {
   await releaseFormer(driver, config.runtimeDir)
   const name = `probe-${driver.id}-${randomBytes(4).toString('hex')}`
   const tree = join(config.runtimeDir, name)
@@ -114,7 +112,7 @@ async function tryStart(
     token: randomBytes(32).toString('hex'),
   }
   try {
-    await technology.prepare?.(AbortSignal.timeout(PREPARE_DEADLINE_MS))
+    await driver.prepare(spec, { signal: AbortSignal.timeout(PREPARE_DEADLINE_MS) })
     const begun = performance.now()
     const sandbox = await driver.start(spec, {
       signal: new AbortController().signal,

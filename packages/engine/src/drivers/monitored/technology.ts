@@ -1,5 +1,5 @@
 import type { AgentConfig, MonitorSpec } from '@pyro/protocol/guest'
-import type { Probe, PrunedThing, SandboxSpec } from '../../driver/driver.ts'
+import type { PrepareContext, Probe, PrunedThing, SandboxSpec } from '../../driver/driver.ts'
 import type { Isolation } from '@pyro/protocol'
 import type { SandboxIds } from './id-ranges.ts'
 import type { SandboxCgroup } from './sandbox-cgroup.ts'
@@ -15,8 +15,8 @@ export interface Technology {
   readonly limits: {
     /** User commands get a group of their own, so that hitting a limit ends a command and not the sandbox. */
     readonly commandsApart: boolean
-    /** Memory that a sandbox takes of the host beyond its own. */
-    readonly overheadMib: number
+    /** Memory of the host that a sandbox of this size may take. */
+    hostMemoryMib(memoryMib: number): number
     /** Who puts the sandbox into its control group: the runtime, or the monitor, before it calls one. */
     readonly entered: 'by-runtime' | 'by-monitor'
   } | null
@@ -35,14 +35,18 @@ export interface Technology {
   missing(): Promise<Probe | null>
   /** Name and version, for people; the probe's verdict holds as long as it stays the same. */
   version(): Promise<string>
-  /** Fetches what starts need and this host does not have yet. May take long. */
-  prepare?(signal: AbortSignal): Promise<void>
+  /** As `Driver.prepare`; `owner` is the user of the host that the sandbox's processes run as. */
+  prepare?(spec: SandboxSpec, owner: number, cx: PrepareContext): Promise<void>
   /** As `Driver.prune`. */
   prune?(options: { readonly all: boolean }): Promise<readonly PrunedThing[]>
   /** Writes what the runtime reads. */
-  writeBundle(spec: SandboxSpec, bundle: Bundle): Promise<void>
+  writeBundle(spec: SandboxSpec, bundle: Bundle, signal: AbortSignal): Promise<void>
   /** The guest's clock is not the host's, and stands wherever it was. */
   readonly ownClock: boolean
+  /** Why a guest ended, from the end of what it wrote; null: it does not say. What it wrote is a guest's word, for people. */
+  lastWords?(log: string): string | null
+  /** Helps a sandbox along while it runs. */
+  watch?(paths: SandboxPaths): Disposable
   /** What is left to do once its process runs. */
   begin?(paths: SandboxPaths, signal: AbortSignal): Promise<void>
   /** How the monitor calls the runtime. */

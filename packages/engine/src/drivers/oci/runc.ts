@@ -16,7 +16,7 @@ export function runcTechnology(change: ConfigChange = (config) => config): Techn
     id: 'runc',
     isolation: 'container',
     emulated: false,
-    limits: { commandsApart: true, overheadMib: 0, entered: 'by-runtime' },
+    limits: { commandsApart: true, hostMemoryMib: (mib) => mib, entered: 'by-runtime' },
     volumes: 'trees',
     ids: 'mapped',
     logLimitBytes: null,

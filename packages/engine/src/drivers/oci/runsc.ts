@@ -18,7 +18,7 @@ export function runscTechnology(change: ConfigChange = (config) => config): Tech
     id: 'runsc',
     isolation: 'gvisor',
     emulated: false,
-    limits: { commandsApart: false, overheadMib: 0, entered: 'by-runtime' },
+    limits: { commandsApart: false, hostMemoryMib: (mib) => mib, entered: 'by-runtime' },
     // What programs inside use is gVisor's; the host sees the one process that is gVisor.
     volumes: 'trees',
     ids: 'shared',

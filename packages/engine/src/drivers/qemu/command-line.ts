@@ -76,7 +76,7 @@ const diskOptions = ({ direct, writable }: OpenedDisk): string =>
   [
     ...(writable ? ['auto-read-only=off', 'discard=unmap'] : ['readonly=on']),
     `cache=${direct ? 'none' : 'writeback'}`,
-    'aio=threads,werror=report,rerror=report',
+    'aio=threads,werror=enospc,rerror=report',
   ].join(',')
 
 const handed = (fd: number, set: number): [string, string] => ['add-fd', `fd=${fd},set=${set}`]

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { truncate } from 'node:fs/promises'
+import { readdir, readFile, rm, truncate } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { VmmSpec } from '@pyro/protocol/guest'
 import { SEEN } from '../microvm/machine-shape.ts'
@@ -12,6 +12,8 @@ import { Qmp } from './qmp.ts'
 
 const MIB = 1024 * 1024
 
+const SOCKET_PREFIX = 'template-'
+
 export const qemuTemplates = (options: {
   readonly program: QemuProgram
   /** Its path is short enough for one of a socket. */
@@ -22,11 +24,13 @@ export const qemuTemplates = (options: {
     const call = qemuArguments({ ...shape, program: '', counterKhz: 0, opened: [], template: 'make' })
     return [await options.program.build(), shape.disks, call]
   },
+  memoryBytes: ({ memoryMib }) => memoryMib * MIB,
   diskBytes: ({ disks }) => disks,
-  async make({ folder, disks, config, memory, state }, { kernel, machine, owner }) {
+  async make({ folder, disks, config, memory, state }, { kernel, machine, owner, signal }) {
     const { program, agentPath } = options
     await truncate(memory, machine.memoryMib * MIB)
-    const control = join(options.runtimeDir, `template-${randomBytes(4).toString('hex')}.sock`)
+    await removeUnheard(options.runtimeDir)
+    const control = join(options.runtimeDir, `${SOCKET_PREFIX}${randomBytes(4).toString('hex')}.sock`)
     const vmm: VmmSpec = {
       argv: qemuArguments({
         ...machine,
@@ -50,10 +54,17 @@ export const qemuTemplates = (options: {
         { source: memory, target: SEEN.memory, access: 'write' },
       ],
     }
-    const save = async (signal: AbortSignal): Promise<void> => {
-      using qmp = await Qmp.connect(control, signal)
-      await saveState(qmp, signal)
+    const save = async (within: AbortSignal): Promise<void> => {
+      using qmp = await Qmp.connect(control, within)
+      await saveState(qmp, within)
     }
-    await bootTemplate({ agentPath, folder, vmmName: 'qemu', vmm, save })
+    await bootTemplate({ agentPath, folder, vmmName: 'qemu', vmm, signal, save })
   },
 })
+
+/** Sockets of engines that were killed while they made a template: one of each home runs at a time. */
+const removeUnheard = async (runtimeDir: string): Promise<void> => {
+  const listening = await readFile('/proc/net/unix', 'utf8')
+  for (const name of (await readdir(runtimeDir)).filter((entry) => entry.startsWith(SOCKET_PREFIX)))
+    if (!listening.includes(join(runtimeDir, name))) await rm(join(runtimeDir, name), { force: true })
+}

@@ -1,8 +1,10 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { VmmSpec } from '@pyro/protocol/guest'
+import type { PrepareContext, SandboxSpec } from '../../driver/driver.ts'
 import { writeConfigDisk } from '../microvm/config-disk.ts'
 import type { GuestKernels } from '../microvm/guest-kernel.ts'
+import { lastWordsOfLinux } from '../microvm/last-words.ts'
 import { disksOf, machineMib, SEEN } from '../microvm/machine-shape.ts'
 import { Templates } from '../microvm/templates.ts'
 import { missingProgram } from '../monitored/missing-program.ts'
@@ -10,6 +12,7 @@ import type { SandboxPaths } from '../monitored/sandbox-paths.ts'
 import type { Technology } from '../monitored/technology.ts'
 import { qemuArguments } from './command-line.ts'
 import { qemuTemplates } from './machine-template.ts'
+import { resumeWhenSpace } from './host-space.ts'
 import { loadState } from './migration.ts'
 import { counterKhz, QemuProgram } from './qemu-program.ts'
 import { Qmp } from './qmp.ts'
@@ -30,11 +33,18 @@ export function qemuTechnology(options: {
 }): Technology {
   const program = new QemuProgram()
   const templates = new Templates(options.folder, qemuTemplates({ ...options, program }))
+  /** All that a machine is started from. */
+  const machineOf = async (spec: SandboxSpec, owner: number, cx: PrepareContext) => {
+    const kernel = await options.kernels.obtain(cx)
+    const disks = await disksOf(spec)
+    const shape = { vcpus: spec.vcpus, memoryMib: machineMib(spec.memoryMib), disks: disks.map(({ bytes }) => bytes) }
+    return { kernel, disks, shape, template: await templates.obtain({ kernel, machine: shape, owner }, cx) }
+  }
   return {
     id: 'qemu',
     isolation: 'microvm',
     emulated: true,
-    limits: { commandsApart: false, overheadMib: OVERHEAD_MIB, entered: 'by-monitor' },
+    limits: { commandsApart: false, hostMemoryMib: (mib) => machineMib(mib) + OVERHEAD_MIB, entered: 'by-monitor' },
     volumes: 'images',
     ids: 'alone',
     logLimitBytes: CONSOLE_BYTES,
@@ -47,19 +57,15 @@ export function qemuTechnology(options: {
       return detail === null ? null : { ok: false, detail, fix: INSTALL }
     },
     version: () => program.version(),
-    async prepare(signal) {
-      await options.kernels.obtain({ signal, onProgress: () => undefined })
+    async prepare(spec, owner, cx) {
+      await machineOf(spec, owner, cx)
     },
     async prune({ all }) {
       const kernel = all ? null : await options.kernels.present()
       return [...(await templates.prune(kernel)), ...(await options.kernels.prune(kernel))]
     },
-    async writeBundle(spec, bundle) {
-      const never = new AbortController().signal
-      const kernel = await options.kernels.obtain({ signal: never, onProgress: () => undefined })
-      const disks = await disksOf(spec)
-      const shape = { vcpus: spec.vcpus, memoryMib: machineMib(spec), disks: disks.map(({ bytes }) => bytes) }
-      const template = await templates.obtain(kernel, shape, bundle.ids.base)
+    async writeBundle(spec, bundle, signal) {
+      const { kernel, disks, shape, template } = await machineOf(spec, bundle.ids.base, { signal })
       const config = await writeConfigDisk(bundle, spec)
       const vmm: VmmSpec = {
         argv: qemuArguments({
@@ -91,6 +97,8 @@ export function qemuTechnology(options: {
       }
       await writeFile(join(bundle.paths.folder, 'vmm.json'), JSON.stringify(vmm), { mode: 0o600 })
     },
+    lastWords: lastWordsOfLinux,
+    watch: (paths) => resumeWhenSpace(controlSocket(paths)),
     runtime: (_paths, agentBinary) => Promise.resolve({ runtime: [agentBinary, 'vmm'], runtimeLogFile: null }),
     async begin(paths, signal) {
       using qmp = await Qmp.connect(controlSocket(paths), signal)

@@ -6,6 +6,7 @@ import { z } from 'zod'
 /** A program that a guest may have taken over talks here: what it says is bounded. */
 const LINE_LIMIT_BYTES = 256 * 1024
 const CONNECT_STEP_MS = 2
+const LONGEST_STEP_MS = 100
 const ANSWER_TIMEOUT_MS = 5_000
 
 const greeting = z.object({ QMP: z.object({}) })
@@ -29,7 +30,12 @@ export class Qmp implements Disposable {
 
   /** Tries until somebody listens. */
   static async connect(path: string, signal: AbortSignal): Promise<Qmp> {
-    const qmp = new Qmp(await dial(path, signal))
+    const socket = await dial(path, signal)
+    // A VMM that a guest has taken over may talk for ever.
+    const end = (): void => void socket.destroy(signal.reason as Error)
+    signal.addEventListener('abort', end, { once: true })
+    socket.once('close', () => signal.removeEventListener('abort', end))
+    const qmp = new Qmp(socket)
     try {
       greeting.parse(JSON.parse(await qmp.#line()))
       await qmp.execute('qmp_capabilities', {}, z.object({}))
@@ -68,7 +74,7 @@ export class Qmp implements Disposable {
 }
 
 const dial = async (path: string, signal: AbortSignal): Promise<Socket> => {
-  for (;;) {
+  for (let pauseMs = CONNECT_STEP_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_STEP_MS)) {
     signal.throwIfAborted()
     const socket = connect(path)
     const { promise, resolve, reject } = Promise.withResolvers<void>()
@@ -79,7 +85,7 @@ const dial = async (path: string, signal: AbortSignal): Promise<Socket> => {
       return socket
     } catch {
       socket.destroy()
-      await sleep(CONNECT_STEP_MS, signal)
+      await sleep(pauseMs, signal)
     }
   }
 }

@@ -288,7 +288,7 @@ export class CommandBook {
     const after = await this.#counters(sandbox)
     if (exit.memoryLimited || after.memory > before.memory) return 'memory'
     if (exit.pidsLimited || after.pids > before.pids) return 'pids'
-    return (await this.#options.host.diskFull()) ? 'disk' : null
+    return exit.diskLimited || (await this.#options.host.diskFull()) ? 'disk' : null
   }
 
   async #counters(sandbox: Sandbox): Promise<LimitCounters> {

@@ -117,10 +117,10 @@ const beginSandbox: CreateStep = {
   async do(plan, cx) {
     if (cx.live === null || cx.volume === null) return
     const { volume } = cx
-    const { signal } = cx.live.call
+    const { call } = cx.live
     await explainStart(plan.row.name, NOTHING_LEFT, async () => {
-      cx.sandbox = await startSandbox(cx.services, plan.row, plan, volume, signal)
-      await verifySandbox(cx.sandbox, signal)
+      cx.sandbox = await startSandbox(cx.services, plan.row, plan, volume, call)
+      await verifySandbox(cx.sandbox, call.signal)
     })
   },
   async undo(plan, cx) {

@@ -77,7 +77,7 @@ export const RESET_STEPS: StepList<ResetPlan, ResetContext> = {
         const { workspace, call } = cx.live
         const { volume } = cx
         cx.sandbox = await explainStart(workspace.row.name, asBefore(plan), () =>
-          startSandbox(cx.services, workspace.row, plan, volume, call.signal),
+          startSandbox(cx.services, workspace.row, plan, volume, call),
         )
       },
       async undo(plan, cx) {

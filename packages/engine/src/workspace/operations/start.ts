@@ -33,7 +33,7 @@ export const START_STEPS: StepList<StartPlan, StartContext> = {
         if (cx.live === null) return
         const { workspace, volume, call } = cx.live
         await explainStart(workspace.row.name, `it is ${plan.phaseBefore} as before`, async () => {
-          cx.sandbox = await startSandbox(cx.services, workspace.row, plan, volume, call.signal)
+          cx.sandbox = await startSandbox(cx.services, workspace.row, plan, volume, call)
           await verifySandbox(cx.sandbox, call.signal)
         })
       },

@@ -1,5 +1,5 @@
 import type { Progress } from '@pyro/protocol'
-import { abortable } from '../lib/wait.ts'
+import { abortable } from './wait.ts'
 
 interface Caller {
   readonly signal?: AbortSignal

@@ -1,0 +1,12 @@
+import { expect, test } from 'vitest'
+import { lastWordsOfLinux } from './last-words.ts'
+
+test('a kernel that gave up says why, and nothing else does', () => {
+  const log =
+    '[   12.1] sysrq: Trigger a crash [   12.2] Kernel panic - not syncing: sysrq triggered crash [   12.3] CPU: 0 PID: 1'
+  expect(lastWordsOfLinux(log)).toBe('the kernel of the guest gave up: sysrq triggered crash')
+  expect(lastWordsOfLinux('Kernel panic - not syncing: Out of memory')).toBe(
+    'the kernel of the guest gave up: Out of memory',
+  )
+  expect(lastWordsOfLinux('[    0.1] pyro-agent: ready')).toBeNull()
+})

@@ -1,0 +1,67 @@
+import { statSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Workspace } from '@pyro/sdk'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { runtimeFolder } from '../fault/account.ts'
+import { createOn } from '../support/driver-workspaces.ts'
+import { until, WITH_MACHINES, World } from '../support/world.ts'
+
+/** What is kept of a console, and as much again while it is cut. */
+const CONSOLE_BYTES = 2 * 256 * 1024
+/** Clocks of emulated guests are asked across a link that takes its time. */
+const CLOCK_MS = 1_000
+
+let world: World
+beforeAll(async () => {
+  world = await World.open({ env: WITH_MACHINES })
+})
+afterAll(() => world[Symbol.asyncDispose]())
+
+const expectLeft = async (ws: Workspace, why: RegExp): Promise<void> => {
+  await until(async () => (await ws.status()).phase === 'stopped', 'the workspace to be stopped', 30_000)
+  expect((await ws.status()).failure).toMatchObject({
+    code: 'sandbox.unreachable',
+    message: expect.stringMatching(why) as string,
+    hint: `pyro workspace start ${ws.name}`,
+  })
+  await ws.reset()
+  expect((await ws.exec('echo here', { check: true })).stdout).toBe('here\n')
+}
+
+describe('a machine', () => {
+  test('whose kernel gives up is stopped, says why, and is left by reset', async () => {
+    await using ws = await createOn(world, 'qemu', { diskMib: 512 })
+    const crash = ws.exec('echo c > /proc/sysrq-trigger')
+    await expect(crash).rejects.toMatchObject({ code: 'command.interrupted' })
+    await expectLeft(ws, /the kernel of the guest gave up: sysrq triggered crash/)
+  })
+
+  test('that restarts or switches itself off is stopped, and is left by reset', async () => {
+    await using ws = await createOn(world, 'qemu', { diskMib: 512 })
+    const reboot = ws.exec('echo b > /proc/sysrq-trigger')
+    await expect(reboot).rejects.toMatchObject({ code: 'command.interrupted' })
+    await expectLeft(ws, /the sandbox ended/)
+  })
+
+  test('that floods its console fills no disk of the host, and answers', async () => {
+    await using ws = await createOn(world, 'qemu', { diskMib: 512 })
+    await ws.exec('timeout 5 sh -c "while :; do head -c 4096 /dev/zero | tr \\\\0 x > /dev/console; done"; true')
+    const { generation } = await ws.status()
+    const log = join(runtimeFolder(world), 'sandboxes', `${ws.id}-g${generation}`, 'sandbox.log')
+    expect(statSync(log).size).toBeLessThan(CONSOLE_BYTES)
+    expect((await ws.exec('echo here', { check: true })).stdout).toBe('here\n')
+  })
+
+  test('whose clock was set gets the time of the host back', async () => {
+    await using ws = await createOn(world, 'qemu', { diskMib: 512 })
+    await ws.exec("date -s '2001-01-01' > /dev/null", { check: true })
+    const isRight = async (): Promise<boolean> => {
+      const before = Date.now()
+      const said = Number((await ws.exec('date +%s%3N', { check: true })).stdout)
+      return said > before - CLOCK_MS && said < Date.now() + CLOCK_MS
+    }
+    expect(await isRight()).toBe(false)
+    await world.restartEngine()
+    await until(isRight, 'the clock to be right', 90_000)
+  })
+})
