@@ -54,7 +54,13 @@ const args = process.argv.slice(2)
 const tallies: Tally[] = []
 if (args.length === 0) tallies.push(await goTest(join(root, 'guest'), (text) => process.stdout.write(text)))
 tallies.push(await vitest(args))
-if (args.length === 0) tallies.push(await vitest(['--project', 'host', ...ON_MACHINES], { PYRO_TEST_DRIVERS: 'qemu' }))
+if (args.length === 0)
+  tallies.push(
+    await vitest(['--project', 'host', ...ON_MACHINES], {
+      PYRO_TEST_DRIVERS: 'qemu',
+      REQUIRE_DRIVERS: 'qemu',
+    }),
+  )
 
 const total = addTallies(tallies)
 if (total.skipped > 0) process.stdout.write(`${total.skipped} skipped\n`)

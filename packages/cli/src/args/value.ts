@@ -24,7 +24,7 @@ const intValue = (option: CliOption, text: string, command: string): number => {
 
 const choice = (option: CliOption, text: string, command: string): string => {
   const { choices } = option
-  if (choices === undefined || choices.includes(text) || allowedByTests(option, text)) return text
+  if (choices === undefined || choices.includes(text) || isHidden(option, text)) return text
   const similar = nearest(text, choices)
   throw usageError(
     `--${option.flag} ${JSON.stringify(text)} is none of ${choices.join(', ')}`,
@@ -32,10 +32,10 @@ const choice = (option: CliOption, text: string, command: string): string => {
   )
 }
 
-/** Named nowhere a user looks; the engine refuses it unless it was started for tests. */
-const TEST_DRIVER = 'fake'
+/** Named nowhere a user looks; the engine refuses them unless it was started with the switch for them. */
+const HIDDEN_DRIVERS: readonly string[] = ['fake', 'firecracker', 'qemu']
 
-const allowedByTests = (option: CliOption, text: string): boolean => option.flag === 'driver' && text === TEST_DRIVER
+const isHidden = (option: CliOption, text: string): boolean => option.flag === 'driver' && HIDDEN_DRIVERS.includes(text)
 
 const durationValue = (option: CliOption, text: string, command: string): number | null => {
   if (text === 'none') return null

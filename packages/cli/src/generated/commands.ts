@@ -58,7 +58,7 @@ export const COMMANDS: readonly CommandEntry[] = [
         type: 'string',
         value: 'D',
         default: 'auto',
-        choices: ['auto', 'qemu', 'runsc', 'runc'],
+        choices: ['auto', 'runsc', 'runc'],
         summary: 'what runs it',
       },
       {
@@ -612,7 +612,7 @@ export const COMMANDS: readonly CommandEntry[] = [
         type: 'string',
         value: 'D',
         default: 'auto',
-        choices: ['auto', 'qemu', 'runsc', 'runc'],
+        choices: ['auto', 'runsc', 'runc'],
         summary: 'what runs it',
       },
       {

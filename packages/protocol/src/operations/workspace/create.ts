@@ -61,7 +61,7 @@ export const createOptions = [
     type: 'string',
     value: 'D',
     default: 'auto',
-    choices: ['auto', 'qemu', 'runsc', 'runc'],
+    choices: ['auto', 'runsc', 'runc'],
     summary: 'what runs it',
   },
   {
