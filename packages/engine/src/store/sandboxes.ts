@@ -25,6 +25,10 @@ export class SandboxTable {
     return this.#db.all('SELECT * FROM sandboxes').map(fromRow)
   }
 
+  of(workspaceId: string): SandboxRow[] {
+    return this.#db.all('SELECT * FROM sandboxes WHERE workspace_id = ?', workspaceId).map(fromRow)
+  }
+
   get(id: string): SandboxRow | null {
     const row = this.#db.get('SELECT * FROM sandboxes WHERE id = ?', id)
     return row === undefined ? null : fromRow(row)

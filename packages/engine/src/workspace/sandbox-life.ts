@@ -91,9 +91,9 @@ export const putSandbox = (services: Services, record: SandboxRecord, state: 'st
 /** Two sandboxes never write to one volume: what is left of a dead one goes first, or nothing starts. */
 const releaseFormer = async (services: Services, row: WorkspaceRow, volume: Volume): Promise<void> => {
   await services.releaser.settled(row.id)
-  for (const former of services.store.sandboxes.all()) {
+  for (const former of services.store.sandboxes.of(row.id)) {
     const record = former.record as SandboxRecord
-    if (former.workspaceId !== row.id || record.spec.volume.id !== volume.id) continue
+    if (record.spec.volume.id !== volume.id) continue
     const exit = await services.drivers.get(record.driver).reclaim(record)
     services.log.info({ sandbox: former.id, ...exit }, 'a former sandbox was released')
     services.store.sandboxes.delete(former.id)

@@ -81,7 +81,9 @@ export class MonitoredDriver implements Driver {
 
   async prepare(spec: SandboxSpec, cx: PrepareContext): Promise<void> {
     cx.signal.throwIfAborted()
-    await this.#technology.prepare?.(spec, (await this.#idsOf(spec)).base, cx)
+    const technology = this.#technology
+    // Finding its ids looks at all other sandboxes.
+    if (technology.prepare !== undefined) await technology.prepare(spec, (await this.#idsOf(spec)).base, cx)
   }
 
   async start(spec: SandboxSpec, cx: StartContext): Promise<Sandbox> {
