@@ -2,6 +2,9 @@
 import { DRIVERS, REQUIREMENTS, type Requirement } from '../../packages/driver-testkit/src/requirements.ts'
 import { formatted, type GeneratedFile } from './generated-file.ts'
 
+/** Emulated machines do not pass every case yet: a column that says yes would say too much. */
+const SHOWN = DRIVERS.filter((driver) => driver !== 'qemu')
+
 /** What each driver does, and why not where it does not: `docs/parity.md`. */
 export const parity = (): Promise<GeneratedFile> => formatted('docs/parity.md', parityPage(REQUIREMENTS), 'markdown')
 
@@ -19,10 +22,10 @@ export const parityPage = (requirements: Readonly<Record<string, Requirement>>):
     ...[...areas].flatMap(([area, members]) => [
       `## ${area.charAt(0).toUpperCase()}${area.slice(1)}`,
       [
-        `| requirement | ${DRIVERS.join(' | ')} |`,
-        `|---|${DRIVERS.map(() => '---|').join('')}`,
+        `| requirement | ${SHOWN.join(' | ')} |`,
+        `|---|${SHOWN.map(() => '---|').join('')}`,
         ...members.map(
-          ([, one]) => `| ${escaped(one.text)} | ${DRIVERS.map((driver) => cell(one, driver)).join(' | ')} |`,
+          ([, one]) => `| ${escaped(one.text)} | ${SHOWN.map((driver) => cell(one, driver)).join(' | ')} |`,
         ),
       ].join('\n'),
     ]),
