@@ -47,7 +47,7 @@ const ON_MACHINES = [
   ...['exact-restore', 'exec', 'export', 'files', 'reset', 'seed', 'snapshots'].map(
     (name) => `test/e2e/${name}.test.ts`,
   ),
-  ...['killed-create', 'killed-reset', 'killed-snapshot'].map((name) => `test/fault/${name}.test.ts`),
+  ...['killed-create', 'killed-reset', 'killed-sandbox', 'killed-snapshot'].map((name) => `test/fault/${name}.test.ts`),
 ]
 
 const args = process.argv.slice(2)

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import type { PrepareContext, SandboxSpec } from '../../driver/driver.ts'
 import { writeConfigDisk } from '../microvm/config-disk.ts'
 import type { GuestKernels } from '../microvm/guest-kernel.ts'
-import { lastWordsOfLinux } from '../microvm/last-words.ts'
+import { MACHINE } from '../microvm/machine-technology.ts'
 import { disksOf, machineMib } from '../microvm/machine-shape.ts'
 import { Templates } from '../microvm/templates.ts'
 import { VmmProgram } from '../microvm/vmm-program.ts'
@@ -20,8 +20,6 @@ import { sandboxVmm, type FirecrackerHost } from './vmm-spec.ts'
 /** The first that answers a guest whose template was saved while it dialled. */
 const OLDEST = '1.16.1'
 const INSTALL = `put firecracker ${OLDEST} or later into /usr/local/bin, from https://github.com/firecracker-microvm/firecracker/releases`
-/** Of the guest's console, the newest is kept. */
-const CONSOLE_BYTES = 256 * 1024
 /** Of the host, for the VMM itself. */
 const OVERHEAD_MIB = 64
 
@@ -48,15 +46,10 @@ export function firecrackerTechnology(options: {
     return { disks, template: await templates.obtain({ kernel, machine, owner }, cx) }
   }
   return {
+    ...MACHINE,
     id: 'firecracker',
-    isolation: 'microvm',
     emulated: false,
     limits: { commandsApart: false, hostMemoryMib: (mib) => machineMib(mib) + OVERHEAD_MIB, entered: 'by-monitor' },
-    volumes: 'images',
-    ids: 'alone',
-    logLimitBytes: CONSOLE_BYTES,
-    ownClock: true,
-    flush: 'sync',
     async missing() {
       const lacking = await missingProgram(program, INSTALL)
       if (lacking !== null) return lacking
@@ -80,7 +73,6 @@ export function firecrackerTechnology(options: {
       const vmm = sandboxVmm(await host(), { owner, sockets, config, channel, disks, ...template })
       await writeFile(join(bundle.paths.folder, 'vmm.json'), JSON.stringify(vmm), { mode: 0o600 })
     },
-    lastWords: lastWordsOfLinux,
     runtime: (_paths, agentBinary) => Promise.resolve({ runtime: [agentBinary, 'vmm'], runtimeLogFile: null }),
     // The guest, and what it may make of Firecracker, finds no folder of the host that it can write to, and nobody who still asks.
     async begin(paths, signal) {

@@ -4,7 +4,7 @@ import type { VmmSpec } from '@pyro/protocol/guest'
 import type { PrepareContext, SandboxSpec } from '../../driver/driver.ts'
 import { writeConfigDisk } from '../microvm/config-disk.ts'
 import type { GuestKernels } from '../microvm/guest-kernel.ts'
-import { lastWordsOfLinux } from '../microvm/last-words.ts'
+import { MACHINE } from '../microvm/machine-technology.ts'
 import { disksOf, machineMib, SEEN } from '../microvm/machine-shape.ts'
 import { Templates } from '../microvm/templates.ts'
 import { missingProgram } from '../monitored/missing-program.ts'
@@ -18,8 +18,6 @@ import { counterKhz, QemuProgram } from './qemu-program.ts'
 import { Qmp } from './qmp.ts'
 
 const INSTALL = 'apt-get install -t bookworm-backports qemu-system-x86'
-/** Of the guest's console, the newest is kept. */
-const CONSOLE_BYTES = 256 * 1024
 /** Of the host: the VMM itself and the code that it translates. */
 const OVERHEAD_MIB = 256
 
@@ -41,15 +39,10 @@ export function qemuTechnology(options: {
     return { kernel, disks, shape, template: await templates.obtain({ kernel, machine: shape, owner }, cx) }
   }
   return {
+    ...MACHINE,
     id: 'qemu',
-    isolation: 'microvm',
     emulated: true,
     limits: { commandsApart: false, hostMemoryMib: (mib) => machineMib(mib) + OVERHEAD_MIB, entered: 'by-monitor' },
-    volumes: 'images',
-    ids: 'alone',
-    logLimitBytes: CONSOLE_BYTES,
-    ownClock: true,
-    flush: 'sync',
     async missing() {
       const lacking = await missingProgram(program, INSTALL)
       if (lacking !== null) return lacking
@@ -97,7 +90,6 @@ export function qemuTechnology(options: {
       }
       await writeFile(join(bundle.paths.folder, 'vmm.json'), JSON.stringify(vmm), { mode: 0o600 })
     },
-    lastWords: lastWordsOfLinux,
     watch: (paths) => resumeWhenSpace(controlSocket(paths)),
     runtime: (_paths, agentBinary) => Promise.resolve({ runtime: [agentBinary, 'vmm'], runtimeLogFile: null }),
     async begin(paths, signal) {
