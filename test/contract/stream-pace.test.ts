@@ -1,18 +1,14 @@
 import { mkdtempSync, rmSync } from 'node:fs'
-import {
-  createServer,
-  request,
-  type ClientRequest,
-  type IncomingMessage,
-  type Server,
-  type ServerResponse,
-} from 'node:http'
+import { createServer, request } from 'node:http'
+import { connect, type Server, type Socket, createServer as createSocketServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { FRAME, FrameDecoder } from '@pyro/protocol'
 import { describe, expect, test } from 'vitest'
-import { HttpReply } from '../../packages/engine/src/daemon/reply.ts'
+import { BareOutlet, HttpOutlet, type Outlet } from '../../packages/engine/src/daemon/outlet.ts'
+import { ClientReply } from '../../packages/engine/src/daemon/reply.ts'
+import { answerOn } from '../../packages/sdk/src/transport/conversation.ts'
 import { FrameSender } from '../../packages/sdk/src/transport/upload.ts'
 
 /** Around the limits at which a message, a socket or a pipe calls itself full. */
@@ -24,69 +20,84 @@ describe('frames of any size go through to their end', () => {
   for (const size of SIZES) {
     const frames = Math.min(500, Math.ceil(BYTES / size))
 
-    test(`from the engine to a client, ${size} bytes each`, { timeout: DEADLINE_MS }, async () => {
-      await using listener = await Listener.open(async (_, response) => {
-        const reply = new HttpReply(response, { stream: true, accept: undefined })
-        for (let sent = 0; sent < frames; sent++) await reply.stdout(Buffer.alloc(size))
-        reply.result({})
+    const answerOf = async (outlet: Outlet): Promise<void> => {
+      const reply = new ClientReply(outlet, { stream: true, accept: undefined })
+      for (let sent = 0; sent < frames; sent++) await reply.stdout(Buffer.alloc(size))
+      reply.result({})
+    }
+
+    test(`as HTTP, ${size} bytes each`, { timeout: DEADLINE_MS }, async () => {
+      const server = createServer((_, response) => void answerOf(new HttpOutlet(response)))
+      await using listener = await Listener.open(server)
+      const answer = await new Promise<AsyncIterable<Buffer>>((resolve, reject) => {
+        request({ socketPath: listener.path }, resolve).once('error', reject).end()
       })
-      const { outgoing, answer } = listener.request()
-      outgoing.end()
-      expect(await payloadOf(await answer)).toBe(frames * size)
+      expect(await payloadOf(answer)).toBe(frames * size)
+    })
+
+    test(`from the engine to a client, ${size} bytes each`, { timeout: DEADLINE_MS }, async () => {
+      const server = createSocketServer((socket) => void answerOf(new BareOutlet(socket)))
+      await using listener = await Listener.open(server)
+      const { status, batches } = await answerOn(listener.connect())
+      expect(status).toBe(101)
+      expect(await payloadOf(chunksOf(batches))).toBe(frames * size)
     })
 
     test(`from a client to the engine, ${size} bytes each`, { timeout: DEADLINE_MS }, async () => {
-      await using listener = await Listener.open(async (incoming, response) => {
-        response.end(String(await payloadOf(incoming)))
+      const server = createSocketServer({ allowHalfOpen: true }, (socket) => {
+        void payloadOf(socket).then((bytes) => socket.end(String(bytes)))
       })
-      const { outgoing, answer } = listener.request()
-      await new FrameSender(outgoing).upload({ data: () => Array.from({ length: frames }, () => Buffer.alloc(size)) })
-      outgoing.end()
-      expect(await text(await answer)).toBe(String(frames * size))
+      await using listener = await Listener.open(server)
+      const socket = listener.connect()
+      await new FrameSender(socket).upload({ data: () => Array.from({ length: frames }, () => Buffer.alloc(size)) })
+      socket.end()
+      expect(await text(socket)).toBe(String(frames * size))
     })
   }
 })
 
-type Serve = (incoming: IncomingMessage, response: ServerResponse) => Promise<void>
-
-/** An HTTP server on a socket of its own. */
+/** A server on a socket of its own. */
 class Listener implements AsyncDisposable {
+  readonly path: string
   readonly #folder: string
   readonly #server: Server
+  readonly #sockets = new Set<Socket>()
 
   private constructor(folder: string, server: Server) {
     this.#folder = folder
     this.#server = server
+    this.path = join(folder, 'socket')
+    server.on('connection', (socket) => this.#sockets.add(socket))
   }
 
-  static async open(serve: Serve): Promise<Listener> {
-    const folder = mkdtempSync(join(tmpdir(), 'pyro-pace-'))
-    const server = createServer((incoming, response) => void serve(incoming, response))
-    await new Promise<void>((resolve) => server.listen(join(folder, 'socket'), resolve))
-    return new Listener(folder, server)
+  static async open(server: Server): Promise<Listener> {
+    const listener = new Listener(mkdtempSync(join(tmpdir(), 'pyro-pace-')), server)
+    await new Promise<void>((resolve) => server.listen(listener.path, resolve))
+    return listener
   }
 
-  request(): { readonly outgoing: ClientRequest; readonly answer: Promise<IncomingMessage> } {
-    const outgoing = request({ socketPath: join(this.#folder, 'socket'), method: 'POST', path: '/' })
-    const answer = new Promise<IncomingMessage>((resolve, reject) => {
-      outgoing.once('response', resolve)
-      outgoing.once('error', reject)
-    })
-    return { outgoing, answer }
+  connect(): Socket {
+    const socket = connect(this.path)
+    this.#sockets.add(socket)
+    return socket
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#server.closeAllConnections()
+    for (const socket of this.#sockets) socket.destroy()
     await new Promise((resolve) => this.#server.close(resolve))
     rmSync(this.#folder, { recursive: true, force: true })
   }
 }
 
+async function* chunksOf(batches: AsyncIterable<readonly Uint8Array[]>): AsyncGenerator<Uint8Array> {
+  for await (const batch of batches) yield* batch
+}
+
 /** Bytes of output or data in a stream of frames. */
-const payloadOf = async (source: IncomingMessage): Promise<number> => {
+const payloadOf = async (source: AsyncIterable<Uint8Array>): Promise<number> => {
   const decoder = new FrameDecoder()
   let bytes = 0
-  for await (const chunk of source as AsyncIterable<Buffer>) {
+  for await (const chunk of source) {
     for (const { type, payload } of decoder.push(chunk)) {
       if (type === FRAME.stdout || type === FRAME.data) bytes += payload.byteLength
     }

@@ -1,5 +1,6 @@
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import {
@@ -28,16 +29,21 @@ export interface Call {
   readonly reply: Reply
 }
 
-/** Answers of one call. */
+/** Answers of one call: HTTP, or behind a request to upgrade the bare connection. */
 export class Reply {
-  readonly #response: ServerResponse
+  readonly #out: ServerResponse | Socket
+  #begun = false
 
-  constructor(response: ServerResponse) {
-    this.#response = response
+  constructor(out: ServerResponse | Socket) {
+    this.#out = out
   }
 
   json(value: unknown, status = 200): void {
-    this.#response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(value))
+    const text = JSON.stringify(value)
+    const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) }
+    if ('writeHead' in this.#out) this.#out.writeHead(status, headers)
+    else this.#head(status, headers)
+    this.#out.end(text)
   }
 
   refuse(code: ErrorCode, message: string, status = 400): void {
@@ -45,32 +51,39 @@ export class Reply {
   }
 
   frame(type: FrameType, payload: Uint8Array | string): void {
-    this.#head()
-    this.#response.write(encodeFrame(type, Buffer.from(payload)))
+    this.#begin()
+    this.#out.write(encodeFrame(type, Buffer.from(payload)))
   }
 
   event(value: unknown): void {
-    this.#head()
-    this.#response.write(encodeJsonFrame(FRAME.event, value))
+    this.#begin()
+    this.#out.write(encodeJsonFrame(FRAME.event, value))
   }
 
   result(value: unknown): void {
-    this.#head()
-    this.#response.end(encodeJsonFrame(FRAME.result, value))
+    this.#begin()
+    this.#out.end(encodeJsonFrame(FRAME.result, value))
   }
 
   error(code: ErrorCode, message: string): void {
-    this.#head()
-    this.#response.end(encodeJsonFrame(FRAME.error, { code, message, hint: null, data: null }))
+    this.#begin()
+    this.#out.end(encodeJsonFrame(FRAME.error, { code, message, hint: null, data: null }))
   }
 
   /** What a client sees of an engine that is killed. */
   cut(): void {
-    this.#response.socket?.destroy()
+    if ('writeHead' in this.#out) this.#out.socket?.destroy()
+    else this.#out.destroy()
   }
 
-  #head(): void {
-    if (!this.#response.headersSent) this.#response.writeHead(200, { 'content-type': FRAMES_CONTENT_TYPE })
+  #begin(): void {
+    if (!this.#begun) this.#head(101, { 'content-type': FRAMES_CONTENT_TYPE })
+  }
+
+  #head(status: number, headers: Readonly<Record<string, string | number>>): void {
+    this.#begun = true
+    const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`)
+    this.#out.write(`HTTP/1.1 ${status} Answer\r\n${lines.join('')}\r\n`)
   }
 }
 
@@ -90,6 +103,7 @@ export class EngineServer implements AsyncDisposable {
   readonly calls: Call[] = []
   routes: Routes
   #server: Server | null = null
+  readonly #bare = new Set<Socket>()
   #restarting: Promise<void> = Promise.resolve()
 
   private constructor(routes: Routes) {
@@ -108,7 +122,14 @@ export class EngineServer implements AsyncDisposable {
   }
 
   async listen(): Promise<void> {
-    const server = createServer((request, response) => void this.#handle(request, response))
+    const server = createServer((request, response) => void this.#handle(request, new Reply(response)))
+    server.on('upgrade', (request, stream, head) => {
+      const socket = stream as Socket
+      this.#bare.add(socket)
+      socket.on('close', () => this.#bare.delete(socket)).on('error', () => socket.destroy())
+      if (head.length > 0) socket.unshift(head)
+      void this.#handle(request, new Reply(socket), socket)
+    })
     this.#server = server
     await new Promise<void>((resolve) => server.listen(this.socket, resolve))
   }
@@ -119,6 +140,7 @@ export class EngineServer implements AsyncDisposable {
     this.#server = null
     if (server === null) return
     server.closeAllConnections()
+    for (const socket of this.#bare) socket.destroy()
     await new Promise((resolve) => server.close(resolve))
   }
 
@@ -140,9 +162,9 @@ export class EngineServer implements AsyncDisposable {
     return this.calls.filter((call) => call.method === method && pattern.test(call.path))
   }
 
-  async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  async #handle(request: IncomingMessage, reply: Reply, bare?: Socket): Promise<void> {
     const url = new URL(request.url ?? '/', 'http://pyro')
-    const frames = request.headers['content-type'] === FRAMES_CONTENT_TYPE ? framesOf(request) : null
+    const frames = bare === undefined ? null : framesOf(bare)
     const call: Call = {
       method: request.method ?? '',
       path: decodeURIComponent(url.pathname),
@@ -151,7 +173,7 @@ export class EngineServer implements AsyncDisposable {
       version: String(request.headers['pyro-version']),
       input: {},
       frames: frames ?? none(),
-      reply: new Reply(response),
+      reply,
     }
     call.input = frames === null ? await jsonBody(request) : await inputFrame(frames)
     if (call.path === '/v1/engine') {
@@ -183,10 +205,11 @@ const jsonBody = async (request: IncomingMessage): Promise<Record<string, unknow
   return text === '' ? {} : (JSON.parse(text) as Record<string, unknown>)
 }
 
-async function* framesOf(request: IncomingMessage): AsyncGenerator<{ type: FrameType; payload: Uint8Array }> {
+async function* framesOf(socket: Socket): AsyncGenerator<{ type: FrameType; payload: Uint8Array }> {
   const decoder = new FrameDecoder()
   try {
-    for await (const chunk of request as AsyncIterable<Buffer>) yield* decoder.push(chunk)
+    for await (const chunk of socket.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>)
+      yield* decoder.push(chunk)
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ECONNRESET') throw error
   }

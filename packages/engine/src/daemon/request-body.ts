@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http'
+import type { Socket } from 'node:net'
 import { Readable } from 'node:stream'
 import { batchesOf, FRAME, FrameDecoder, FrameError, FRAMES_CONTENT_TYPE, PyroError, type Frame } from '@pyro/protocol'
 import { parseJson } from './input.ts'
@@ -20,18 +21,21 @@ export interface Upload {
   onControl(listener: ControlListener): void
 }
 
+/** Where the body of a request comes from: an HTTP message, or the connection itself. */
+export type BodySource = IncomingMessage | Socket
+
 /** The body of one request: JSON alone, or frames that begin with JSON. */
 export class RequestBody implements Upload {
   readonly fields: Record<string, unknown>
   readonly data: FrameStream
   readonly stdin: FrameStream
-  readonly #request: IncomingMessage
+  readonly #source: BodySource
   #listener: ControlListener | null = null
   readonly #early: unknown[] = []
   #done = false
 
-  private constructor(request: IncomingMessage, fields: Record<string, unknown>) {
-    this.#request = request
+  private constructor(source: BodySource, fields: Record<string, unknown>) {
+    this.#source = source
     this.fields = fields
     this.data = new FrameStream()
     this.stdin = new FrameStream()
@@ -40,20 +44,23 @@ export class RequestBody implements Upload {
   /** Reads the input; what follows it is read as the operation takes it. */
   static async open(request: IncomingMessage, limitBytes: number): Promise<RequestBody> {
     const type = request.headers['content-type'] ?? ''
-    if (!type.startsWith(FRAMES_CONTENT_TYPE)) {
-      const text = await readText(request, limitBytes)
-      const body = new RequestBody(request, text === '' ? {} : parseJson(text))
-      body.#endStreams()
-      return body
-    }
-    const batches = batchesOf(request)
+    if (type.startsWith(FRAMES_CONTENT_TYPE)) return RequestBody.framed(request, limitBytes)
+    const text = await readText(request, limitBytes)
+    const body = new RequestBody(request, text === '' ? {} : parseJson(text))
+    body.#endStreams()
+    return body
+  }
+
+  /** Like `open`, for a source that can only be frames. */
+  static async framed(source: BodySource, limitBytes: number): Promise<RequestBody> {
+    const batches = batchesOf(source)
     const decoder = new FrameDecoder()
     try {
       const [input, ...rest] = await firstFrames(batches, decoder)
       if (input?.type !== FRAME.input)
         throw new PyroError('input.invalid', 'the first frame of the request is not input')
       if (input.payload.byteLength > limitBytes) throw tooLarge(limitBytes)
-      const body = new RequestBody(request, parseJson(textOf(input)))
+      const body = new RequestBody(source, parseJson(textOf(input)))
       void body.#pump(batches, decoder, rest)
       return body
     } catch (error) {
@@ -72,16 +79,17 @@ export class RequestBody implements Upload {
     this.#done = true
     this.data.abandon()
     this.stdin.abandon()
-    if (this.#request.complete || this.#request.destroyed) return
+    const source = this.#source
+    if (source.readableEnded || source.destroyed) return
     let left = DISCARD_BYTES
-    const timer = setTimeout(() => this.#request.destroy(), DISCARD_MS)
-    this.#request.once('close', () => clearTimeout(timer))
-    this.#request.once('end', () => clearTimeout(timer))
-    this.#request.on('data', (chunk: Buffer) => {
+    const timer = setTimeout(() => source.destroy(), DISCARD_MS)
+    source.once('close', () => clearTimeout(timer))
+    source.once('end', () => clearTimeout(timer))
+    source.on('data', (chunk: Buffer) => {
       left -= chunk.length
-      if (left < 0) this.#request.destroy()
+      if (left < 0) source.destroy()
     })
-    this.#request.resume()
+    source.resume()
   }
 
   async #pump(batches: Batches, decoder: FrameDecoder, first: readonly Frame[]): Promise<void> {

@@ -1,4 +1,5 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { createServer, type IncomingMessage, type Server } from 'node:http'
+import type { Socket } from 'node:net'
 import { chmodSync, mkdirSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
@@ -6,6 +7,7 @@ import {
   isPyroError,
   PyroError,
   REQUEST_ID_HEADER,
+  UPGRADE_PROTOCOL,
   VERSION_HEADER,
   type Operation,
   type OperationId,
@@ -17,7 +19,8 @@ import { HANDLERS } from './handlers.ts'
 import { withNames } from './hint.ts'
 import { hostFailure } from './host-failure.ts'
 import { queryFields, validInput } from './input.ts'
-import { HttpReply } from './reply.ts'
+import { BareOutlet, HttpOutlet, type Outlet } from './outlet.ts'
+import { ClientReply } from './reply.ts'
 import { RequestBody } from './request-body.ts'
 import { findRoute, type Route } from './router.ts'
 
@@ -34,13 +37,16 @@ const OWN_REPETITION: ReadonlySet<OperationId> = new Set(['workspace.exec', 'run
 export class EngineServer {
   readonly #engine: Engine
   readonly #server: Server
+  /** Connections that the HTTP server handed over, which it does not close. */
+  readonly #bare = new Set<Socket>()
   #left: Promise<void> | null = null
 
   private constructor(engine: Engine) {
     this.#engine = engine
     this.#server = createServer({ keepAliveTimeout: KEEP_ALIVE_MS, requestTimeout: 0 }, (request, response) => {
-      void this.#serve(request, response)
+      void this.#serve({ request, outlet: new HttpOutlet(response) })
     })
+    this.#server.on('upgrade', (request, socket, head) => this.#serveBare(request, socket as Socket, head))
   }
 
   /** Readable and writable for root alone from the first moment: the folder decides until the mode is set. */
@@ -72,23 +78,37 @@ export class EngineServer {
   /** Connections that are open get `graceMs` to end. */
   async close(graceMs: number): Promise<void> {
     this.leave()
-    const timer = setTimeout(() => this.#server.closeAllConnections(), graceMs)
+    const timer = setTimeout(() => {
+      this.#server.closeAllConnections()
+      for (const socket of this.#bare) socket.destroy()
+    }, graceMs)
     await this.#left
     clearTimeout(timer)
   }
 
-  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    if (this.#left !== null) {
-      response.destroy()
+  #serveBare(request: IncomingMessage, socket: Socket, head: Buffer): void {
+    this.#bare.add(socket)
+    socket.on('close', () => this.#bare.delete(socket))
+    const outlet = new BareOutlet(socket)
+    if (request.headers.upgrade === UPGRADE_PROTOCOL) {
+      if (head.length > 0) socket.unshift(head)
+      void this.#serve({ request, outlet, bare: socket })
       return
     }
-    const gone = new AbortController()
-    response.on('error', () => gone.abort())
-    response.on('close', () => {
-      if (!response.writableFinished) gone.abort(new Error('the client is gone'))
+    const error = new PyroError('input.invalid', `upgrade: must be ${UPGRADE_PROTOCOL}; nothing was changed`, {
+      data: { field: 'upgrade' },
     })
-    response.setHeader(VERSION_HEADER, this.#engine.version)
-    let reply = new HttpReply(response, { stream: false, accept: undefined })
+    new ClientReply(outlet, { stream: false, accept: undefined }).error(error)
+  }
+
+  /** `bare`: the connection itself, which speaks frames behind the head of the request. */
+  async #serve({ request, outlet, bare }: Connection): Promise<void> {
+    if (this.#left !== null) {
+      outlet.destroy()
+      return
+    }
+    outlet.setHeader(VERSION_HEADER, this.#engine.version)
+    let reply = new ClientReply(outlet, { stream: false, accept: undefined })
     let body: RequestBody | null = null
     let input: unknown = null
     try {
@@ -96,17 +116,20 @@ export class EngineServer {
       const [path = '', query = ''] = splitOnce(request.url ?? '/', '?')
       const route = this.#route(request, path)
       const { id, operation } = route
-      body = await RequestBody.open(request, this.#bodyLimit(id))
-      reply = new HttpReply(response, { stream: operation.kind === 'stream', accept: request.headers.accept })
+      if (bare !== undefined && operation.kind !== 'stream') throw noStream(id)
+      const limit = this.#bodyLimit(id)
+      body = bare === undefined ? await RequestBody.open(request, limit) : await RequestBody.framed(bare, limit)
+      const accept = bare === undefined ? request.headers.accept : undefined
+      reply = new ClientReply(outlet, { stream: operation.kind === 'stream', accept })
       const fields = hasQuery(operation) ? { ...queryFields(new URLSearchParams(query)), ...body.fields } : body.fields
       input = validInput(route, fields)
-      reply.result(await this.#call(id, operation, { request, input, body, reply, gone: gone.signal }))
+      reply.result(await this.#call(id, operation, { request, input, body, reply, gone: outlet.gone }))
     } catch (error) {
-      if (error instanceof EngineLeaving || error === gone.signal.reason) response.destroy()
+      if (error instanceof EngineLeaving || error === outlet.gone.reason) outlet.destroy()
       else reply.error(withNames(this.#publicError(error, request), input))
     } finally {
-      if (body === null) request.resume()
-      else body.discard()
+      if (body !== null) body.discard()
+      else (bare ?? request).resume()
     }
   }
 
@@ -117,7 +140,7 @@ export class EngineServer {
       readonly request: IncomingMessage
       readonly input: unknown
       readonly body: RequestBody
-      readonly reply: HttpReply
+      readonly reply: ClientReply
       readonly gone: AbortSignal
     },
   ): Promise<unknown> {
@@ -174,6 +197,17 @@ export class EngineServer {
     return new PyroError('internal', `a defect in Pyro: ${message}`, { hint: 'pyro daemon logs', cause: error })
   }
 }
+
+interface Connection {
+  readonly request: IncomingMessage
+  readonly outlet: Outlet
+  readonly bare?: Socket
+}
+
+const noStream = (id: OperationId): PyroError =>
+  new PyroError('input.invalid', `${id} is answered with one document: it takes no upgrade; nothing was changed`, {
+    data: { field: 'upgrade' },
+  })
 
 const splitOnce = (text: string, separator: string): string[] => {
   const at = text.indexOf(separator)

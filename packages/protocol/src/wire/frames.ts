@@ -31,6 +31,11 @@ export const FRAME_PAYLOAD_LIMIT_BYTES = 4 * 1024 * 1024
 export const ANSWER_LIMIT_BYTES = 256 * 1024 * 1024
 
 export const FRAMES_CONTENT_TYPE = 'application/vnd.pyro.frames'
+/**
+ * A client that asks to upgrade to it speaks frames on the bare connection, both ways: its own begin with `input` right behind the
+ * head of the request. It closes the connection to leave.
+ */
+export const UPGRADE_PROTOCOL = 'pyro-frames'
 export const NDJSON_CONTENT_TYPE = 'application/x-ndjson'
 
 /** Request id of a mutating call: a repeated call with the same id is answered with the first one's result. */

@@ -1,4 +1,5 @@
 import type { Agent, ClientRequest, IncomingMessage } from 'node:http'
+import type { Socket } from 'node:net'
 import {
   ANSWER_LIMIT_BYTES,
   batchesOf,
@@ -6,6 +7,7 @@ import {
   PyroError,
   REQUEST_ID_HEADER,
   STARTED_HEADER,
+  UPGRADE_PROTOCOL,
   VERSION_HEADER,
   type ErrorBody,
 } from '@pyro/protocol/client'
@@ -14,6 +16,7 @@ import type { OperationId } from '@pyro/protocol'
 
 // An import statement would evaluate every lazy export of the module (its WebSocket loads a whole HTTP client): 20 ms.
 const http = process.getBuiltinModule('node:http')
+const net = process.getBuiltinModule('node:net')
 
 /** The connection ended before the engine had answered: the engine died, restarted or is not there. */
 export class EngineGone extends Error {
@@ -32,7 +35,7 @@ const REFUSED = new Set(['ECONNREFUSED', 'ENOENT'])
 const GONE = new Set([...REFUSED, 'ECONNRESET', 'EPIPE', 'ERR_STREAM_PREMATURE_CLOSE', 'ECONNABORTED'])
 
 /** What a failed connection means: only errors of the connection itself belong here, never those of files or callers. */
-const connectionError = (error: unknown): unknown => {
+export const connectionError = (error: unknown): unknown => {
   const code = String((error as NodeJS.ErrnoException | null)?.code)
   return GONE.has(code) ? new EngineGone('the engine is gone', { cause: error, refused: REFUSED.has(code) }) : error
 }
@@ -41,7 +44,6 @@ export interface RequestHead {
   readonly operation: OperationId
   readonly input: Readonly<Record<string, unknown>>
   readonly requestId: string
-  readonly headers?: Readonly<Record<string, string>>
 }
 
 /** Without it Node works out the name for a TLS session that never is: 2 ms of the first call. */
@@ -52,6 +54,7 @@ export class Wire {
   readonly socket: string
   readonly #agent: Agent
   readonly #onStarted: ((name: string) => void) | undefined
+  readonly #conversations = new Set<Socket>()
   #closed = false
 
   constructor(socket: string, options: { readonly onStarted?: ((name: string) => void) | undefined } = {}) {
@@ -64,50 +67,56 @@ export class Wire {
     return this.#closed
   }
 
-  /** A request whose body the caller writes. `rest` is what the path has not taken of the input. */
-  open(head: RequestHead): { readonly request: ClientRequest; readonly rest: Record<string, unknown> } {
+  /**
+   * A connection of its own that has asked to speak frames both ways; the caller writes the first, with `rest`: what the path has
+   * not taken of the input.
+   */
+  converse(head: RequestHead): { readonly socket: Socket; readonly rest: Record<string, unknown> } {
     this.refuseClosed()
-    const route = ROUTES[head.operation]
-    const { path, rest } = fillPath(route.path, head.input)
-    const bodyless = route.method === 'GET' || route.method === 'DELETE'
-    const request = http.request({
-      socketPath: this.socket,
-      agent: this.#agent,
-      ...NO_TLS,
-      method: route.method,
-      path: bodyless ? path + query(rest) : path,
-      headers: {
-        host: 'pyro',
-        [VERSION_HEADER]: VERSION,
-        [REQUEST_ID_HEADER]: head.requestId,
-        ...head.headers,
-      },
-    })
-    request.setNoDelay(true)
-    const onStarted = this.#onStarted
-    if (onStarted !== undefined) {
-      request.once('response', ({ headers: { [STARTED_HEADER]: name } }) => {
-        if (typeof name === 'string') onStarted(name)
-      })
-    }
-    return { request, rest }
+    const { method, path: template } = ROUTES[head.operation]
+    const { path, rest } = fillPath(template, head.input)
+    const headers = { ...headersOf(head), connection: 'upgrade', upgrade: UPGRADE_PROTOCOL }
+    const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`)
+    const socket = net.connect(this.socket)
+    this.#conversations.add(socket)
+    socket.once('close', () => this.#conversations.delete(socket))
+    socket.write(`${method} ${path} HTTP/1.1\r\n${lines.join('')}\r\n`)
+    return { socket, rest }
+  }
+
+  /** Tells whoever opened this wire that the engine had to start a workspace first. */
+  noteStarted(name: string | undefined): void {
+    if (name !== undefined) this.#onStarted?.(name)
   }
 
   /** The answer of a unary call, or the error the engine gave. */
   async unary(head: RequestHead, signal?: AbortSignal): Promise<unknown> {
-    const { request, rest } = this.open(head)
+    this.refuseClosed()
+    const { method, path: template } = ROUTES[head.operation]
+    const { path, rest } = fillPath(template, head.input)
+    const bodyless = method === 'GET' || method === 'DELETE'
+    const request = http.request({
+      socketPath: this.socket,
+      agent: this.#agent,
+      ...NO_TLS,
+      method,
+      path: bodyless ? path + query(rest) : path,
+      headers: headersOf(head),
+    })
+    request.setNoDelay(true)
     const answer = responseOf(request)
     const destroy = (): void => void request.destroy()
     signal?.addEventListener('abort', destroy, { once: true })
     if (signal?.aborted === true) destroy()
     try {
-      if (request.method === 'GET' || request.method === 'DELETE') request.end()
+      if (bodyless) request.end()
       else {
         request.setHeader('content-type', 'application/json')
         request.end(JSON.stringify(rest))
       }
       const response = await answer
-      return resultOf(response, await readBody(response))
+      this.noteStarted(response.headers[STARTED_HEADER] as string | undefined)
+      return resultOf(response.statusCode ?? 0, await readBody(response))
     } finally {
       signal?.removeEventListener('abort', destroy)
     }
@@ -124,11 +133,18 @@ export class Wire {
   close(): void {
     this.#closed = true
     this.#agent.destroy()
+    for (const socket of this.#conversations) socket.destroy()
   }
 }
 
+const headersOf = ({ requestId }: RequestHead) => ({
+  host: 'pyro',
+  [VERSION_HEADER]: VERSION,
+  [REQUEST_ID_HEADER]: requestId,
+})
+
 /** Settles with the head of the response; rejects when the connection fails first. */
-export const responseOf = (request: ClientRequest): Promise<IncomingMessage> =>
+const responseOf = (request: ClientRequest): Promise<IncomingMessage> =>
   new Promise((resolve, reject) => {
     request.on('response', resolve)
     // Stays for the life of the request: once there is a response, its own stream reports what goes wrong.
@@ -136,7 +152,7 @@ export const responseOf = (request: ClientRequest): Promise<IncomingMessage> =>
   })
 
 /** An answer, a batch of chunks at a time. Leaving early keeps the connection. */
-export async function* batchesOfAnswer(response: IncomingMessage): AsyncGenerator<readonly Buffer[], void, undefined> {
+async function* batchesOfAnswer(response: IncomingMessage): AsyncGenerator<readonly Buffer[], void, undefined> {
   try {
     yield* batchesOf(response)
   } catch (error) {
@@ -145,7 +161,7 @@ export async function* batchesOfAnswer(response: IncomingMessage): AsyncGenerato
   if (!response.complete) throw new EngineGone('the engine ended in the middle of an answer')
 }
 
-export const readBody = async (response: IncomingMessage): Promise<Buffer> => {
+const readBody = async (response: IncomingMessage): Promise<Buffer> => {
   const chunks: Buffer[] = []
   let size = 0
   for await (const batch of batchesOfAnswer(response)) {
@@ -159,9 +175,8 @@ export const readBody = async (response: IncomingMessage): Promise<Buffer> => {
   return Buffer.concat(chunks)
 }
 
-export const resultOf = (response: IncomingMessage, body: Buffer): unknown => {
+export const resultOf = (status: number, body: Buffer): unknown => {
   const value = parseJson(body)
-  const status = response.statusCode ?? 0
   if (status >= 200 && status < 300) return value
   throw errorOf(value, status)
 }

@@ -1,23 +1,14 @@
-import type { ClientRequest, IncomingMessage } from 'node:http'
 import {
   ANSWER_LIMIT_BYTES,
   FRAME,
   FrameDecoder,
-  FRAMES_CONTENT_TYPE,
   isPyroError,
   PyroError,
+  STARTED_HEADER,
   type Frame,
 } from '@pyro/protocol/client'
-import {
-  batchesOfAnswer,
-  EngineGone,
-  errorOf,
-  readBody,
-  responseOf,
-  resultOf,
-  type RequestHead,
-  type Wire,
-} from './exchange.ts'
+import { answerOn, documentOf, type Answer } from './conversation.ts'
+import { EngineGone, errorOf, resultOf, type RequestHead, type Wire } from './exchange.ts'
 import { FrameSender, type Upload } from './upload.ts'
 
 /** What a caller does with the frames of a stream; a promise that is returned holds the stream back. */
@@ -42,34 +33,31 @@ export interface StreamAttempt {
 
 /** One attempt at a streaming call: resolves with the result, rejects with a PyroError or, when the engine died, EngineGone. */
 export const attemptStream = async (wire: Wire, attempt: StreamAttempt): Promise<unknown> => {
-  const { request, rest } = wire.open({
-    ...attempt.head,
-    headers: { ...attempt.head.headers, accept: FRAMES_CONTENT_TYPE },
-  })
-  const destroy = (): void => void request.destroy()
+  const { socket, rest } = wire.converse(attempt.head)
+  const destroy = (): void => void socket.destroy()
   attempt.signal?.addEventListener('abort', destroy, { once: true })
-  const sender = new FrameSender(request)
-  const answer = responseOf(request)
+  const sender = new FrameSender(socket)
   const failed: { upload: Error | null } = { upload: null }
-  const uploading = send(attempt, request, rest, sender).catch((error: unknown) => {
+  const uploading = send(attempt, rest, sender).catch((error: unknown) => {
     // The engine takes an upload that breaks off for a failed one and changes nothing.
     failed.upload = error instanceof Error ? error : new Error('the upload failed', { cause: error })
-    request.destroy()
+    socket.destroy()
   })
   try {
-    const response = await answer
-    const outcome = await readAnswer(response, attempt.sink)
+    const answer = await answerOn(socket)
+    wire.noteStarted(answer.headers.get(STARTED_HEADER))
+    const outcome = answer.framed ? await readFrames(answer, attempt.sink) : await readDocument(answer)
     sender.stop()
-    request.end()
+    socket.destroy()
     await attempt.sink.end?.()
     if (outcome.error !== null) throw outcome.error
     return outcome.result
   } catch (error) {
     sender.stop()
-    if (!request.writableEnded) request.destroy()
     if (failed.upload !== null) throw failed.upload
     throw error
   } finally {
+    socket.destroy()
     attempt.signal?.removeEventListener('abort', destroy)
     void uploading
   }
@@ -81,37 +69,19 @@ interface Outcome {
   readonly error: PyroError | null
 }
 
-const send = async (
-  attempt: StreamAttempt,
-  request: ClientRequest,
-  rest: Record<string, unknown>,
-  sender: FrameSender,
-): Promise<void> => {
-  if (attempt.upload === undefined && attempt.opened === undefined) {
-    request.setHeader('content-type', 'application/json')
-    request.end(JSON.stringify(rest))
-    return
-  }
-  request.setHeader('content-type', FRAMES_CONTENT_TYPE)
+const send = async (attempt: StreamAttempt, rest: Record<string, unknown>, sender: FrameSender): Promise<void> => {
   sender.json(FRAME.input, rest)
   attempt.opened?.(sender)
   if (attempt.upload !== undefined) await sender.upload(attempt.upload)
-  // With control frames the body stays open until the answer is complete.
-  if (attempt.opened === undefined) request.end()
 }
 
-const readAnswer = async (response: IncomingMessage, sink: Sink): Promise<Outcome> => {
-  const type = response.headers['content-type'] ?? ''
-  if (!type.startsWith(FRAMES_CONTENT_TYPE)) return jsonOutcome(response, await readBody(response))
+const readFrames = async ({ batches, status }: Answer, sink: Sink): Promise<Outcome> => {
   const decoder = new FrameDecoder({ jsonLimitBytes: ANSWER_LIMIT_BYTES })
-  for await (const batch of batchesOfAnswer(response)) {
+  for await (const batch of batches) {
     for (const chunk of batch) {
       for (const frame of decoder.push(chunk)) {
-        if (frame.type === FRAME.result || frame.type === FRAME.error) {
-          // The answer ends right behind this frame; read to its end, as it is now, the connection serves the next call.
-          if (frame.type === FRAME.result) return { result: parse(frame), error: null }
-          return { result: null, error: errorOf({ error: parse(frame) }, response.statusCode ?? 0) }
-        }
+        if (frame.type === FRAME.result) return { result: parse(frame), error: null }
+        if (frame.type === FRAME.error) return { result: null, error: errorOf({ error: parse(frame) }, status) }
         const waiting = deliver(frame, sink)
         if (waiting !== undefined) await waiting
       }
@@ -120,9 +90,9 @@ const readAnswer = async (response: IncomingMessage, sink: Sink): Promise<Outcom
   throw new EngineGone('the stream of the engine ended without a result')
 }
 
-const jsonOutcome = (response: IncomingMessage, body: Buffer): Outcome => {
+const readDocument = async (answer: Answer): Promise<Outcome> => {
   try {
-    return { result: resultOf(response, body), error: null }
+    return { result: resultOf(answer.status, await documentOf(answer)), error: null }
   } catch (error) {
     if (!isPyroError(error)) throw error
     return { result: null, error }

@@ -1,4 +1,4 @@
-import type { ClientRequest } from 'node:http'
+import type { Socket } from 'node:net'
 import { FRAME, frameHeader, type FrameType } from '@pyro/protocol/client'
 
 /** Payload of one frame of an upload; larger chunks are split. */
@@ -16,13 +16,13 @@ export interface Upload {
 
 /** Writes the frames of one request. Frames of different senders (stdin, control) never interleave. */
 export class FrameSender {
-  readonly #request: ClientRequest
+  readonly #socket: Socket
   #stopped = false
   /** True once the last byte of standard input was handed over, or when there is none. */
   stdinDone = true
 
-  constructor(request: ClientRequest) {
-    this.#request = request
+  constructor(socket: Socket) {
+    this.#socket = socket
   }
 
   json(type: FrameType, value: unknown): void {
@@ -55,20 +55,22 @@ export class FrameSender {
   }
 
   #write(type: FrameType, payload: Uint8Array): boolean {
-    if (this.#stopped || this.#request.destroyed) return true
-    // Never corked: a corked message calls itself full by its own count, which the socket may not share, and then drains never.
-    const free = this.#request.write(frameHeader(type, payload.byteLength))
-    return payload.byteLength === 0 ? free : this.#request.write(payload)
+    if (this.#stopped || this.#socket.destroyed) return true
+    this.#socket.cork()
+    this.#socket.write(frameHeader(type, payload.byteLength))
+    const free = this.#socket.write(payload)
+    this.#socket.uncork()
+    return free
   }
 
   /** Settles when there is room again, or when the attempt is over: its reader reports why. */
   #drain(): Promise<void> {
     return new Promise((resolve) => {
       const settle = (): void => {
-        this.#request.off('drain', settle).off('close', settle)
+        this.#socket.off('drain', settle).off('close', settle)
         resolve()
       }
-      this.#request.on('drain', settle).on('close', settle)
+      this.#socket.on('drain', settle).on('close', settle)
     })
   }
 }
