@@ -26,6 +26,8 @@ const commands = {
   check: { file: 'scripts/check.ts', packages: 'none', agent: 'none', go: true },
   generate: { file: 'scripts/generate.ts', packages: 'none', agent: 'none' },
   bench: { file: 'bench/main.ts', packages: 'tests', agent: 'host' },
+  smoke: { file: 'scripts/smoke.ts', packages: 'tests', agent: 'host' },
+  soak: { file: 'scripts/soak.ts', packages: 'tests', agent: 'host' },
   'first-run': { file: 'scripts/first-run.ts', packages: 'tests', agent: 'host' },
   'dist-check': { file: 'scripts/dist-check.ts', packages: 'engine', agent: 'all' },
 }

@@ -18,12 +18,13 @@ import {
   withAgent,
   withLink,
 } from './hostile-link.ts'
+import { enough } from '../support/soak.ts'
 
 const MIB = 1024 * 1024
 /** What this process may grow by while an agent floods it, its own writing included. */
 const MEMORY_MIB = 200
-const FUZZ_RUNS = 250
-const FUZZ_MS = 60_000
+const FUZZ_RUNS = enough({ inTests: 250, inSoak: 100_000 })
+const FUZZ_MS = enough({ inTests: 60_000, inSoak: 20 * 60_000 })
 
 /** Grows by no more than it may while `work` runs. */
 const boundedMemory = async (work: () => Promise<void>): Promise<void> => {

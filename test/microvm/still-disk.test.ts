@@ -9,11 +9,12 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { sandboxOf, signalAll } from '../fault/outside.ts'
 import { createOn } from '../support/driver-workspaces.ts'
 import { volumePath } from '../support/host-volume.ts'
+import { enough } from '../support/soak.ts'
 import { WITH_MACHINES, World } from '../support/world.ts'
 
 const run = promisify(execFile)
-const SNAPSHOTS = 10
-const POWER_CUTS = 3
+const SNAPSHOTS = enough({ inTests: 10, inSoak: 200 })
+const POWER_CUTS = enough({ inTests: 3, inSoak: 50 })
 /** A disk that was checked and found in order. */
 const CLEAN = 0
 /** Writes, renames and removes small files for ever, and never asks for anything to be written out. */

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"pyro.dev/agent/internal/boot"
+	"pyro.dev/agent/internal/counter"
 	"pyro.dev/agent/internal/image"
 	"pyro.dev/agent/internal/inspect"
 	"pyro.dev/agent/internal/launch"
@@ -22,6 +23,7 @@ import (
 
 // roles maps the first argument to the Main of its package: arguments after the role in, exit code out.
 var roles = map[string]func(args []string) int{
+	"counter":  counter.Main,
 	"image":    image.Main,
 	"init":     boot.Main,
 	"inspect":  inspect.Main,

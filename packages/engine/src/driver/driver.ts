@@ -16,12 +16,16 @@ export interface Driver {
   /** What users type after `--driver`. */
   readonly id: string
   readonly isolation: Isolation | 'none'
-  readonly emulated: boolean
   /** What a volume of its sandboxes holds: the root filesystem as a folder, or `DISK_FILE` with an ext4 filesystem. */
   readonly volumes: 'trees' | 'images'
   readonly disks: DiskStore
   /** Never throws; bounded in time; tries for real. */
   probe(): Promise<Probe>
+  /**
+   * Whether its sandboxes run on the processor itself; not: it is imitated, which is correct and slow. Null for a driver that never
+   * imitates one. Tries for real, once per boot of the host.
+   */
+  accelerated(cx: PrepareContext): Promise<Probe> | null
   /** Fetches and makes what a start of this sandbox needs and this host does not have yet. It may take long, and is not the start's time. */
   prepare(spec: SandboxSpec, cx: PrepareContext): Promise<void>
   start(spec: SandboxSpec, cx: StartContext): Promise<Sandbox>

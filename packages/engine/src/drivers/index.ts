@@ -14,7 +14,7 @@ import { runscTechnology } from './oci/runsc.ts'
 export interface DriverSet {
   /** All that this build has, the strongest isolation first; the test driver only where the configuration allows it. */
   readonly all: readonly Driver[]
-  /** Those that `--driver auto` may take, in this order: never one that shares the host's kernel, never an emulated one. */
+  /** Those that `--driver auto` may take, in this order: never one that shares the host's kernel. */
   readonly automatic: readonly Driver[]
   /** `driver.unavailable` when there is none of this name. */
   get(id: string): Driver
@@ -36,13 +36,13 @@ export function createDrivers(options: DriverSetOptions): DriverSet {
   const runc = new MonitoredDriver(runcTechnology(), options)
   const fake = new MonitoredDriver(fakeTechnology(), options)
   const machines = { folder, runtimeDir: config.runtimeDir, agentPath, kernels }
-  const qemu = new MonitoredDriver(qemuTechnology(machines), options)
+  const qemu = new MonitoredDriver(qemuTechnology({ ...machines, templates: config.machineTemplates }), options)
   const firecracker = new MonitoredDriver(firecrackerTechnology(machines), options)
   const tests = [...(config.microvm ? [firecracker, qemu] : []), ...(config.testDriver ? [fake] : [])]
   const all: readonly Driver[] = [runsc, runc, ...tests]
   return {
     all,
-    automatic: [runsc],
+    automatic: [...(config.microvm ? [firecracker, qemu] : []), runsc],
     get(id) {
       const driver = all.find((candidate) => candidate.id === id)
       if (driver !== undefined) return driver

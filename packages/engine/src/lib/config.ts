@@ -24,8 +24,10 @@ export interface EngineConfig {
   readonly idBase: number
   /** Allows `--driver fake`. Tests only. */
   readonly testDriver: boolean
-  /** The microVM driver, which starts sandboxes and cannot carry workspaces yet. */
+  /** Allows the drivers of microVMs, which do not pass every case of the suite yet. */
   readonly microvm: boolean
+  /** Machines begin with the memory of one that booted before; false: each boots. */
+  readonly machineTemplates: boolean
   /** Fault injection at steps, e.g. `workspace.create/start-sandbox:kill`. Tests only. */
   readonly fault: string | null
   /** A Debian mirror for building environments; default: what this host's apt uses. */
@@ -94,6 +96,7 @@ export const configFrom = (env: NodeJS.ProcessEnv, home: string): EngineConfig =
     idBase: wholeNumber(env, 'PYRO_ID_BASE') ?? 0x40000000,
     testDriver: setting(env, 'PYRO_TEST_DRIVER') === '1',
     microvm: setting(env, 'PYRO_MICROVM') === '1',
+    machineTemplates: setting(env, 'PYRO_MACHINE_TEMPLATES') !== '0',
     fault: setting(env, 'PYRO_FAULT'),
     debianMirror: setting(env, 'PYRO_DEBIAN_MIRROR'),
     environmentCache: setting(env, 'PYRO_ENVIRONMENT_CACHE'),

@@ -1,5 +1,5 @@
 import { PyroError, type Isolation } from '@pyro/protocol'
-import type { Driver, Probe } from '../driver/driver.ts'
+import type { Driver, PrepareContext, Probe } from '../driver/driver.ts'
 
 /** A driver that does not work is tried again after this time; one that works is trusted for the life of the engine. */
 const RETRY_PROBE_MS = 15_000
@@ -9,6 +9,12 @@ interface Verdict {
   readonly probe: Promise<Probe>
   readonly atMs: number
   ok: boolean | null
+}
+
+export interface ChosenDriver {
+  readonly driver: Driver
+  /** Its processor is imitated. */
+  readonly emulated: boolean
 }
 
 /** The drivers of this engine and the choice among them. Isolation is never lowered silently. */
@@ -51,23 +57,35 @@ export class DriverChoice {
     return verdict.probe
   }
 
-  /** What a create asked for: a driver by name, else the strongest isolation that works and satisfies the caller. */
-  async choose(wanted: { readonly driver: string; readonly isolation: Isolation | 'auto' }): Promise<Driver> {
-    if (wanted.driver !== 'auto') return this.#named(wanted.driver, wanted.isolation)
+  /** What a create asked for: a driver by name, else the strongest isolation that works, emulates nothing and satisfies the caller. */
+  async choose(
+    wanted: { readonly driver: string; readonly isolation: Isolation | 'auto' },
+    cx: PrepareContext,
+  ): Promise<ChosenDriver> {
+    if (wanted.driver !== 'auto') {
+      const driver = await this.#named(wanted.driver, wanted.isolation)
+      return { driver, emulated: (await driver.accelerated(cx))?.ok === false }
+    }
     const missing: string[] = []
     let fix: string | null = null
     for (const driver of this.#acceptable(wanted.isolation)) {
-      const probe = await this.probe(driver)
-      if (probe.ok) return driver
+      const probe = await this.#unemulated(driver, cx)
+      if (probe.ok) return { driver, emulated: false }
       missing.push(`${driver.id}: ${probe.detail}`)
       fix ??= probe.fix
     }
     throw unavailable(wanted.isolation, missing, fix)
   }
 
+  /** Whether a driver works, and on the processor itself. */
+  async #unemulated(driver: Driver, cx: PrepareContext): Promise<Probe> {
+    const probe = await this.probe(driver)
+    return probe.ok ? ((await driver.accelerated(cx)) ?? probe) : probe
+  }
+
   #acceptable(isolation: Isolation | 'auto'): readonly Driver[] {
     if (isolation === 'auto') return this.#automatic
-    return this.all.filter((driver) => driver.isolation === isolation && !driver.emulated)
+    return this.all.filter((driver) => driver.isolation === isolation)
   }
 
   async #named(id: string, isolation: Isolation | 'auto'): Promise<Driver> {

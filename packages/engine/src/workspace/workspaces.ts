@@ -80,14 +80,14 @@ export class Workspaces {
     const name = this.#reserve(input)
     try {
       refuseTooMany(this.#services, this.#byId.size, input)
-      const driver = await this.#services.drivers.choose(input)
+      const choice = await this.#services.drivers.choose(input, call)
       using lease = await this.#services.environments.acquire(input.environment, {
         pull: input.pull,
-        form: driver.volumes === 'trees' ? 'tree' : { diskMib: input.diskMib },
+        form: choice.driver.volumes === 'trees' ? 'tree' : { diskMib: input.diskMib },
         signal: call.signal,
         ...(call.onProgress === undefined ? {} : { onProgress: call.onProgress }),
       })
-      const workspace = new Workspace(this.#services, { ...newRow(input, name, driver, lease), ephemeral })
+      const workspace = new Workspace(this.#services, { ...newRow(input, name, choice, lease), ephemeral })
       this.#add(workspace)
       try {
         const created = await workspace.ownTurn('its creation', () => createWorkspace(workspace, seed, call, startedAt))

@@ -23,13 +23,14 @@ export interface Check {
 export const checkCapabilities = async (engine: Engine): Promise<Capability[]> => {
   const { all } = engine.services.drivers
   const probes = all.map((driver) => probeOf(engine, driver))
-  const [host, disk, drivers, isolation] = await Promise.all([
+  const [host, disk, drivers, kvm, isolation] = await Promise.all([
     Promise.all(hostChecks(engine).map((check) => run(engine, check))),
     Promise.all(diskChecks(engine).map((check) => run(engine, check))),
     Promise.all(all.map(async ({ id }, index) => driverCapability(id, await probes[index]))),
+    Promise.all(all.map(async (driver, index) => kvmCapability(driver, await probes[index]))),
     Promise.all(probes).then((verdicts) => isolationCapability(engine, verdicts)),
   ])
-  return [...host, ...drivers, isolation, ...disk]
+  return [...host, ...drivers, ...kvm.filter((verdict) => verdict !== null), isolation, ...disk]
 }
 
 const run = async (engine: Engine, { id, required, run: check }: Check): Promise<Capability> => {
@@ -57,6 +58,20 @@ const driverCapability = (id: string, probe: Probe | undefined): Capability => (
   fix: probe?.fix ?? null,
 })
 
+/** Whether a driver that works without it runs its guests on the processor itself; null where that is no question. */
+const kvmCapability = async (driver: Driver, probe: Probe | undefined): Promise<Capability | null> => {
+  if (probe?.ok !== true) return null
+  const about = { id: `kvm-${driver.id}`, required: false }
+  const signal = AbortSignal.timeout(PROBE_DEADLINE_MS)
+  try {
+    const verdict = await driver.accelerated({ signal })
+    if (verdict === null || verdict.ok) return verdict === null ? null : { ...about, ...verdict }
+    return { ...about, ...verdict, detail: `${verdict.detail}; its guests are emulated` }
+  } catch (error) {
+    return { ...about, ok: false, detail: messageOf(error), fix: null }
+  }
+}
+
 /** The one thing without which nothing works: some isolation, be it one that a user has to ask for. */
 const isolationCapability = async (engine: Engine, probes: readonly Probe[]): Promise<Capability> => {
   const { all } = engine.services.drivers
@@ -74,8 +89,9 @@ const isolationCapability = async (engine: Engine, probes: readonly Probe[]): Pr
 /** The driver that a create takes which names none; null when it would refuse. */
 const automatic = async ({ services }: Engine): Promise<string | null> => {
   try {
-    const choice = services.drivers.choose({ driver: 'auto', isolation: 'auto' })
-    return (await withDeadline(choice, CHECK_DEADLINE_MS, () => late(CHECK_DEADLINE_MS))).id
+    const signal = AbortSignal.timeout(PROBE_DEADLINE_MS)
+    const choice = services.drivers.choose({ driver: 'auto', isolation: 'auto' }, { signal })
+    return (await withDeadline(choice, CHECK_DEADLINE_MS, () => late(CHECK_DEADLINE_MS))).driver.id
   } catch (error) {
     if (isPyroError(error) && (error.code === 'isolation.unavailable' || error.code === 'request.timed-out'))
       return null

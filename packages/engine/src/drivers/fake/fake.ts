@@ -10,7 +10,6 @@ export function fakeTechnology(): Technology {
   return {
     id: 'fake',
     isolation: 'none',
-    emulated: false,
     limits: null,
     volumes: 'trees',
     ids: 'shared',

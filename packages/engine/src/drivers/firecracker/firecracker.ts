@@ -11,7 +11,7 @@ import { missingProgram } from '../monitored/missing-program.ts'
 import type { SandboxPaths } from '../monitored/sandbox-paths.ts'
 import type { Technology } from '../monitored/technology.ts'
 import { FirecrackerApi } from './api.ts'
-import { kvmAccess, missingKvm } from './kvm.ts'
+import { kvmAccess, missingKvm } from '../microvm/kvm.ts'
 import { firecrackerTemplates } from './machine-template.ts'
 import { continueTemplate, INSIDE, SOCKETS } from './machine.ts'
 import { closeSocketFolder, makeSocketFolder } from './socket-folder.ts'
@@ -48,7 +48,6 @@ export function firecrackerTechnology(options: {
   return {
     ...MACHINE,
     id: 'firecracker',
-    emulated: false,
     limits: { commandsApart: false, hostMemoryMib: (mib) => machineMib(mib) + OVERHEAD_MIB, entered: 'by-monitor' },
     async missing() {
       const lacking = await missingProgram(program, INSTALL)

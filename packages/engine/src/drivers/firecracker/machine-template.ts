@@ -4,13 +4,15 @@ import { bootTemplate } from '../microvm/template-boot.ts'
 import type { TemplateMaker } from '../microvm/templates.ts'
 import type { VmmProgram } from '../microvm/vmm-program.ts'
 import { FirecrackerApi } from './api.ts'
-import { hostIdentity } from './kvm.ts'
+import { hostIdentity } from '../microvm/kvm.ts'
 import { boot, bootRequests, save, SOCKETS, type FirecrackerMachine } from './machine.ts'
 import { makeSocketFolder } from './socket-folder.ts'
 import { vmlinuxOf } from './vmlinux.ts'
 import { templateVmm, type FirecrackerHost } from './vmm-spec.ts'
 
 const MIB = 1024 * 1024
+/** It takes a tenth of a second, or never boots. */
+const BOOT_TIMEOUT_MS = 15_000
 
 export const firecrackerTemplates = (options: {
   readonly program: VmmProgram
@@ -46,6 +48,7 @@ export const firecrackerTemplates = (options: {
       folder,
       vmmName: 'firecracker',
       vmm,
+      timeoutMs: BOOT_TIMEOUT_MS,
       signal,
       begin: async (within) => boot(await connect(within), machine),
       save: async (within) => save(await connect(within)),

@@ -6,6 +6,7 @@ import { promisify } from 'node:util'
 import { PyroError, type Progress } from '@pyro/protocol'
 import { z } from 'zod'
 import type { PrepareContext, PrunedThing } from '../../driver/driver.ts'
+import { readJsonFile } from '../../lib/json-file.ts'
 import { SharedWork } from '../../lib/shared-work.ts'
 import { nowText } from '../../lib/wait.ts'
 import { runProgram } from '../../process/program.ts'
@@ -72,8 +73,13 @@ const manifestSchema = z.object({
   release: z.string(),
   kernelSha256: z.string(),
   agentSha256: z.string(),
+  initramfsSha256: z.string(),
   createdAt: z.string(),
 })
+
+/** SHA-256 of each file of an unpacked package, by its path there. */
+const sumsSchema = z.record(z.string(), z.string())
+const SUMS = 'sums.json'
 
 export interface GuestKernelsOptions {
   /** Holds `kernels`. */
@@ -84,7 +90,8 @@ export interface GuestKernelsOptions {
 
 /**
  * `kernels`: per kernel and choice of modules a folder `package-<sha256 16>` with `vmlinuz` and `modules/`, per kernel and agent one `<id>` with
- * `initramfs.img`. Folders appear whole, by rename; what bears another name is half-made.
+ * `initramfs.img`. Folders appear whole, by rename; what bears another name is half-made. Each engine checks once that they hold what
+ * was put there, and makes anew what does not.
  */
 export class GuestKernels {
   readonly #options: GuestKernelsOptions
@@ -134,7 +141,8 @@ export class GuestKernels {
     const id = sha256(sha256(vmlinuz), sha256(agent), ...MODULES).slice(0, ID_LENGTH)
     const place = join(folder, id)
     const initramfs = join(place, 'initramfs.img')
-    if (await isThere(join(place, 'manifest.json'))) return { id, image, initramfs }
+    if (await isWhole(place)) return { id, image, initramfs }
+    await rm(place, { recursive: true, force: true })
     await appear(place, async (staging) => {
       const archive = await compress(await this.#firstRoot(kernel, agent), { level: 1 })
       await writeFile(join(staging, 'initramfs.img'), archive)
@@ -143,6 +151,7 @@ export class GuestKernels {
         release: await readFile(join(kernel, 'release'), 'utf8'),
         kernelSha256: sha256(vmlinuz),
         agentSha256: sha256(agent),
+        initramfsSha256: sha256(archive),
         createdAt: nowText(),
       }
       await writeFile(join(staging, 'manifest.json'), JSON.stringify(manifest))
@@ -164,9 +173,14 @@ export class GuestKernels {
   async #unpacked(folder: string): Promise<string | null> {
     await removeHalfMade(folder)
     for (const name of (await readdir(folder)).filter((entry) => entry.startsWith(PACKAGE_PREFIX)).sort()) {
-      const modules = MODULES.map((module) => join(folder, name, 'modules', basename(module)))
+      const place = join(folder, name)
+      const sums = await readJsonFile(join(place, SUMS), sumsSchema)
+      if (sums === null || !(await hold(place, sums))) {
+        await rm(place, { recursive: true, force: true })
+        continue
+      }
       // One that was unpacked for fewer modules stays for whoever uses it.
-      if ((await Promise.all(modules.map(isThere))).every(Boolean)) return join(folder, name)
+      if (MODULES.every((module) => `modules/${basename(module)}` in sums)) return place
     }
     return null
   }
@@ -194,12 +208,29 @@ export class GuestKernels {
           await rename(from, join(tree, 'modules', basename(module)))
         }
         await writeFile(join(tree, 'release'), release)
+        const files = ['vmlinuz', 'release', ...MODULES.map((module) => `modules/${basename(module)}`)]
+        const sums = files.map(async (file) => [file, sha256(await readFile(join(tree, file)))] as const)
+        await writeFile(join(tree, SUMS), JSON.stringify(Object.fromEntries(await Promise.all(sums))))
       })
       return place
     } finally {
       await rm(staging, { recursive: true, force: true })
     }
   }
+}
+
+const isWhole = async (place: string): Promise<boolean> => {
+  const manifest = await readJsonFile(join(place, 'manifest.json'), manifestSchema)
+  return manifest !== null && hold(place, { 'initramfs.img': manifest.initramfsSha256 })
+}
+
+/** Whether all files are there and hold what they did. */
+const hold = async (place: string, sums: Readonly<Record<string, string>>): Promise<boolean> => {
+  for (const [file, sum] of Object.entries(sums)) {
+    const path = join(place, file)
+    if (!(await isThere(path)) || sha256(await readFile(path)) !== sum) return false
+  }
+  return true
 }
 
 const runTar = async (args: readonly string[]): Promise<void> => {

@@ -11,6 +11,7 @@ test('a template whose program is not there is one that was not made, whatever t
     folder,
     vmmName: 'the VMM',
     vmm: { argv: ['/none'], id: 1, groups: [], files: [], listen: '', mounts: [] },
+    timeoutMs: 60_000,
     signal: new AbortController().signal,
     begin: (signal) =>
       new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason as Error))),

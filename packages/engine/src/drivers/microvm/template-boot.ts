@@ -5,8 +5,6 @@ import type { VmmSpec } from '@pyro/protocol/guest'
 import { sleep } from '../../lib/wait.ts'
 import { startStreamingProgram } from '../../process/streaming-program.ts'
 
-/** An emulated guest on a host under load. */
-const BOOT_TIMEOUT_MS = 60_000
 const LOOK_MS = 10
 /** Of the console, the newest is looked at. */
 const CONSOLE_CHARACTERS = 8192
@@ -19,6 +17,7 @@ export interface TemplateBoot {
   /** For messages. */
   readonly vmmName: string
   readonly vmm: VmmSpec
+  readonly timeoutMs: number
   /** What is left to do until the machine runs, once its VMM does. */
   begin?(signal: AbortSignal): Promise<void>
   readonly signal: AbortSignal
@@ -40,7 +39,7 @@ const bootAndSave = async (boot: TemplateBoot): Promise<void> => {
   const specFile = join(boot.folder, 'vmm.json')
   await writeFile(specFile, JSON.stringify(boot.vmm), { mode: 0o600 })
   await using cleanup = new AsyncDisposableStack()
-  const late = AbortSignal.timeout(BOOT_TIMEOUT_MS)
+  const late = AbortSignal.timeout(boot.timeoutMs)
   const signal = AbortSignal.any([boot.signal, late])
   let said = ''
   const options = { stdin: 'ignore', env: {}, signal } as const
@@ -67,7 +66,7 @@ const bootAndSave = async (boot: TemplateBoot): Promise<void> => {
   const check = (): void => {
     if (end !== null) throw failed(`${boot.vmmName} ended: ${end}`)
     boot.signal.throwIfAborted()
-    if (late.aborted) throw failed(`it did not boot within ${BOOT_TIMEOUT_MS / 1000} s`)
+    if (late.aborted) throw failed(`it did not boot within ${boot.timeoutMs / 1000} s`)
   }
   try {
     await boot.begin?.(AbortSignal.any([signal, over.signal]))

@@ -1,8 +1,10 @@
 import { createHash } from 'node:crypto'
-import { chmod, chown, mkdir, open, rm, stat, truncate, writeFile } from 'node:fs/promises'
+import { chmod, chown, mkdir, mkdtemp, open, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { CONFIG_DISK_BYTES } from '@pyro/protocol/guest'
 import type { PrepareContext, PrunedThing } from '../../driver/driver.ts'
+import { z } from 'zod'
+import { readJsonFile } from '../../lib/json-file.ts'
 import { SharedWork } from '../../lib/shared-work.ts'
 import { errnoOf } from '../../process/identity.ts'
 import { callerOf, type GuestKernel } from './guest-kernel.ts'
@@ -10,6 +12,8 @@ import { appear, isThere, namesIn, removeFolders, removeHalfMade } from './whole
 
 const KEY_LENGTH = 16
 const TEMPLATE_FILES = ['memory', 'state'] as const
+const MANIFEST = 'manifest.json'
+const manifestSchema = z.strictObject({ memoryMtimeNs: z.string(), stateSha256: z.string() })
 
 /** A machine that booted and touched no disk yet. */
 export interface Template {
@@ -17,6 +21,13 @@ export interface Template {
   readonly memory: string
   /** State of processor and devices. */
   readonly state: string
+}
+
+export interface TemplateRequest<M> {
+  readonly kernel: GuestKernel
+  readonly machine: M
+  /** User of the host that the VMM runs as. */
+  readonly owner: number
 }
 
 /** How one VMM makes templates of machines that it describes as `M`. */
@@ -28,10 +39,7 @@ export interface TemplateMaker<M> {
   /** Bytes of each disk of a machine. */
   diskBytes(machine: M): readonly number[]
   /** Boots the machine in a folder with empty disks, and leaves `memory` and `state` there. */
-  make(
-    folder: TemplateFolder,
-    cx: { kernel: GuestKernel; machine: M; owner: number; signal: AbortSignal },
-  ): Promise<void>
+  make(folder: TemplateFolder, cx: TemplateRequest<M> & { readonly signal: AbortSignal }): Promise<void>
 }
 
 /** Paths of what a template is made of. */
@@ -53,6 +61,8 @@ export class Templates<M> {
   readonly #place: string
   readonly #maker: TemplateMaker<M>
   readonly #work = new SharedWork<void>()
+  /** By folder, what the files of a template looked like when they were found whole. */
+  readonly #whole = new Map<string, string>()
 
   constructor(place: string, maker: TemplateMaker<M>) {
     this.#place = place
@@ -60,17 +70,16 @@ export class Templates<M> {
   }
 
   /**
-   * Made when first asked for; one making of each at a time, which ends when nobody waits for it any more. `owner` is the user of the
-   * host that the VMM runs as.
+   * Made when first asked for; one making of each at a time, which ends when nobody waits for it any more.
    */
-  async obtain(request: { kernel: GuestKernel; machine: M; owner: number }, cx: PrepareContext): Promise<Template> {
+  async obtain(request: TemplateRequest<M>, cx: PrepareContext): Promise<Template> {
     const { kernel, machine } = request
     const content = JSON.stringify([kernel.id, ...(await this.#maker.depends(machine))])
-    const key = `${kernel.id}-${createHash('sha256').update(content).digest('hex').slice(0, KEY_LENGTH)}`
+    const key = `${kernel.id}-${sha256(content).slice(0, KEY_LENGTH)}`
     const folder = join(this.#place, 'templates')
     const place = join(folder, key)
     const template = { memory: join(place, 'memory'), state: join(place, 'state') }
-    if (await isWhole(template, this.#maker.memoryBytes(machine))) return template
+    if (await this.#isWhole(place, template, this.#maker.memoryBytes(machine))) return template
     await this.#work.join(key, callerOf(cx), async (signal, onProgress) => {
       onProgress({ step: 'booting a machine to start others from', done: null, total: null, unit: null, detail: null })
       await mkdir(folder, { recursive: true, mode: 0o700 })
@@ -80,6 +89,19 @@ export class Templates<M> {
       await appear(place, (staging) => this.#make(staging, { ...request, signal }))
     })
     return template
+  }
+
+  /** Makes one and throws it away: rejects when such a machine does not boot here. */
+  async tryOut(cx: TemplateRequest<M> & { readonly signal: AbortSignal }): Promise<void> {
+    const folder = join(this.#place, 'templates')
+    await mkdir(folder, { recursive: true, mode: 0o700 })
+    await removeHalfMade(folder)
+    const staging = await mkdtemp(join(folder, '.try-'))
+    try {
+      await this.#make(staging, cx)
+    } finally {
+      await rm(staging, { recursive: true, force: true })
+    }
   }
 
   /** Removes templates that are not of this kernel; null: all. */
@@ -92,10 +114,7 @@ export class Templates<M> {
     return removeFolders(folder, unused)
   }
 
-  async #make(
-    folder: string,
-    cx: { kernel: GuestKernel; machine: M; owner: number; signal: AbortSignal },
-  ): Promise<void> {
+  async #make(folder: string, cx: TemplateRequest<M> & { readonly signal: AbortSignal }): Promise<void> {
     const file = (name: string): string => join(folder, name)
     const disks = this.#maker.diskBytes(cx.machine).map((bytes, at) => ({ path: file(`disk${at}`), bytes }))
     for (const { path, bytes } of [...disks, { path: file('config'), bytes: CONFIG_DISK_BYTES }]) {
@@ -122,20 +141,43 @@ export class Templates<M> {
     }
     for (const { path } of disks) await rm(path)
     await rm(file('config'))
-    await syncFiles(TEMPLATE_FILES.map(file))
+    const { mtimeNs } = await stat(file('memory'), { bigint: true })
+    const manifest = { memoryMtimeNs: String(mtimeNs), stateSha256: sha256(await readFile(file('state'))) }
+    await writeFile(file(MANIFEST), JSON.stringify(manifest), { mode: 0o600 })
+    await syncFiles([...TEMPLATE_FILES, MANIFEST].map(file))
+  }
+
+  /**
+   * Folders appear whole; a disk that was full or lost its power may have cut a file short, and anybody's hand may have changed one.
+   * Memory is too large to be read at each start: that it has its size and was not written to since must do.
+   */
+  async #isWhole(place: string, template: Template, memoryBytes: number): Promise<boolean> {
+    const seen = await printOf([template.memory, template.state])
+    if (seen === null) return false
+    if (this.#whole.get(place) === seen) return true
+    const manifest = await readJsonFile(join(place, MANIFEST), manifestSchema)
+    const { size, mtimeNs } = await stat(template.memory, { bigint: true })
+    const whole =
+      manifest?.memoryMtimeNs === String(mtimeNs) &&
+      size === BigInt(memoryBytes) &&
+      manifest.stateSha256 === sha256(await readFile(template.state))
+    if (whole) this.#whole.set(place, seen)
+    return whole
   }
 }
 
-/** Folders appear whole; a disk that was full or lost its power may have cut a file short. */
-const isWhole = async ({ memory, state }: Template, memoryBytes: number): Promise<boolean> => {
+/** Changes with whatever is done to the files; null when one is not there. */
+const printOf = async (paths: readonly string[]): Promise<string | null> => {
   try {
-    const [{ size }, { size: stateBytes }] = await Promise.all([stat(memory), stat(state)])
-    return size === memoryBytes && stateBytes > 0
+    const all = await Promise.all(paths.map((path) => stat(path, { bigint: true })))
+    return all.map(({ ino, ctimeNs }) => `${ino} ${ctimeNs}`).join(' ')
   } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return false
+    if (errnoOf(error) === 'ENOENT') return null
     throw error
   }
 }
+
+const sha256 = (content: string | Uint8Array): string => createHash('sha256').update(content).digest('hex')
 
 const syncFiles = async (paths: readonly string[]): Promise<void> => {
   for (const path of paths) {

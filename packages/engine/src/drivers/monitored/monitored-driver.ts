@@ -49,7 +49,6 @@ export interface MonitoredOptions {
 export class MonitoredDriver implements Driver {
   readonly id: string
   readonly isolation: Driver['isolation']
-  readonly emulated: boolean
   readonly volumes: Driver['volumes']
   readonly disks: DiskStore
   readonly #technology: Technology
@@ -62,7 +61,6 @@ export class MonitoredDriver implements Driver {
   constructor(technology: Technology, options: MonitoredOptions) {
     this.id = technology.id
     this.isolation = technology.isolation
-    this.emulated = technology.emulated
     this.volumes = technology.volumes
     this.disks = options.disks
     this.#technology = technology
@@ -77,6 +75,10 @@ export class MonitoredDriver implements Driver {
       agentPath: this.#installedAgent,
       hasCgroups: async () => this.#technology.limits === null || (await this.#cgroupHost()) !== null,
     })
+  }
+
+  accelerated(cx: PrepareContext): Promise<Probe> | null {
+    return this.#technology.accelerated?.(this.#config.idBase, cx) ?? null
   }
 
   async prepare(spec: SandboxSpec, cx: PrepareContext): Promise<void> {

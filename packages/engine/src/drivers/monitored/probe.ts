@@ -1,5 +1,5 @@
 import { randomBytes, randomUUID } from 'node:crypto'
-import { chown, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { chown, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isPyroError } from '@pyro/protocol'
 import { z } from 'zod'
@@ -7,6 +7,7 @@ import type { Driver, Probe, SandboxSpec } from '../../driver/driver.ts'
 import { DISK_FILE, type VolumeId } from '../../disk/disk-store.ts'
 import { makeDiskImage, type DiskImageHost } from '../../disk/disk-image.ts'
 import type { EngineConfig } from '../../lib/config.ts'
+import { readJsonFile, writeJsonFile } from '../../lib/json-file.ts'
 import { errnoOf } from '../../process/identity.ts'
 import { sandboxesFolder } from './sandbox-paths.ts'
 import type { Technology } from './technology.ts'
@@ -43,26 +44,16 @@ export async function cachedProbe(driver: Driver, technology: Technology, cx: Pr
     const file = join(cx.config.runtimeDir, `probe-${driver.id}.json`)
     const bootId = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim()
     const version = await technology.version()
-    const known = await readVerdict(file)
+    const known = await readJsonFile(file, verdict)
     if (known?.bootId === bootId && known.version === version) {
       if (known.probe.ok || Date.now() - known.atMs < FAILURE_KEPT_MS) return known.probe
     }
     const probe = await tryStart(driver, version, cx)
     await mkdir(cx.config.runtimeDir, { recursive: true, mode: 0o711 })
-    await writeFile(`${file}.new`, JSON.stringify({ bootId, version, atMs: Date.now(), probe }), { mode: 0o600 })
-    await rename(`${file}.new`, file)
+    await writeJsonFile(file, { bootId, version, atMs: Date.now(), probe })
     return probe
   } catch (error) {
     return { ok: false, detail: `${driver.id}: the probe failed: ${messageOf(error)}`, fix: null }
-  }
-}
-
-async function readVerdict(file: string): Promise<z.infer<typeof verdict> | null> {
-  try {
-    return verdict.safeParse(JSON.parse(await readFile(file, 'utf8'))).data ?? null
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT' || error instanceof SyntaxError) return null
-    throw error
   }
 }
 

@@ -9,8 +9,8 @@ import type { SandboxPaths } from './sandbox-paths.ts'
 export interface Technology {
   readonly id: string
   readonly isolation: Isolation | 'none'
-  /** Programs run on a processor that is imitated: correct, and slow. */
-  readonly emulated: boolean
+  /** As `Driver.accelerated`; absent: nothing is ever emulated. */
+  accelerated?(owner: number, cx: PrepareContext): Promise<Probe>
   /** Null: no limits, so no control groups. */
   readonly limits: {
     /** User commands get a group of their own, so that hitting a limit ends a command and not the sandbox. */

@@ -15,7 +15,6 @@ export function runcTechnology(change: ConfigChange = (config) => config): Techn
   return {
     id: 'runc',
     isolation: 'container',
-    emulated: false,
     limits: { commandsApart: true, hostMemoryMib: (mib) => mib, entered: 'by-runtime' },
     volumes: 'trees',
     ids: 'mapped',

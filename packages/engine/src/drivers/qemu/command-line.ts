@@ -8,10 +8,15 @@ export const SET = { config: 1, state: 2, disks: 3 } as const
 
 /** Of translated code, for an emulated guest: by default it may grow to a quarter of the host's memory. */
 const TRANSLATION_CACHE_MIB = 64
+const WAITS: readonly [string, string] = ['incoming', 'defer']
 /** Until qemu dials the engine's socket again. */
 const RECONNECT_MS = 200
 
+/** `kvm`: the guest runs on the processor itself; `tcg`: its code is translated. */
+export type Accelerator = 'kvm' | 'tcg'
+
 export interface MachineShape {
+  readonly accelerator: Accelerator
   readonly vcpus: number
   readonly memoryMib: number
   /** Bytes of each disk, the root first. */
@@ -22,13 +27,13 @@ export interface MachineCall extends MachineShape {
   readonly program: string
   /**
    * Rate of the host's time stamp counter, which an emulated guest reads. Without it the guest measures it against an emulated timer,
-   * which on a host under load fails and leaves the guest waiting for ever.
+   * which on a host under load fails and leaves the guest waiting for ever. Null where KVM tells the guest.
    */
-  readonly counterKhz: number
+  readonly counterKhz: number | null
   /** How each disk was opened. */
   readonly opened: readonly OpenedDisk[]
-  /** `make` writes its memory to a template, `use` begins with one, whose memory it never writes to. */
-  readonly template: 'make' | 'use'
+  /** `make` writes its memory to a template, `use` begins with one, whose memory it never writes to; `none` boots. */
+  readonly template: 'make' | 'use' | 'none'
 }
 
 /**
@@ -37,17 +42,17 @@ export interface MachineCall extends MachineShape {
  */
 export const qemuArguments = (call: MachineCall): string[] => {
   const makes = call.template === 'make'
-  const memory = `memory-backend-file,id=ram,size=${call.memoryMib}M,mem-path=${SEEN.memory}`
-  const fd = { config: FIRST_FD + call.disks.length, state: FIRST_FD + call.disks.length + 1 }
+  const config = FIRST_FD + call.disks.length
+  const state = call.template === 'none' ? null : config + 1
   const options: (readonly [string, string])[] = [
     ['display', 'none'],
     ['sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
     ['machine', 'microvm,acpi=on,pcie=off,usb=off,rtc=on,pit=on,pic=on,isa-serial=on,memory-backend=ram'],
-    ['accel', `tcg,tb-size=${TRANSLATION_CACHE_MIB}`],
-    ['cpu', 'max'],
+    ['accel', call.accelerator === 'kvm' ? 'kvm' : `tcg,tb-size=${TRANSLATION_CACHE_MIB}`],
+    ['cpu', call.accelerator === 'kvm' ? 'host' : 'max'],
     ['smp', String(call.vcpus)],
     ['m', `${call.memoryMib}M`],
-    ['object', makes ? `${memory},share=on` : `${memory},share=off,readonly=on,rom=off`],
+    ['object', memory(call)],
     ['kernel', SEEN.kernel],
     ['initrd', SEEN.initramfs],
     ['append', kernelArguments(call.counterKhz)],
@@ -57,18 +62,29 @@ export const qemuArguments = (call: MachineCall): string[] => {
     ['chardev', makes ? 'null,id=link' : `socket,id=link,path=${SEEN.socket},reconnect-ms=${RECONNECT_MS}`],
     ['device', 'virtserialport,chardev=link,name=pyro.link,nr=1'],
     ...call.opened.flatMap((opened, at) => disk(`disk${at}`, FIRST_FD + at, SET.disks + at, diskOptions(opened))),
-    ...disk('config', fd.config, SET.config, 'readonly=on'),
-    ['chardev', `socket,id=control,fd=${fd.state + 1},server=on,wait=off`],
+    ...disk('config', config, SET.config, 'readonly=on'),
+    ['chardev', `socket,id=control,fd=${(state ?? config) + 1},server=on,wait=off`],
     ['mon', 'chardev=control,mode=control'],
-    handed(fd.state, SET.state),
+    ...(state === null ? [] : [handed(state, SET.state)]),
   ]
-  if (!makes) options.push(['incoming', 'defer'])
+  if (call.template === 'use') options.push(WAITS)
   const flags = ['-no-user-config', '-nodefaults', '-no-reboot']
   return [call.program, ...flags, ...options.flatMap(([name, value]) => [`-${name}`, value])]
 }
 
-const kernelArguments = (counterKhz: number): string =>
-  ['console=ttyS0', 'quiet', 'reboot=t', 'panic=-1', `tsc_early_khz=${counterKhz}`]
+/** Whether a machine that was called so waits for the state of a template. */
+export const beginsWithTemplate = (argv: readonly string[]): boolean => argv.includes(`-${WAITS[0]}`)
+
+const memory = ({ template, memoryMib }: MachineCall): string => {
+  const size = `id=ram,size=${memoryMib}M`
+  if (template === 'none') return `memory-backend-ram,${size}`
+  const file = `memory-backend-file,${size},mem-path=${SEEN.memory}`
+  return template === 'make' ? `${file},share=on` : `${file},share=off,readonly=on,rom=off`
+}
+
+const kernelArguments = (counterKhz: number | null): string =>
+  ['console=ttyS0', 'quiet', 'reboot=t', 'panic=-1']
+    .concat(counterKhz === null ? [] : [`tsc_early_khz=${counterKhz}`])
     .concat([`rdinit=${AGENT_PATH}`, '--', 'machine'])
     .join(' ')
 

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { readdir, readFile, rm, truncate } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { VmmSpec } from '@pyro/protocol/guest'
+import { hostIdentity } from '../microvm/kvm.ts'
 import { SEEN } from '../microvm/machine-shape.ts'
 import { bootTemplate } from '../microvm/template-boot.ts'
 import type { TemplateMaker } from '../microvm/templates.ts'
@@ -13,6 +14,8 @@ import { Qmp } from './qmp.ts'
 const MIB = 1024 * 1024
 
 const SOCKET_PREFIX = 'template-'
+/** An emulated guest on a host under load; on a processor it takes a tenth of a second, or never boots. */
+const BOOT_TIMEOUT_MS = { tcg: 60_000, kvm: 15_000 } as const
 
 export const qemuTemplates = (options: {
   readonly program: QemuProgram
@@ -21,8 +24,8 @@ export const qemuTemplates = (options: {
   readonly agentPath: string
 }): TemplateMaker<MachineShape> => ({
   async depends(shape) {
-    const call = qemuArguments({ ...shape, program: '', counterKhz: 0, opened: [], template: 'make' })
-    return [await options.program.build(), shape.disks, call]
+    const call = qemuArguments({ ...shape, program: '', counterKhz: null, opened: [], template: 'make' })
+    return [await options.program.build(), await hostIdentity(), shape.disks, call]
   },
   memoryBytes: ({ memoryMib }) => memoryMib * MIB,
   diskBytes: ({ disks }) => disks,
@@ -35,12 +38,12 @@ export const qemuTemplates = (options: {
       argv: qemuArguments({
         ...machine,
         program: await program.path(),
-        counterKhz: await counterKhz(),
+        counterKhz: machine.accelerator === 'tcg' ? await counterKhz(agentPath) : null,
         opened: machine.disks.map(() => ({ direct: false, writable: true })),
         template: 'make',
       }),
       id: owner,
-      groups: [],
+      groups: await program.groupsFor(machine.accelerator),
       files: [
         ...disks.map((path) => ({ path, access: 'both' as const, direct: false })),
         { path: config, access: 'read', direct: false },
@@ -48,7 +51,7 @@ export const qemuTemplates = (options: {
       ],
       listen: control,
       mounts: [
-        ...(await program.mounts()),
+        ...(await program.mountsFor(machine.accelerator)),
         { source: kernel.image, target: SEEN.kernel, access: 'read' },
         { source: kernel.initramfs, target: SEEN.initramfs, access: 'read' },
         { source: memory, target: SEEN.memory, access: 'write' },
@@ -58,7 +61,8 @@ export const qemuTemplates = (options: {
       using qmp = await Qmp.connect(control, within)
       await saveState(qmp, within)
     }
-    await bootTemplate({ agentPath, folder, vmmName: 'qemu', vmm, signal, save })
+    const timeoutMs = BOOT_TIMEOUT_MS[machine.accelerator]
+    await bootTemplate({ agentPath, folder, vmmName: 'qemu', vmm, timeoutMs, signal, save })
   },
 })
 

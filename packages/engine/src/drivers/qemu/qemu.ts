@@ -1,16 +1,19 @@
-import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { Progress } from '@pyro/protocol'
 import type { VmmSpec } from '@pyro/protocol/guest'
+import { z } from 'zod'
 import type { PrepareContext, SandboxSpec } from '../../driver/driver.ts'
+import { readJsonFile, writeJsonFile } from '../../lib/json-file.ts'
 import { writeConfigDisk } from '../microvm/config-disk.ts'
 import type { GuestKernels } from '../microvm/guest-kernel.ts'
 import { MACHINE } from '../microvm/machine-technology.ts'
 import { disksOf, machineMib, SEEN } from '../microvm/machine-shape.ts'
-import { Templates } from '../microvm/templates.ts'
+import { Templates, type Template, type TemplateRequest } from '../microvm/templates.ts'
 import { missingProgram } from '../monitored/missing-program.ts'
 import type { SandboxPaths } from '../monitored/sandbox-paths.ts'
 import type { Technology } from '../monitored/technology.ts'
-import { qemuArguments } from './command-line.ts'
+import { Acceleration } from './acceleration.ts'
+import { beginsWithTemplate, qemuArguments, type MachineShape } from './command-line.ts'
 import { qemuTemplates } from './machine-template.ts'
 import { resumeWhenSpace } from './host-space.ts'
 import { loadState } from './migration.ts'
@@ -21,27 +24,50 @@ const INSTALL = 'apt-get install -t bookworm-backports qemu-system-x86'
 /** Of the host: the VMM itself and the code that it translates. */
 const OVERHEAD_MIB = 256
 
-/** `microvm`: a kernel of its own on a machine of its own, which qemu emulates. */
+/** `microvm`: a kernel of its own on a machine of its own, which qemu emulates where guests do not boot on KVM. */
 export function qemuTechnology(options: {
   /** Holds templates. */
   readonly folder: string
   readonly runtimeDir: string
   readonly agentPath: string
   readonly kernels: GuestKernels
+  /** False: each machine boots. */
+  readonly templates: boolean
 }): Technology {
   const program = new QemuProgram()
   const templates = new Templates(options.folder, qemuTemplates({ ...options, program }))
+  const acceleration = new Acceleration({ ...options, program, templates })
+  const booting = new Set<string>()
+  /** Null: the machine boots, which takes longer and is the same otherwise. */
+  const templateOf = async (request: TemplateRequest<MachineShape>, cx: PrepareContext): Promise<Template | null> => {
+    const shape = JSON.stringify(request.machine)
+    if (!options.templates || booting.has(shape)) return null
+    try {
+      return await templates.obtain(request, cx)
+    } catch (error) {
+      cx.signal.throwIfAborted()
+      // Whatever was in its way (no space, a kernel that cannot save), it is not tried again at each start.
+      booting.add(shape)
+      cx.onProgress?.(withoutTemplate(error))
+      return null
+    }
+  }
   /** All that a machine is started from. */
   const machineOf = async (spec: SandboxSpec, owner: number, cx: PrepareContext) => {
     const kernel = await options.kernels.obtain(cx)
     const disks = await disksOf(spec)
-    const shape = { vcpus: spec.vcpus, memoryMib: machineMib(spec.memoryMib), disks: disks.map(({ bytes }) => bytes) }
-    return { kernel, disks, shape, template: await templates.obtain({ kernel, machine: shape, owner }, cx) }
+    const shape = {
+      accelerator: await acceleration.accelerator(owner, cx),
+      vcpus: spec.vcpus,
+      memoryMib: machineMib(spec.memoryMib),
+      disks: disks.map(({ bytes }) => bytes),
+    }
+    return { kernel, disks, shape, template: await templateOf({ kernel, machine: shape, owner }, cx) }
   }
   return {
     ...MACHINE,
     id: 'qemu',
-    emulated: true,
+    accelerated: (owner, cx) => acceleration.probe(owner, cx),
     limits: { commandsApart: false, hostMemoryMib: (mib) => machineMib(mib) + OVERHEAD_MIB, entered: 'by-monitor' },
     async missing() {
       const lacking = await missingProgram(program, INSTALL)
@@ -64,12 +90,13 @@ export function qemuTechnology(options: {
         argv: qemuArguments({
           ...shape,
           program: await program.path(),
-          counterKhz: await counterKhz(),
+          // With a template the guest has it from there.
+          counterKhz: template === null && shape.accelerator === 'tcg' ? await counterKhz(options.agentPath) : null,
           opened: disks,
-          template: 'use',
+          template: template === null ? 'none' : 'use',
         }),
         id: bundle.ids.base,
-        groups: [],
+        groups: await program.groupsFor(shape.accelerator),
         files: [
           ...disks.map(({ path, writable, direct }) => ({
             path,
@@ -77,26 +104,37 @@ export function qemuTechnology(options: {
             direct,
           })),
           { path: config, access: 'read', direct: false },
-          { path: template.state, access: 'read', direct: false },
+          ...(template === null ? [] : [{ path: template.state, access: 'read' as const, direct: false }]),
         ],
         listen: controlSocket(bundle.paths),
         mounts: [
-          ...(await program.mounts()),
+          ...(await program.mountsFor(shape.accelerator)),
           { source: kernel.image, target: SEEN.kernel, access: 'read' },
           { source: kernel.initramfs, target: SEEN.initramfs, access: 'read' },
-          { source: template.memory, target: SEEN.memory, access: 'read' },
+          ...(template === null ? [] : [{ source: template.memory, target: SEEN.memory, access: 'read' as const }]),
           { source: bundle.paths.channel, target: SEEN.channel, access: 'read' },
         ],
       }
-      await writeFile(join(bundle.paths.folder, 'vmm.json'), JSON.stringify(vmm), { mode: 0o600 })
+      await writeJsonFile(vmmFile(bundle.paths), vmm)
     },
     watch: (paths) => resumeWhenSpace(controlSocket(paths)),
     runtime: (_paths, agentBinary) => Promise.resolve({ runtime: [agentBinary, 'vmm'], runtimeLogFile: null }),
     async begin(paths, signal) {
+      const vmm = await readJsonFile(vmmFile(paths), z.object({ argv: z.array(z.string()) }))
+      if (!beginsWithTemplate(vmm?.argv ?? [])) return
       using qmp = await Qmp.connect(controlSocket(paths), signal)
       await loadState(qmp, signal)
     },
   }
 }
 
+const withoutTemplate = (error: unknown): Progress => ({
+  step: 'booting without a template',
+  done: null,
+  total: null,
+  unit: null,
+  detail: error instanceof Error ? error.message : String(error),
+})
+
+const vmmFile = (paths: SandboxPaths): string => join(paths.folder, 'vmm.json')
 const controlSocket = (paths: SandboxPaths): string => join(paths.folder, 'qmp.sock')

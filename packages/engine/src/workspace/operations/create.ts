@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import type { Readable } from 'node:stream'
 import { BASELINE, newWorkspaceId, type ParsedInputOf, type ResultOf } from '@pyro/protocol'
+import type { ChosenDriver } from '../driver-choice.ts'
 import type { Volume } from '../../disk/disk-store.ts'
 import type { Driver, Sandbox } from '../../driver/driver.ts'
 import type { EnvironmentLease } from '../../environment/environments.ts'
@@ -155,7 +156,7 @@ export const createLeftovers = ({ row, baseline, generation }: CreatePlan): Left
 export const newRow = (
   input: CreateInput,
   name: string,
-  driver: Driver,
+  { driver, emulated }: ChosenDriver,
   environment: EnvironmentLease,
 ): WorkspaceRow => {
   const id = newWorkspaceId()
@@ -178,7 +179,7 @@ export const newRow = (
     },
     driver: driver.id,
     isolation: driver.isolation,
-    emulated: driver.emulated,
+    emulated,
     vcpus: input.vcpus,
     memoryMib: input.memoryMib,
     diskMib: input.diskMib,

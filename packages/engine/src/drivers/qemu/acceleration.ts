@@ -1,0 +1,80 @@
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { z } from 'zod'
+import type { PrepareContext, Probe } from '../../driver/driver.ts'
+import { readJsonFile, writeJsonFile } from '../../lib/json-file.ts'
+import { SharedWork } from '../../lib/shared-work.ts'
+import { callerOf, type GuestKernel, type GuestKernels } from '../microvm/guest-kernel.ts'
+import { missingKvm } from '../microvm/kvm.ts'
+import type { Templates } from '../microvm/templates.ts'
+import type { Accelerator, MachineShape } from './command-line.ts'
+import type { QemuProgram } from './qemu-program.ts'
+
+/** The machine that is tried: what any guest needs, and no disk. */
+const TRIED: MachineShape = { accelerator: 'kvm', vcpus: 1, memoryMib: 256, disks: [] }
+
+const verdictSchema = z.strictObject({
+  /** Of the host's boot: another kernel may change everything. */
+  bootId: z.string(),
+  /** Of qemu and the guest's kernel. */
+  build: z.string(),
+  probe: z.strictObject({ ok: z.boolean(), detail: z.string(), fix: z.string().nullable() }),
+})
+
+interface AccelerationOptions {
+  /** Holds the verdict. */
+  readonly folder: string
+  readonly kernels: GuestKernels
+  readonly program: QemuProgram
+  readonly templates: Templates<MachineShape>
+}
+
+/**
+ * Whether guests run on the processor itself. That /dev/kvm can be opened says little (nested and paravirtual hosts): a guest is
+ * booted, once per boot of the host, build of qemu and kernel of guests.
+ */
+export class Acceleration {
+  readonly #options: AccelerationOptions
+  readonly #work = new SharedWork<Probe>()
+
+  constructor(options: AccelerationOptions) {
+    this.#options = options
+  }
+
+  /** `owner` is the user of the host that the VMM runs as. */
+  async accelerator(owner: number, cx: PrepareContext): Promise<Accelerator> {
+    return (await this.probe(owner, cx)).ok ? 'kvm' : 'tcg'
+  }
+
+  async probe(owner: number, cx: PrepareContext): Promise<Probe> {
+    const lacking = await missingKvm()
+    if (lacking !== null) return lacking
+    const kernel = await this.#options.kernels.obtain(cx)
+    const bootId = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim()
+    const build = `${await this.#options.program.build()} ${kernel.id}`
+    const known = await readJsonFile(this.#file, verdictSchema)
+    if (known?.bootId === bootId && known.build === build) return known.probe
+    return this.#work.join('kvm', callerOf(cx), async (signal, onProgress) => {
+      onProgress({ step: 'trying whether guests boot on KVM', done: null, total: null, unit: null, detail: null })
+      const probe = await this.#boot(kernel, owner, signal)
+      await writeJsonFile(this.#file, { bootId, build, probe })
+      return probe
+    })
+  }
+
+  async #boot(kernel: GuestKernel, owner: number, signal: AbortSignal): Promise<Probe> {
+    const begun = performance.now()
+    try {
+      await this.#options.templates.tryOut({ kernel, machine: TRIED, owner, signal })
+      return { ok: true, detail: `a guest booted in ${Math.round(performance.now() - begun)} ms`, fix: null }
+    } catch (error) {
+      signal.throwIfAborted()
+      const why = error instanceof Error ? error.message : String(error)
+      return { ok: false, detail: `/dev/kvm is there, but no guest boots on it: ${why}`, fix: null }
+    }
+  }
+
+  get #file(): string {
+    return join(this.#options.folder, 'kvm.json')
+  }
+}
