@@ -184,6 +184,18 @@ describe('exec', () => {
     await usr1.promise
     send('INT')
     expect(await running).toMatchObject({ exitCode: 3, stdout: 'ready\ngot USR1\ngot INT\n' })
+    // One that does not read its input is reached past all of it.
+    const started = Promise.withResolvers<void>()
+    const behind = Promise.withResolvers<(signal: 'INT') => void>()
+    const deaf = ws.exec(['sh', '-c', 'echo up; exec sleep 60'], {
+      stdin: Buffer.alloc(4_000_000),
+      onStdout: () => started.resolve(),
+      control: (past) => behind.resolve(past),
+    })
+    await started.promise
+    const past = await behind.promise
+    past('INT')
+    expect(await deaf).toMatchObject({ signal: 'INT', exitCode: 130 })
   })
 
   onEveryDriver('exec.cancel', async (driver) => {

@@ -61,6 +61,38 @@ describe('a command whose engine is killed', () => {
     await expectInOrder(world)
   })
 
+  onEveryDriver('killed.exec-input', async (driver) => {
+    await using ws = await open(driver)
+    // More than a pipe takes, and nobody who reads it: most of it is still on its way.
+    const call = ws.exec('sleep 2; wc -c > /workspace/taken', { stdin: Buffer.alloc(900_000) })
+    call.catch(() => undefined)
+    await pause(700)
+    await world.killEngine()
+    await expect(call).rejects.toMatchObject({
+      code: 'engine.unreachable',
+      hint: expect.stringContaining('command wait') as string,
+    })
+    const [command] = await ws.commands.list()
+    expect(await ws.commands.wait(command?.commandId ?? '')).toMatchObject({ exitCode: 0 })
+    expect(Number((await ws.exec('cat taken')).stdout)).toBeLessThan(900_000)
+    // Input that was never closed does not keep a command for ever either.
+    const never = Promise.withResolvers<undefined>()
+    const endless = ws.exec('cat', {
+      stdin: (async function* () {
+        yield 'begun'
+        await never.promise
+      })(),
+    })
+    endless.catch(() => undefined)
+    await pause(500)
+    await world.killEngine()
+    await expect(endless).rejects.toMatchObject({ code: 'engine.unreachable' })
+    never.resolve(undefined)
+    const last = (await ws.commands.list()).at(-1)
+    expect(await ws.commands.wait(last?.commandId ?? '')).toMatchObject({ exitCode: 0, stdout: 'begun' })
+    await expectInOrder(world)
+  })
+
   onEveryDriver('killed.exec-once', async (driver) => {
     const random = Random.seeded('kills at the start of exec')
     await using ws = await open(driver)

@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { readdirSync } from 'node:fs'
 import { request } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import { text } from 'node:stream/consumers'
@@ -103,6 +104,12 @@ describe('a stream over HTTP, for whoever has curl', () => {
     expect(heardIn(decoded(answer)).result).toMatchObject({ exitCode: 0 })
   })
 
+  test('is HTTP also for a client that offers another protocol', async () => {
+    const headers = { 'content-type': 'application/json', connection: 'upgrade, http2-settings', upgrade: 'h2c' }
+    const answer = await overHttp(EXEC, headers, Buffer.from(JSON.stringify({ command: ['true'] })))
+    expect(heardIn(decoded(answer)).result).toMatchObject({ exitCode: 0 })
+  })
+
   test('takes an archive', async () => {
     const frames = [
       encodeJsonFrame(FRAME.input, { dest: '/root' }),
@@ -124,6 +131,20 @@ describe('a stream on the bare connection', () => {
     expect(heardIn(decoded(rest))).toMatchObject(EXPECTED)
   })
 
+  test('leaves no connection open in the engine, however a client ends', async () => {
+    const { pid } = await world.pyro.engine.status()
+    const open = (): number => readdirSync(`/proc/${pid}/fd`).length
+    await world.pyro.doctor()
+    const before = open()
+    for (let round = 0; round < 20; round++) {
+      const refused = bare({ path: '/v1/workspaces', method: 'GET' }, Buffer.alloc(3_000))
+      await once(refused, 'data')
+      refused.destroy()
+      await answerTo(bare({}, framesOfCommand()))
+    }
+    await expect.poll(open, { timeout: 10_000 }).toBeLessThanOrEqual(before + 2)
+  })
+
   test('arrives in any pieces', async () => {
     const frames = framesOfCommand()
     const socket = bare({})
@@ -135,7 +156,6 @@ describe('a stream on the bare connection', () => {
   })
 
   test.each<[what: string, status: number, code: string, head: Head, body: Uint8Array]>([
-    ['to another protocol', 400, 'input.invalid', { upgrade: 'websocket' }, new Uint8Array(0)],
     ['of a call with one answer', 400, 'input.invalid', { path: '/v1/workspaces', method: 'GET' }, new Uint8Array(0)],
     ['of an unknown path', 400, 'input.invalid', { path: '/v1/nosuch' }, new Uint8Array(0)],
     [

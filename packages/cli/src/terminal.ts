@@ -74,6 +74,11 @@ export class Terminal {
     if (this.#inputOpened) process.stdin.destroy()
   }
 
+  /** Says on standard output what a command that changes something has done. */
+  done(text: string): void {
+    if (!this.quiet) this.line(text)
+  }
+
   /** Summary, hint or warning, on one line, made safe to show. */
   talk(text: string): void {
     if (this.quiet || this.json || this.outputClosed.aborted) return

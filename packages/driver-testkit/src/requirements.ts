@@ -42,6 +42,9 @@ export const REQUIREMENTS = {
   'killed.exec': {
     text: 'a command goes on when engines are killed under it; its caller gets every byte and the exit code',
   },
+  'killed.exec-input': {
+    text: 'standard input that died with its engine is told to the caller, and its command gets an end of it',
+  },
   'killed.exec-once': {
     text: 'a command whose engine is killed at any moment of its start runs exactly once',
   },

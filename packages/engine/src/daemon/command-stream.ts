@@ -13,10 +13,13 @@ import type { Upload } from './request-body.ts'
 /** How long a caller that cancelled waits for the end of its command. A sandbox that is frozen or hostile never tells. */
 const KILL_ANSWER_MS = 5_000
 
-/** `{ type: 'started' | 'gap' }`, as exec and run send them. */
+/** `{ type: 'started' | 'stdin-taken' | 'gap' }`, as exec and run send them. */
 interface CommandEvents {
   event(
-    event: { type: 'started'; workspaceId: string; commandId: string } | { type: 'gap'; bytes: number },
+    event:
+      | { type: 'started'; workspaceId: string; commandId: string }
+      | { type: 'stdin-taken' }
+      | { type: 'gap'; bytes: number },
   ): Promise<void> | null
 }
 
@@ -46,6 +49,7 @@ export const converse = async (talk: CommandConversation): Promise<CommandResult
   const leave = (): void => void reader.close()
   gone.addEventListener('abort', leave, { once: true })
   const { sandbox } = workspace
+  const over = new AbortController()
   let unanswered: NodeJS.Timeout | undefined
   let gaveUp = false
   const kill = (): void => {
@@ -60,7 +64,7 @@ export const converse = async (talk: CommandConversation): Promise<CommandResult
   try {
     if (gone.aborted) leave()
     void reply.event({ type: 'started', workspaceId: workspace.id, commandId })
-    connectInput(talk, sandbox)
+    connectInput(talk, sandbox, over.signal)
     await forward(reader, reply)
     if (gaveUp) throw unconfirmed(signal, workspace.row.name, commandId)
     const result = await ended
@@ -69,6 +73,7 @@ export const converse = async (talk: CommandConversation): Promise<CommandResult
     if (result.state === 'interrupted') throw interruptedError(result)
     return result
   } finally {
+    over.abort()
     gone.removeEventListener('abort', leave)
     signal.removeEventListener('abort', kill)
     clearTimeout(unanswered)
@@ -88,7 +93,12 @@ export const forward = async (reader: OutputReader, reply: CommandConversation['
   }
 }
 
-const connectInput = ({ workspace, running, upload, stdin }: CommandConversation, sandbox: Sandbox | null): void => {
+/** `over`: the answer is complete, and nothing may be said any more. */
+const connectInput = (
+  { workspace, running, reply, upload, stdin }: CommandConversation,
+  sandbox: Sandbox | null,
+  over: AbortSignal,
+): void => {
   const commandId = running.row.id
   upload.onControl((message) => {
     const signalName = signalOf(message)
@@ -96,9 +106,14 @@ const connectInput = ({ workspace, running, upload, stdin }: CommandConversation
   })
   if (!stdin || sandbox === null) return
   // A command that ends, or closes its input, ends the transfer; what it exits with is its result.
-  pipeline(upload.stdin, sandbox.agent.stdin(commandId)).catch((error: unknown) => {
-    workspace.log.debug({ command: commandId, ...errorFields(error) }, 'standard input ended early')
-  })
+  pipeline(upload.stdin, sandbox.agent.stdin(commandId)).then(
+    () => {
+      if (!over.aborted) void reply.event({ type: 'stdin-taken' })
+    },
+    (error: unknown) => {
+      workspace.log.debug({ command: commandId, ...errorFields(error) }, 'standard input ended early')
+    },
+  )
 }
 
 const signalOf = (message: unknown): string | null => {

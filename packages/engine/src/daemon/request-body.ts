@@ -79,17 +79,7 @@ export class RequestBody implements Upload {
     this.#done = true
     this.data.abandon()
     this.stdin.abandon()
-    const source = this.#source
-    if (source.readableEnded || source.destroyed) return
-    let left = DISCARD_BYTES
-    const timer = setTimeout(() => source.destroy(), DISCARD_MS)
-    source.once('close', () => clearTimeout(timer))
-    source.once('end', () => clearTimeout(timer))
-    source.on('data', (chunk: Buffer) => {
-      left -= chunk.length
-      if (left < 0) source.destroy()
-    })
-    source.resume()
+    discardRest(this.#source)
   }
 
   async #pump(batches: Batches, decoder: FrameDecoder, first: readonly Frame[]): Promise<void> {
@@ -142,6 +132,20 @@ export class RequestBody implements Upload {
     this.data.finish(new PyroError('archive.truncated', `the upload ended early: ${why}`, { cause: failure }))
     this.stdin.finish(null)
   }
+}
+
+/** Reads on and drops what it reads, within bounds. */
+export const discardRest = (source: BodySource): void => {
+  if (source.readableEnded || source.destroyed) return
+  let left = DISCARD_BYTES
+  const timer = setTimeout(() => source.destroy(), DISCARD_MS)
+  source.once('close', () => clearTimeout(timer))
+  source.once('end', () => clearTimeout(timer))
+  source.on('data', (chunk: Buffer) => {
+    left -= chunk.length
+    if (left < 0) source.destroy()
+  })
+  source.resume()
 }
 
 /** One stream of frames as a Readable. An empty frame ends it. */

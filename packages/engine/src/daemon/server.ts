@@ -21,7 +21,7 @@ import { hostFailure } from './host-failure.ts'
 import { queryFields, validInput } from './input.ts'
 import { BareOutlet, HttpOutlet, type Outlet } from './outlet.ts'
 import { ClientReply } from './reply.ts'
-import { RequestBody } from './request-body.ts'
+import { discardRest, RequestBody } from './request-body.ts'
 import { findRoute, type Route } from './router.ts'
 
 const REQUEST_ID_BYTES = 64
@@ -43,7 +43,8 @@ export class EngineServer {
 
   private constructor(engine: Engine) {
     this.#engine = engine
-    this.#server = createServer({ keepAliveTimeout: KEEP_ALIVE_MS, requestTimeout: 0 }, (request, response) => {
+    const options = { keepAliveTimeout: KEEP_ALIVE_MS, requestTimeout: 0, shouldUpgradeCallback: asksForFrames }
+    this.#server = createServer(options, (request, response) => {
       void this.#serve({ request, outlet: new HttpOutlet(response) })
     })
     this.#server.on('upgrade', (request, socket, head) => this.#serveBare(request, socket as Socket, head))
@@ -90,7 +91,8 @@ export class EngineServer {
     this.#bare.add(socket)
     socket.on('close', () => this.#bare.delete(socket))
     const outlet = new BareOutlet(socket)
-    if (request.headers.upgrade === UPGRADE_PROTOCOL) {
+    // Not every Node 24 asks `shouldUpgradeCallback`.
+    if (asksForFrames(request)) {
       if (head.length > 0) socket.unshift(head)
       void this.#serve({ request, outlet, bare: socket })
       return
@@ -99,6 +101,7 @@ export class EngineServer {
       data: { field: 'upgrade' },
     })
     new ClientReply(outlet, { stream: false, accept: undefined }).error(error)
+    discardRest(socket)
   }
 
   /** `bare`: the connection itself, which speaks frames behind the head of the request. */
@@ -129,7 +132,7 @@ export class EngineServer {
       else reply.error(withNames(this.#publicError(error, request), input))
     } finally {
       if (body !== null) body.discard()
-      else (bare ?? request).resume()
+      else discardRest(bare ?? request)
     }
   }
 
@@ -197,6 +200,10 @@ export class EngineServer {
     return new PyroError('internal', `a defect in Pyro: ${message}`, { hint: 'pyro daemon logs', cause: error })
   }
 }
+
+/** An offer of any other protocol is one that need not be taken (RFC 9110, 7.8): its request is answered as HTTP. */
+const asksForFrames = ({ headers }: IncomingMessage): boolean =>
+  (headers.upgrade ?? '').split(',').some((protocol) => protocol.trim().toLowerCase() === UPGRADE_PROTOCOL)
 
 interface Connection {
   readonly request: IncomingMessage

@@ -42,5 +42,7 @@ export type CommandResult = z.infer<typeof commandResult>
 
 /** First event of exec and run: the command exists and can be found again by this id. */
 export const commandStarted = z.object({ type: z.literal('started'), workspaceId: z.string(), commandId: z.string() })
+/** All of standard input is with the command: nothing of it is lost with an engine that ends now. */
+export const stdinTaken = z.object({ type: z.literal('stdin-taken') })
 /** Output left out of a log (beyond what is kept), in bytes. */
 export const outputGap = z.object({ type: z.literal('gap'), bytes: bytes })

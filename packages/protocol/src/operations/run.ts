@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { commandResult, commandStarted, outputGap } from '../model/command.ts'
+import { commandResult, commandStarted, outputGap, stdinTaken } from '../model/command.ts'
 import { progress } from '../model/common.ts'
 import { defineOperation } from '../operation.ts'
 import { createFields, createOptions } from './workspace/create.ts'
@@ -18,7 +18,12 @@ export const run = defineOperation({
   }),
   upload: { frame: 'data+stdin', what: 'the seed archive in data frames, then standard input in stdin frames' },
   download: 'stdout and stderr in order of arrival',
-  event: z.discriminatedUnion('type', [commandStarted, outputGap, z.object({ type: z.literal('progress'), progress })]),
+  event: z.discriminatedUnion('type', [
+    commandStarted,
+    stdinTaken,
+    outputGap,
+    z.object({ type: z.literal('progress'), progress }),
+  ]),
   result: commandResult.extend({ kept: z.boolean() }),
   errors: [
     'workspace.name-taken',

@@ -34,12 +34,15 @@ class CommandStream<Operation extends 'workspace.exec' | 'run'> {
   /** Bytes of output received, gaps included. */
   #cursor = 0
   #sender: FrameSender | null = null
+  /** The command has all of its standard input. */
+  #stdinTaken: boolean
   #following = false
 
   constructor(client: Client, operation: Operation, input: InputOf<Operation>, call: CommandCall) {
     this.#client = client
     this.#head = { operation, input, requestId: newRequestId() }
     this.#call = call
+    this.#stdinTaken = call.upload?.stdin === undefined
   }
 
   async run(): Promise<ResultOf<Operation>> {
@@ -133,14 +136,16 @@ class CommandStream<Operation extends 'workspace.exec' | 'run'> {
   #note(event: unknown): void {
     const { type, bytes, workspaceId, commandId } = event as Record<string, unknown>
     if (type === 'gap') this.#cursor += Number(bytes)
+    if (type === 'stdin-taken') this.#stdinTaken = true
     if (type !== 'started') return
     this.#started = { workspaceId: String(workspaceId), commandId: String(commandId) }
     this.#call.started?.(this.#started)
   }
 
+  /** A signal does not wait behind input that the command does not read. */
   #send(signal: CommandSignal): void {
-    if (this.#sender !== null) return this.#sender.json(FRAME.control, { type: 'signal', signal })
-    if (this.#started !== null) void this.#kill(this.#started, signal)
+    if (this.#started !== null && (this.#sender === null || !this.#stdinTaken)) void this.#kill(this.#started, signal)
+    else this.#sender?.json(FRAME.control, { type: 'signal', signal })
   }
 
   async #cancel(ended: AbortSignal): Promise<void> {
@@ -162,17 +167,13 @@ class CommandStream<Operation extends 'workspace.exec' | 'run'> {
   }
 
   #refuseHalfSentInput(cause: EngineGone): void {
-    if (this.#started === null || this.#inputSent) return
+    if (this.#started === null || this.#stdinTaken) return
     const { commandId, workspaceId } = this.#started
     throw new PyroError(
       'engine.unreachable',
       `the engine ended while standard input was being sent; ${commandId} goes on without the rest of it`,
       { hint: `pyro workspace command wait ${workspaceId} ${commandId}`, data: { ...this.#started }, cause },
     )
-  }
-
-  get #inputSent(): boolean {
-    return this.#call.upload?.stdin === undefined || this.#sender?.stdinDone !== false
   }
 }
 

@@ -18,8 +18,6 @@ export interface Upload {
 export class FrameSender {
   readonly #socket: Socket
   #stopped = false
-  /** True once the last byte of standard input was handed over, or when there is none. */
-  stdinDone = true
 
   constructor(socket: Socket) {
     this.#socket = socket
@@ -30,12 +28,8 @@ export class FrameSender {
   }
 
   async upload(upload: Upload): Promise<void> {
-    if (upload.stdin !== undefined) this.stdinDone = false
     if (upload.data !== undefined) await this.#stream(FRAME.data, upload.data())
-    if (upload.stdin !== undefined) {
-      await this.#stream(FRAME.stdin, upload.stdin())
-      this.stdinDone = !this.#stopped
-    }
+    if (upload.stdin !== undefined) await this.#stream(FRAME.stdin, upload.stdin())
   }
 
   /** Nothing is written any more: the engine has answered, or is gone. */

@@ -5,6 +5,6 @@ export const command: Command = async ({ terminal, interrupts, pyro }) => {
   await pyro.engine.start({ signal: interrupts.signal })
   const status = await pyro.engine.status({ signal: interrupts.signal })
   if (terminal.json) terminal.document(status)
-  else terminal.line(`engine restarted: pid ${status.pid}, version ${status.version}`)
+  else terminal.done(`engine restarted: pid ${status.pid}, version ${status.version}`)
   return 0
 }

@@ -7,7 +7,7 @@ export const command: Command = async ({ terminal, interrupts, pyro }) => {
   const status = before.running ? before : await pyro.engine.status({ signal: interrupts.signal })
   if (terminal.json) terminal.document(status)
   else
-    terminal.line(
+    terminal.done(
       `engine ${before.running ? 'runs already' : 'started'}: pid ${status.pid}, ${escapeControls(status.socket)}`,
     )
   return 0

@@ -15,7 +15,7 @@ export const command: Command = async ({ args, terminal, interrupts, pyro }) => 
   })
   if (terminal.json) terminal.document(result)
   else {
-    terminal.line(environmentLine(result))
+    terminal.done(environmentLine(result))
     terminal.talk(`imported in ${formatDuration(result.durationMs)}${skipped(result.skippedDevices)}`)
   }
   return 0

@@ -12,7 +12,7 @@ export const command: Command = async (context) => {
   const result = await pyro.client.call('environment.prune', input, { signal: interrupts.signal })
   if (terminal.json) terminal.document(result)
   else {
-    for (const { kind, name, bytes } of result.removed) terminal.line(`removed ${kind} ${name} (${formatBytes(bytes)})`)
+    for (const { kind, name, bytes } of result.removed) terminal.done(`removed ${kind} ${name} (${formatBytes(bytes)})`)
     terminal.talk(`${formatBytes(result.freedBytes)} came back`)
   }
   return 0

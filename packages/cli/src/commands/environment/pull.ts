@@ -11,7 +11,7 @@ export const command: Command = async ({ args, terminal, interrupts, pyro }) => 
   })
   if (terminal.json) terminal.document(result)
   else {
-    terminal.line(environmentLine(result))
+    terminal.done(environmentLine(result))
     terminal.talk(result.pulled ? `pulled in ${formatDuration(result.durationMs)}` : 'was here already')
   }
   return 0

@@ -15,7 +15,7 @@ export const command: Command = async (context) => {
   if (terminal.json) terminal.document(result)
   else {
     const what = result.replaced === null ? (result.created ? 'created' : 'wrote') : `replaced ${result.replaced} in`
-    terminal.line(`${what} ${escapeControls(result.path)} (${formatBytes(result.sizeBytes)}, mode ${result.mode})`)
+    terminal.done(`${what} ${escapeControls(result.path)} (${formatBytes(result.sizeBytes)}, mode ${result.mode})`)
   }
   return 0
 }

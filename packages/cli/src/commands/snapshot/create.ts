@@ -2,5 +2,5 @@ import { formatDuration } from '../../render/format.ts'
 import { unary } from '../command.ts'
 
 export const command = unary('workspace.snapshot.create', ({ name, durationMs, replaced }, { terminal }) =>
-  terminal.line(`${replaced ? 'replaced' : 'created'} snapshot ${name} in ${formatDuration(durationMs)}`),
+  terminal.done(`${replaced ? 'replaced' : 'created'} snapshot ${name} in ${formatDuration(durationMs)}`),
 )

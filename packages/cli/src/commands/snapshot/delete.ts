@@ -1,5 +1,5 @@
 import { unary } from '../command.ts'
 
 export const command = unary('workspace.snapshot.delete', ({ deleted }, { terminal }) =>
-  terminal.line(`deleted snapshot ${deleted}`),
+  terminal.done(`deleted snapshot ${deleted}`),
 )

@@ -17,7 +17,7 @@ export const command: Command = async ({ args, terminal, interrupts, pyro }) => 
   else {
     const deleted = result.deleted === 0 ? '' : `, deleted ${counted(result.deleted, 'path')}`
     const size = `${counted(result.files, 'file')}, ${formatBytes(result.bytes)}`
-    terminal.line(`pushed ${size} to ${escapeControls(result.dest)}${deleted}`)
+    terminal.done(`pushed ${size} to ${escapeControls(result.dest)}${deleted}`)
   }
   return 0
 }

@@ -22,7 +22,7 @@ export const command: Command = async (context) => {
   if (terminal.json) terminal.document(result)
   else {
     for (const { name, workspaceId, snapshots } of result.deleted) {
-      terminal.line(`deleted ${workspaceId} "${name}" with ${counted(snapshots, 'snapshot')}`)
+      terminal.done(`deleted ${workspaceId} "${name}" with ${counted(snapshots, 'snapshot')}`)
     }
     for (const { workspace, code, message } of result.errors) {
       terminal.error(`error: ${escapeControls(workspace)}: ${escapeControls(message)} (${code})`)

@@ -3,7 +3,7 @@ import { unary } from '../command.ts'
 
 export const command = unary('workspace.reset', (reset, { terminal }) => {
   const { cleared, name, snapshot, durationMs, savedAs, started } = reset
-  terminal.line(`reset ${name} to ${snapshot} in ${formatDuration(durationMs)}`)
+  terminal.done(`reset ${name} to ${snapshot} in ${formatDuration(durationMs)}`)
   const changed = cleared.changedPaths === null ? '' : ` and ${counted(cleared.changedPaths, 'changed path')}`
   terminal.talk(`cleared ${counted(cleared.commands, 'command')} of history${changed}`)
   for (const { commandId, command: text } of cleared.runningCommands) {

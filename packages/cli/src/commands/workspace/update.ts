@@ -1,4 +1,4 @@
 import { workspaceLine } from '../../render/workspace.ts'
 import { unary } from '../command.ts'
 
-export const command = unary('workspace.update', (workspace, { terminal }) => terminal.line(workspaceLine(workspace)))
+export const command = unary('workspace.update', (workspace, { terminal }) => terminal.done(workspaceLine(workspace)))

@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { rm } from 'node:fs/promises'
+import { finished } from 'node:stream/promises'
 import { isPyroError, newCommandId, PyroError, type CommandResult, type Limits, type LimitHit } from '@pyro/protocol'
 import type { StartCommand } from '@pyro/protocol/guest'
 import type { CommandExit } from '../../agent/agent-client.ts'
@@ -110,6 +111,14 @@ export class CommandBook {
     await running.log.recover((part) => running.remember(part))
     const before = await this.#counters(sandbox)
     void this.#follow(running, sandbox, running.consume(null), before).then(ended.resolve, ended.reject)
+    this.#endInput(row, sandbox)
+  }
+
+  /** Nobody goes on with the standard input that a former engine was sending: the command is not left waiting for it. */
+  #endInput({ id }: CommandRow, sandbox: Sandbox): void {
+    finished(sandbox.agent.stdin(id).end()).catch((error: unknown) => {
+      this.#options.logger.debug({ command: id, ...errorFields(error) }, 'no standard input was open')
+    })
   }
 
   /** Rows that a former engine left as running. */

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { envVars, someSpanMs } from '../../model/common.ts'
-import { command, commandResult, commandStarted, outputGap } from '../../model/command.ts'
+import { command, commandResult, commandStarted, outputGap, stdinTaken } from '../../model/command.ts'
 import { workspaceRef } from '../../model/names.ts'
 import { defineOperation, type CliOption } from '../../operation.ts'
 
@@ -57,7 +57,7 @@ export const workspaceExec = defineOperation({
   }),
   upload: { frame: 'stdin', what: 'standard input, when `stdin` is true' },
   download: 'stdout and stderr in order of arrival',
-  event: z.discriminatedUnion('type', [commandStarted, outputGap]),
+  event: z.discriminatedUnion('type', [commandStarted, stdinTaken, outputGap]),
   result: commandResult,
   errors: [
     'workspace.not-found',
