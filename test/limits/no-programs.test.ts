@@ -77,6 +77,12 @@ describe('a sandbox that is ruined from inside', () => {
     expect(sent.filter(({ succeeded }) => !succeeded).map(({ attempt, detail }) => `${attempt}: ${detail}`)).toEqual(
       driver === 'runsc' ? ['signals-pidfd=1: function not implemented'] : [],
     )
+    expect((await ws.exec('echo here', { check: true })).stdout).toBe('here\n')
+    expect(await ws.status()).toMatchObject({ phase: 'running', generation: 1, failure: null })
+  })
+
+  onEveryDriver('limit.init-closed', async (driver) => {
+    await using ws = await createOn(world, driver, { seed: { path: probeFolder() } })
     const taken = ['trace', 'memory-of', 'read-memory-of', 'steal-descriptor', 'root-of', 'program-of', 'limit-of']
     const outcomes = await attemptIn(
       ws,

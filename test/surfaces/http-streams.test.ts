@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { readdirSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { request } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import { text } from 'node:stream/consumers'
@@ -11,6 +11,8 @@ import { ENVIRONMENT, until, World } from '../support/world.ts'
 
 /** Output on both streams, bytes that are no text, and standard input. */
 const COMMAND = { command: String.raw`printf 'a\377'; printf e >&2; cat; exit 3`, stdin: true }
+/** Several times what an engine takes for itself. */
+const FLOOD_MIB = 400
 const EXEC = '/v1/workspaces/streams/exec'
 
 let world: World
@@ -143,6 +145,25 @@ describe('a stream on the bare connection', () => {
       await answerTo(bare({}, framesOfCommand()))
     }
     await expect.poll(open, { timeout: 10_000 }).toBeLessThanOrEqual(before + 2)
+  })
+
+  test('keeps nothing of signals that nobody waits for', async () => {
+    const { pid } = await world.pyro.engine.status()
+    const residentKib = (): number =>
+      Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0)
+    const sleeping = await ws.exec('sleep 600', { detach: true })
+    const input = encodeJsonFrame(FRAME.input, { commandId: sleeping.commandId, follow: true })
+    const socket = bare({ path: '/v1/workspaces/streams/logs' }, input)
+    socket.on('error', () => undefined)
+    const signal = encodeJsonFrame(FRAME.control, { type: 'signal', signal: 'INT', pad: 'x'.repeat(1_000) })
+    const mebibyte = Buffer.concat(Array.from({ length: 1_024 }, () => signal))
+    const before = residentKib()
+    for (let sent = 0; sent < FLOOD_MIB && !socket.destroyed; sent++) {
+      if (!socket.write(mebibyte)) await Promise.race([once(socket, 'drain'), once(socket, 'close')])
+    }
+    expect(residentKib() - before).toBeLessThan((FLOOD_MIB / 2) * 1024)
+    socket.destroy()
+    await sleeping.kill('KILL')
   })
 
   test('arrives in any pieces', async () => {

@@ -67,7 +67,7 @@ func run(child <-chan os.Signal, logger *log.Logger) error {
 // enter mounts the disks that the config names.
 func (v *vmm) enter(config *Config) (*boot.Machine, error) {
 	if config.Root != nil {
-		if err := v.enterRoot(config.Root.UUID); err != nil {
+		if err := v.enterRoot(config.Root.UUID, config.Limits.MemoryBytes); err != nil {
 			return nil, err
 		}
 		cgroup, err := limitCommands(config.Limits)

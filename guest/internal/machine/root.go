@@ -19,17 +19,33 @@ type mount struct {
 	options              string
 }
 
-// Of the root disk's own tree; the folders are there since the environment was imported.
-var mounts = []mount{
-	{"run", "/run", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=755,size=20%"},
-	{"pts", "/dev/pts", "devpts", unix.MS_NOSUID | unix.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5"},
-	{"shm", "/dev/shm", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, "mode=1777,size=50%"},
-	{"mqueue", "/dev/mqueue", "mqueue", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
-	{"lock", "/run/lock", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, "mode=1777,size=5m"},
+// What lasts in memory is bounded as in containers (drivers/oci): all of it together leaves room for the commands that
+// remove it.
+const (
+	shmPart      = 2
+	runPart      = 8
+	runMost      = 128 << 20
+	lockPart     = 64
+	lockMost     = 5 << 20
+	segmentsPart = 8
+	pageBytes    = 4096
+)
+
+// mountsWithin are of the root disk's own tree; the folders are there since the environment was imported.
+func mountsWithin(memory int64) []mount {
+	size := func(bytes int64) string { return ",size=" + strconv.FormatInt(bytes, 10) }
+	const closed = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	return []mount{
+		{"run", "/run", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=755" + size(min(memory/runPart, runMost))},
+		{"pts", "/dev/pts", "devpts", unix.MS_NOSUID | unix.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5"},
+		{"shm", "/dev/shm", "tmpfs", closed, "mode=1777" + size(memory/shmPart)},
+		{"mqueue", "/dev/mqueue", "mqueue", closed, ""},
+		{"lock", "/run/lock", "tmpfs", closed, "mode=1777" + size(min(memory/lockPart, lockMost))},
+	}
 }
 
 // enterRoot mounts the disk and makes it the root of this process and all that follow.
-func (v *vmm) enterRoot(uuid string) error {
+func (v *vmm) enterRoot(uuid string, memory int64) error {
 	if err := v.mountDisk(0, uuid, newRoot, 0, "discard"); err != nil {
 		return err
 	}
@@ -42,13 +58,17 @@ func (v *vmm) enterRoot(uuid string) error {
 	if err := switchRoot(); err != nil {
 		return err
 	}
-	for _, m := range mounts {
+	for _, m := range mountsWithin(memory) {
 		if err := os.Mkdir(m.target, 0o755); err != nil && !os.IsExist(err) {
 			return err
 		}
 		if err := unix.Mount(m.source, m.target, m.kind, m.flags, m.options); err != nil {
 			return &os.PathError{Op: "mount", Path: m.target, Err: err}
 		}
+	}
+	segments := strconv.FormatInt(memory/segmentsPart/pageBytes, 10)
+	if err := os.WriteFile("/proc/sys/kernel/shmall", []byte(segments), 0); err != nil {
+		return err
 	}
 	if err := showAgent(agent); err != nil {
 		return err

@@ -30,6 +30,8 @@ const DEFAULT_TIMEOUT_MS = 10_000
 const LINK_TIMEOUT_MS = 10_000
 /** An extract may move many files at its end without a word. */
 const EXTRACT_SILENCE_MS = 60_000
+/** To find all processes of a tree takes its time where all processes are used up. */
+const SIGNAL_TIMEOUT_MS = 30_000
 const SMALL_ANSWER_BYTES = 64 * 1024
 const LISTING_BYTES = 32 * 1024 * 1024
 /** The 16 MiB that one read may return, as base64, and its fields. */
@@ -94,7 +96,8 @@ export class AgentCalls implements AgentClient {
   }
 
   async signal(id: string, request: z.infer<typeof signalCommand>, options?: CallOptions): Promise<void> {
-    await this.#unary(`/v1/commands/${id}/signal`, request, empty, 'command', options)
+    const limits = { timeoutMs: SIGNAL_TIMEOUT_MS, ...options }
+    await this.#unary(`/v1/commands/${id}/signal`, request, empty, 'command', limits)
   }
 
   async release(id: string): Promise<void> {

@@ -9,6 +9,8 @@ const UPLOAD_QUEUE_BYTES = 1024 * 1024
 /** What is read and dropped of a request whose answer is complete, so that the client gets to read the answer. */
 const DISCARD_BYTES = 256 * 1024 * 1024
 const DISCARD_MS = 10_000
+/** Signals sent before the operation listens for them. */
+const EARLY_MESSAGES = 64
 
 /** `{ "type": "signal", "signal": "INT" }` */
 export type ControlListener = (message: unknown) => void
@@ -123,8 +125,8 @@ export class RequestBody implements Upload {
   }
 
   #control(message: unknown): void {
-    if (this.#listener === null) this.#early.push(message)
-    else this.#listener(message)
+    if (this.#listener !== null) this.#listener(message)
+    else if (this.#early.push(message) > EARLY_MESSAGES) throw new FrameError('control frames that nobody waits for')
   }
 
   #endStreams(failure: unknown = null): void {

@@ -46,8 +46,11 @@ const canPassByCache = async (disk: string): Promise<boolean> => {
   }
 }
 
-/** Of the guest: its kernel and agent. What was asked for is for commands. */
-const GUEST_MIB = 64
+/**
+ * Of the guest: its kernel, and its agent with what it may keep of output. What was asked for is for commands, to the last page: a
+ * kernel that finds no memory for itself gives up.
+ */
+const GUEST_MIB = 160
 /** Descriptions of pages take a part of all memory. */
 const GUEST_PART = 32
 
