@@ -5,6 +5,7 @@ import type { EngineConfig } from '../lib/config.ts'
 import { fakeTechnology } from './fake/fake.ts'
 import { firecrackerTechnology } from './firecracker/firecracker.ts'
 import { GuestKernels, type PackageFiles } from './microvm/guest-kernel.ts'
+import { Kvm } from './microvm/kvm.ts'
 import { MonitoredDriver } from './monitored/monitored-driver.ts'
 import { qemuTechnology } from './qemu/qemu.ts'
 import { runcTechnology } from './oci/runc.ts'
@@ -35,7 +36,8 @@ export function createDrivers(options: DriverSetOptions): DriverSet {
   const runsc = new MonitoredDriver(runscTechnology(), options)
   const runc = new MonitoredDriver(runcTechnology(), options)
   const fake = new MonitoredDriver(fakeTechnology(), options)
-  const machines = { folder, runtimeDir: config.runtimeDir, agentPath, kernels }
+  const kvm = new Kvm(config.kvmDevice)
+  const machines = { folder, runtimeDir: config.runtimeDir, agentPath, kernels, kvm }
   const qemu = new MonitoredDriver(qemuTechnology({ ...machines, templates: config.machineTemplates }), options)
   const firecracker = new MonitoredDriver(firecrackerTechnology(machines), options)
   const tests = [...(config.microvm ? [firecracker, qemu] : []), ...(config.testDriver ? [fake] : [])]

@@ -26,6 +26,8 @@ export interface EngineConfig {
   readonly testDriver: boolean
   /** Allows the drivers of microVMs, which do not pass every case of the suite yet. */
   readonly microvm: boolean
+  /** Device of KVM. */
+  readonly kvmDevice: string
   /** Machines begin with the memory of one that booted before; false: each boots. */
   readonly machineTemplates: boolean
   /** Fault injection at steps, e.g. `workspace.create/start-sandbox:kill`. Tests only. */
@@ -96,6 +98,7 @@ export const configFrom = (env: NodeJS.ProcessEnv, home: string): EngineConfig =
     idBase: wholeNumber(env, 'PYRO_ID_BASE') ?? 0x40000000,
     testDriver: setting(env, 'PYRO_TEST_DRIVER') === '1',
     microvm: setting(env, 'PYRO_MICROVM') === '1',
+    kvmDevice: setting(env, 'PYRO_KVM_DEVICE') ?? '/dev/kvm',
     machineTemplates: setting(env, 'PYRO_MACHINE_TEMPLATES') !== '0',
     fault: setting(env, 'PYRO_FAULT'),
     debianMirror: setting(env, 'PYRO_DEBIAN_MIRROR'),

@@ -4,14 +4,14 @@ import type { PrepareContext, SandboxSpec } from '../../driver/driver.ts'
 import { writeConfigDisk } from '../microvm/config-disk.ts'
 import type { GuestKernels } from '../microvm/guest-kernel.ts'
 import { MACHINE } from '../microvm/machine-technology.ts'
-import { disksOf, machineMib } from '../microvm/machine-shape.ts'
+import { disksOf, machineMib, vcpusOf } from '../microvm/machine-shape.ts'
 import { Templates } from '../microvm/templates.ts'
 import { VmmProgram } from '../microvm/vmm-program.ts'
 import { missingProgram } from '../monitored/missing-program.ts'
 import type { SandboxPaths } from '../monitored/sandbox-paths.ts'
 import type { Technology } from '../monitored/technology.ts'
 import { FirecrackerApi } from './api.ts'
-import { kvmAccess, missingKvm } from '../microvm/kvm.ts'
+import type { Kvm } from '../microvm/kvm.ts'
 import { firecrackerTemplates } from './machine-template.ts'
 import { continueTemplate, INSIDE, SOCKETS } from './machine.ts'
 import { closeSocketFolder, makeSocketFolder } from './socket-folder.ts'
@@ -29,12 +29,13 @@ export function firecrackerTechnology(options: {
   readonly folder: string
   readonly agentPath: string
   readonly kernels: GuestKernels
+  readonly kvm: Kvm
 }): Technology {
   const program = new VmmProgram('firecracker')
   const host = async (): Promise<FirecrackerHost> => ({
     program: await program.path(),
     programMounts: await program.mounts(),
-    kvm: await kvmAccess(),
+    kvm: { mount: options.kvm.mount, groups: await options.kvm.groups() },
   })
   const templates = new Templates(options.folder, firecrackerTemplates({ program, host, agentPath: options.agentPath }))
   /** All that a machine is started from. */
@@ -42,7 +43,7 @@ export function firecrackerTechnology(options: {
     const kernel = await options.kernels.obtain(cx)
     const disks = await disksOf(spec)
     const shown = disks.map(({ bytes, writable }) => ({ bytes, writable }))
-    const machine = { vcpus: spec.vcpus, memoryMib: machineMib(spec.memoryMib), disks: shown }
+    const machine = { vcpus: vcpusOf(spec), memoryMib: machineMib(spec.memoryMib), disks: shown }
     return { disks, template: await templates.obtain({ kernel, machine, owner }, cx) }
   }
   return {
@@ -53,7 +54,7 @@ export function firecrackerTechnology(options: {
       const lacking = await missingProgram(program, INSTALL)
       if (lacking !== null) return lacking
       const detail = await program.olderThan(OLDEST)
-      return detail === null ? missingKvm() : { ok: false, detail, fix: INSTALL }
+      return detail === null ? options.kvm.missing() : { ok: false, detail, fix: INSTALL }
     },
     version: () => program.version(),
     async prepare(spec, owner, cx) {

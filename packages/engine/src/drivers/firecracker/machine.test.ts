@@ -135,7 +135,7 @@ describe('the root of Firecracker', () => {
   const host: FirecrackerHost = {
     program: '/usr/local/bin/firecracker',
     programMounts: [{ source: '/usr/local/bin/firecracker', target: '/usr/local/bin/firecracker', access: 'read' }],
-    kvm: { device: '/dev/kvm', groups: [106] },
+    kvm: { mount: { source: '/dev/kvm', target: '/dev/kvm', access: 'device' as const }, groups: [106] },
   }
   const files = { owner: 7, sockets: '/s', config: '/c', memory: '/m', state: '/t' }
   const template = templateVmm(host, { ...files, kernel: '/k', initramfs: '/i', disks: ['/d0', '/d1'] })

@@ -6,7 +6,7 @@ export interface FirecrackerHost {
   readonly program: string
   /** What the program needs to see of itself. */
   readonly programMounts: VmmSpec['mounts']
-  readonly kvm: { readonly device: string; readonly groups: number[] }
+  readonly kvm: { readonly mount: VmmSpec['mounts'][number]; readonly groups: number[] }
 }
 
 interface MachineFiles {
@@ -68,7 +68,7 @@ const base = (host: FirecrackerHost, { owner }: MachineFiles): Omit<VmmSpec, 'mo
 
 const baseMounts = (host: FirecrackerHost, files: MachineFiles): VmmSpec['mounts'] => [
   ...host.programMounts,
-  { source: host.kvm.device, target: host.kvm.device, access: 'device' },
+  host.kvm.mount,
   { source: files.sockets, target: INSIDE.sockets, access: 'write' },
   { source: files.config, target: INSIDE.config, access: 'read' },
 ]

@@ -1,9 +1,9 @@
 import { readFile, stat } from 'node:fs/promises'
 import { release } from 'node:os'
+import type { VmmSpec } from '@pyro/protocol/guest'
 import type { Probe } from '../../driver/driver.ts'
 import { errnoOf } from '../../process/identity.ts'
 
-const KVM = '/dev/kvm'
 const CPU_INFO = '/proc/cpuinfo'
 /** Of a processor, what the state of a machine depends on. */
 const CPU_FIELDS = /^(?:vendor_id|cpu family|model|model name|stepping|microcode|flags)\s*:/
@@ -28,23 +28,38 @@ export const kvmFix = (cpuInfo: string): string => {
   return 'switch on virtualisation for this host: in its firmware, or as nested virtualisation where it is a VM itself'
 }
 
-/** Null when Firecracker can use KVM here. */
-export const missingKvm = async (): Promise<Probe | null> => {
-  if (process.arch !== 'x64') return { ok: false, detail: 'this driver is made for x86-64 hosts', fix: null }
-  try {
-    if (kvmGroups(await stat(KVM)) !== null) return null
-    return { ok: false, detail: `${KVM} can be opened by root alone`, fix: `chmod 666 ${KVM}` }
-  } catch (error) {
-    if (errnoOf(error) !== 'ENOENT') throw error
-    return { ok: false, detail: `this host has no ${KVM}`, fix: kvmFix(await readFile(CPU_INFO, 'utf8')) }
+/** KVM as this host offers it. */
+export class Kvm {
+  /** Path of the device. */
+  readonly device: string
+
+  constructor(device: string) {
+    this.device = device
+  }
+
+  /** Null when a program without rights can use it. */
+  async missing(): Promise<Probe | null> {
+    const { device } = this
+    if (process.arch !== 'x64') return { ok: false, detail: 'machines are made for x86-64 hosts', fix: null }
+    try {
+      if (kvmGroups(await stat(device)) !== null) return null
+      return { ok: false, detail: `${device} can be opened by root alone`, fix: `chmod 666 ${device}` }
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOENT') throw error
+      return { ok: false, detail: `this host has no ${device}`, fix: kvmFix(await readFile(CPU_INFO, 'utf8')) }
+    }
+  }
+
+  /** Groups in which it can be opened. */
+  async groups(): Promise<number[]> {
+    return kvmGroups(await stat(this.device)) ?? []
+  }
+
+  /** The device as a VMM sees it. */
+  get mount(): VmmSpec['mounts'][number] {
+    return { source: this.device, target: '/dev/kvm', access: 'device' }
   }
 }
-
-/** The device, and the groups that may open it. */
-export const kvmAccess = async (): Promise<{ readonly device: string; readonly groups: number[] }> => ({
-  device: KVM,
-  groups: kvmGroups(await stat(KVM)) ?? [],
-})
 
 /** A machine's state holds what its processor can do, and is loaded by the kernel that saved it. */
 export const hostIdentity = async (): Promise<string> => {

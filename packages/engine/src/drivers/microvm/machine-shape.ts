@@ -1,6 +1,8 @@
 import { constants } from 'node:fs'
 import { open, stat } from 'node:fs/promises'
+import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
+import { PyroError } from '@pyro/protocol'
 import { DISK_FILE, type Volume } from '../../disk/disk-store.ts'
 import type { SandboxSpec } from '../../driver/driver.ts'
 import { errnoOf } from '../../process/identity.ts'
@@ -23,6 +25,30 @@ export interface OpenedDisk {
 export interface MachineDisk extends OpenedDisk {
   readonly path: string
   readonly bytes: number
+}
+
+/**
+ * Processors of the machine.
+ *
+ * @throws PyroError `limit.exceeded` for a part of one, and for more than the host has
+ */
+export const vcpusOf = ({ vcpus }: SandboxSpec): number => {
+  const host = availableParallelism()
+  if (!Number.isInteger(vcpus)) {
+    throw new PyroError('limit.exceeded', `a machine has whole processors, not ${vcpus}; no machine was made`, {
+      hint: `--vcpus ${Math.min(host, Math.ceil(vcpus))}`,
+      data: { limit: 'vcpus', max: host },
+    })
+  }
+  if (vcpus <= host) return vcpus
+  throw new PyroError(
+    'limit.exceeded',
+    `a machine of ${vcpus} processors does not fit this host of ${host}; no machine was made`,
+    {
+      hint: `--vcpus ${host}`,
+      data: { limit: 'vcpus', max: host },
+    },
+  )
 }
 
 /** The disks of a sandbox in their order, the root first. */

@@ -5,7 +5,7 @@ import type { PrepareContext, Probe } from '../../driver/driver.ts'
 import { readJsonFile, writeJsonFile } from '../../lib/json-file.ts'
 import { SharedWork } from '../../lib/shared-work.ts'
 import { callerOf, type GuestKernel, type GuestKernels } from '../microvm/guest-kernel.ts'
-import { missingKvm } from '../microvm/kvm.ts'
+import type { Kvm } from '../microvm/kvm.ts'
 import type { Templates } from '../microvm/templates.ts'
 import type { Accelerator, MachineShape } from './command-line.ts'
 import type { QemuProgram } from './qemu-program.ts'
@@ -25,6 +25,7 @@ interface AccelerationOptions {
   /** Holds the verdict. */
   readonly folder: string
   readonly kernels: GuestKernels
+  readonly kvm: Kvm
   readonly program: QemuProgram
   readonly templates: Templates<MachineShape>
 }
@@ -47,7 +48,7 @@ export class Acceleration {
   }
 
   async probe(owner: number, cx: PrepareContext): Promise<Probe> {
-    const lacking = await missingKvm()
+    const lacking = await this.#options.kvm.missing()
     if (lacking !== null) return lacking
     const kernel = await this.#options.kernels.obtain(cx)
     const bootId = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim()
@@ -70,7 +71,7 @@ export class Acceleration {
     } catch (error) {
       signal.throwIfAborted()
       const why = error instanceof Error ? error.message : String(error)
-      return { ok: false, detail: `/dev/kvm is there, but no guest boots on it: ${why}`, fix: null }
+      return { ok: false, detail: `${this.#options.kvm.device} is there, but no guest boots on it: ${why}`, fix: null }
     }
   }
 

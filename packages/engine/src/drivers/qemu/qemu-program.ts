@@ -1,7 +1,7 @@
 import { PyroError } from '@pyro/protocol'
 import type { VmmSpec } from '@pyro/protocol/guest'
 import { runProgram } from '../../process/program.ts'
-import { kvmAccess } from '../microvm/kvm.ts'
+import type { Kvm } from '../microvm/kvm.ts'
 import { VmmProgram } from '../microvm/vmm-program.ts'
 import type { Accelerator } from './command-line.ts'
 
@@ -14,8 +14,11 @@ const MEASURE_TIMEOUT_MS = 5_000
 
 /** QEMU as it is installed here. */
 export class QemuProgram extends VmmProgram {
-  constructor() {
+  readonly #kvm: Kvm
+
+  constructor(kvm: Kvm) {
     super('qemu-system-x86_64')
+    this.#kvm = kvm
   }
 
   /** Null when it can do what machines need. */
@@ -25,17 +28,17 @@ export class QemuProgram extends VmmProgram {
 
   /** The program, what it is linked with, firmware and devices. */
   async mountsFor(accelerator: Accelerator): Promise<VmmSpec['mounts']> {
-    const devices = accelerator === 'kvm' ? [...DEVICES, (await kvmAccess()).device] : DEVICES
     return [
       ...(await this.mounts()),
       ...FIRMWARE.map((file) => ({ source: file, target: file, access: 'read' as const })),
-      ...devices.map((device) => ({ source: device, target: device, access: 'device' as const })),
+      ...DEVICES.map((device) => ({ source: device, target: device, access: 'device' as const })),
+      ...(accelerator === 'kvm' ? [this.#kvm.mount] : []),
     ]
   }
 
   /** Groups in which the program may open its devices. */
   async groupsFor(accelerator: Accelerator): Promise<number[]> {
-    return accelerator === 'kvm' ? (await kvmAccess()).groups : []
+    return accelerator === 'kvm' ? this.#kvm.groups() : []
   }
 }
 

@@ -6,8 +6,9 @@ import type { PrepareContext, SandboxSpec } from '../../driver/driver.ts'
 import { readJsonFile, writeJsonFile } from '../../lib/json-file.ts'
 import { writeConfigDisk } from '../microvm/config-disk.ts'
 import type { GuestKernels } from '../microvm/guest-kernel.ts'
+import type { Kvm } from '../microvm/kvm.ts'
 import { MACHINE } from '../microvm/machine-technology.ts'
-import { disksOf, machineMib, SEEN } from '../microvm/machine-shape.ts'
+import { disksOf, machineMib, SEEN, vcpusOf } from '../microvm/machine-shape.ts'
 import { Templates, type Template, type TemplateRequest } from '../microvm/templates.ts'
 import { missingProgram } from '../monitored/missing-program.ts'
 import type { SandboxPaths } from '../monitored/sandbox-paths.ts'
@@ -31,10 +32,11 @@ export function qemuTechnology(options: {
   readonly runtimeDir: string
   readonly agentPath: string
   readonly kernels: GuestKernels
+  readonly kvm: Kvm
   /** False: each machine boots. */
   readonly templates: boolean
 }): Technology {
-  const program = new QemuProgram()
+  const program = new QemuProgram(options.kvm)
   const templates = new Templates(options.folder, qemuTemplates({ ...options, program }))
   const acceleration = new Acceleration({ ...options, program, templates })
   const booting = new Set<string>()
@@ -58,7 +60,7 @@ export function qemuTechnology(options: {
     const disks = await disksOf(spec)
     const shape = {
       accelerator: await acceleration.accelerator(owner, cx),
-      vcpus: spec.vcpus,
+      vcpus: vcpusOf(spec),
       memoryMib: machineMib(spec.memoryMib),
       disks: disks.map(({ bytes }) => bytes),
     }

@@ -1,0 +1,106 @@
+import {
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
+import { availableParallelism, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { createOn } from '../support/driver-workspaces.ts'
+import { rejectionOf } from '../support/rejection.ts'
+import { ENVIRONMENT_CACHE, WITH_MACHINES, World } from '../support/world.ts'
+
+/** A cache of its own, whose kernels and templates may be damaged; packages come from the one of all tests. */
+let cache: string
+let world: World
+beforeAll(async () => {
+  cache = mkdtempSync(join(tmpdir(), 'pyro-damaged-'))
+  mkdirSync(ENVIRONMENT_CACHE, { recursive: true })
+  for (const name of readdirSync(ENVIRONMENT_CACHE).filter((file) => /^(?:debian_12-base|linux)-/.test(file)))
+    copyFileSync(join(ENVIRONMENT_CACHE, name), join(cache, name))
+  world = await World.open({ env: { ...WITH_MACHINES, PYRO_ENVIRONMENT_CACHE: cache } })
+})
+afterAll(async () => {
+  await world[Symbol.asyncDispose]()
+  rmSync(cache, { recursive: true, force: true })
+})
+
+const host = availableParallelism()
+
+describe('a machine that cannot be', () => {
+  test.each([
+    ['a part of a processor', { vcpus: 0.5 }, { code: 'limit.exceeded', hint: '--vcpus 1' }],
+    ['more processors than the host has', { vcpus: host + 1 }, { code: 'limit.exceeded', hint: `--vcpus ${host}` }],
+    ['a disk smaller than its environment', { diskMib: 64 }, { code: 'disk.full' }],
+  ])(
+    'for %s is refused, and nothing is left',
+    async (_what, options, refusal) => {
+      expect(await rejectionOf(createOn(world, 'qemu', options))).toMatchObject(refusal)
+      expect(await world.pyro.workspaces.list()).toEqual([])
+    },
+    120_000,
+  )
+
+  test('smaller is none: the least memory that can be asked for is enough', async () => {
+    await using ws = await createOn(world, 'qemu', { memoryMib: 64 })
+    expect((await ws.exec('echo here', { check: true })).stdout).toBe('here\n')
+  }, 120_000)
+})
+
+const filesIn = (folder: string, name: string): string[] =>
+  readdirSync(join(cache, folder), { recursive: true })
+    .map(String)
+    .filter((path) => path.split('/').at(-1) === name)
+    .map((path) => join(cache, folder, path))
+
+/** Which file it is; one that is not there is none. */
+const identity = (path: string): string => {
+  const stats = statSync(path, { bigint: true, throwIfNoEntry: false })
+  return stats === undefined ? 'none' : `${stats.ino} ${stats.mtimeNs}`
+}
+
+/** One byte becomes another, and the file keeps its size. */
+const spoil = (path: string): void => {
+  const content = readFileSync(path)
+  const at = content.length >> 1
+  content.writeUInt8(content.readUInt8(at) ^ 0xff, at)
+  rmSync(path)
+  writeFileSync(path, content)
+}
+
+describe('what machines start from', () => {
+  const start = async (): Promise<void> => {
+    await using ws = await createOn(world, 'qemu')
+    expect((await ws.exec('echo here', { check: true })).stdout).toBe('here\n')
+  }
+
+  test.each([
+    ['kernels', 'vmlinuz', spoil],
+    ['kernels', 'virtio_blk.ko', spoil],
+    ['kernels', 'initramfs.img', spoil],
+    ['kernels', 'sums.json', (path: string) => rmSync(path)],
+    ['templates', 'state', spoil],
+    ['templates', 'memory', (path: string) => utimesSync(path, 1, 1)],
+    ['templates', 'manifest.json', (path: string) => writeFileSync(path, '{')],
+  ] as const)(
+    'is made anew when it is damaged: %s/%s',
+    async (folder, name, damage) => {
+      await start()
+      const whole = filesIn(folder, name)
+      expect(whole).not.toEqual([])
+      for (const path of whole) damage(path)
+      const damaged = whole.map(identity)
+      await world.restartEngine()
+      await start()
+      // Of templates only what this machine starts from.
+      expect(whole.some((path, at) => identity(path) !== damaged[at])).toBe(true)
+    },
+    180_000,
+  )
+})
