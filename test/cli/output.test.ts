@@ -183,6 +183,21 @@ describe('standard output', () => {
     expect(deleted).toMatchObject({ code: 0, stderr: '' })
   })
 
+  test('says what was done, and with --quiet nothing', async () => {
+    const commands = [
+      ['workspace', 'snapshot', 'create', 'fix', 'passing'],
+      ['workspace', 'update', 'fix', '--label', 'kind=test'],
+      ['workspace', 'snapshot', 'delete', 'fix', 'passing'],
+    ]
+    for (const command of commands) {
+      const loud = await world.cli(command)
+      expect(loud.stdout).not.toBe('')
+      if (command.includes('delete')) await ws.snapshots.create('passing')
+      if (command.includes('create')) await ws.snapshots.delete('passing')
+      expect(await world.cli([...command, '--quiet'])).toEqual({ code: 0, stdout: '', stderr: '' })
+    }
+  })
+
   test('of diff is the patch, what has to be said about it is on standard error', async () => {
     const { stdout, stderr } = await world.cli(['workspace', 'diff', 'fix'])
     const { patch } = await ws.diff()
