@@ -37,7 +37,7 @@ const FRAMES_TEXT = [
   'A request sends `input` (JSON) first, then `data` and `stdin` frames; an empty one ends that stream; `control` frames carry signals while the call runs.',
   'A response carries `event` (JSON), `stdout`, `stderr` and `data` frames, then exactly one `result` or `error` (JSON) as the last frame. A response that ends without one was cut off.',
   `A client that accepts \`${NDJSON_CONTENT_TYPE}\` gets the same frames as JSON documents, one a line: \`{"frame":"stdout","base64":"…"}\` for bytes, \`{"frame":"result","value":…}\` for JSON. A request without bytes beside its JSON may be sent as \`${JSON_TYPE}\`.`,
-  `A streaming call with \`Connection: upgrade\` and \`Upgrade: ${UPGRADE_PROTOCOL}\` is answered with \`101\` and speaks the same frames both ways on the bare connection, \`input\` right behind the head of the request: it is twice as fast with much output. What is refused before the first frame is answered as HTTP. Closing the connection, or one half of it, leaves the call.`,
+  `A streaming call with \`Connection: upgrade\` and \`Upgrade: ${UPGRADE_PROTOCOL}\` is answered with \`101\` and speaks the same frames both ways on the bare connection, \`input\` right behind the head of the request: with much output it costs a client half as much. What is refused before the first frame is answered as HTTP. Closing the connection, or one half of it, leaves the call.`,
 ].join('\n\n')
 
 const pathParameters = (path: string): readonly string[] =>

@@ -68,8 +68,8 @@ export class HttpOutlet implements Outlet {
 }
 
 /**
- * An answer on the bare connection, behind `101 Switching Protocols`: what HTTP puts around each piece costs half of the time that
- * much output takes, most of it in the client.
+ * An answer on the bare connection, behind `101 Switching Protocols`: with much output a client spends half of its time on what HTTP
+ * puts around each piece (ADR 13).
  */
 export class BareOutlet implements Outlet {
   readonly gone: AbortSignal

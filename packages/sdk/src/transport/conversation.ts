@@ -40,7 +40,8 @@ export const answerOn = async (socket: Socket): Promise<Answer> => {
 /** The document of an answer that is not frames. */
 export const documentOf = async ({ headers, batches }: Answer): Promise<Buffer> => {
   const length = Number(headers.get('content-length'))
-  if (!(length <= ANSWER_LIMIT_BYTES)) {
+  if (!headers.has('content-length') || Number.isNaN(length)) throw notHttp()
+  if (length > ANSWER_LIMIT_BYTES) {
     throw new PyroError('limit.exceeded', `the answer of the engine is larger than ${ANSWER_LIMIT_BYTES} bytes`)
   }
   const parts: Uint8Array[] = []
