@@ -6,7 +6,7 @@ import type { StartCommand } from '@pyro/protocol/guest'
 import type { CommandExit } from '../../agent/agent-client.ts'
 import type { LimitCounters, Sandbox } from '../../driver/driver.ts'
 import { errorFields, type Log } from '../../lib/log.ts'
-import { settleLater } from '../../lib/wait.ts'
+import { settleLater, sleep } from '../../lib/wait.ts'
 import type { CommandRow } from '../../store/commands.ts'
 import type { Store } from '../../store/store.ts'
 import { CommandLog } from './command-log.ts'
@@ -15,6 +15,9 @@ import { HeadTail } from './head-tail.ts'
 import { endedRow, RunningCommand, type CommandEnd } from './running-command.ts'
 
 const START_TIMEOUT_MS = 20_000
+/** A sandbox that is frozen longer than this keeps its command waiting. */
+const END_INPUT_TRIES = 5
+const END_INPUT_PAUSE_MS = 1_000
 const COUNTERS_UNKNOWN: LimitCounters = { memory: 0, pids: 0 }
 
 /** What the commands of a workspace need to know of it. */
@@ -111,14 +114,22 @@ export class CommandBook {
     await running.log.recover((part) => running.remember(part))
     const before = await this.#counters(sandbox)
     void this.#follow(running, sandbox, running.consume(null), before).then(ended.resolve, ended.reject)
-    this.#endInput(row, sandbox)
+    void this.#endInput(row, sandbox)
   }
 
-  /** Nobody goes on with the standard input that a former engine was sending: the command is not left waiting for it. */
-  #endInput({ id }: CommandRow, sandbox: Sandbox): void {
-    finished(sandbox.agent.stdin(id).end()).catch((error: unknown) => {
-      this.#options.logger.debug({ command: id, ...errorFields(error) }, 'no standard input was open')
-    })
+  /**
+   * Nobody goes on with the standard input that a former engine was sending: the command is not left waiting for it. Tried again,
+   * within bounds, while the sandbox does not answer or a former writer has not let go.
+   */
+  async #endInput({ id }: CommandRow, sandbox: Sandbox): Promise<void> {
+    for (let tries = 0; tries < END_INPUT_TRIES && this.#live.has(id); tries++) {
+      try {
+        return await finished(sandbox.agent.stdin(id).end())
+      } catch (error) {
+        this.#options.logger.debug({ command: id, ...errorFields(error) }, 'standard input was not ended')
+      }
+      await sleep(END_INPUT_PAUSE_MS)
+    }
   }
 
   /** Rows that a former engine left as running. */
