@@ -29,7 +29,8 @@ func TestMain(m *testing.M) {
 }
 
 // runtimeScript is a runtime that does what the files `create`, `start` and `delete` of its bundle say, the first two when
-// it is to run its container, which is the file `init` and like a real one begins with start.
+// it is to run its container, which is the file `init` and like a real one begins with start. No shell is left by then: it
+// would collect a container that ends at once.
 const runtimeScript = `#!/bin/sh
 bundle=$(dirname "$0")
 [ "$1" = --debug ] && shift
@@ -43,7 +44,7 @@ run)
 	done
 	. "$bundle/create"
 	. "$bundle/start"
-	: >"$bundle/started"
+	exec touch "$bundle/started"
 	;;
 delete) . "$bundle/delete" ;;
 esac
