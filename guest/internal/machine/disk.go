@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"pyro.dev/agent/internal/identity"
 	"pyro.dev/agent/internal/message"
 )
 
@@ -31,6 +32,8 @@ type Config struct {
 	// Entropy is base64 of bytes that no other machine has.
 	Entropy string `json:"entropy"`
 	Limits  Limits `json:"limits"`
+	// Identity is written to the disk of a new workspace; nil: the disk has it.
+	Identity *identity.Identity `json:"identity"`
 	// Root is nil in an inspector, which has Inspect instead, one for each disk.
 	Root    *Filesystem  `json:"root"`
 	Inspect []Filesystem `json:"inspect"`

@@ -13,6 +13,7 @@ import (
 
 	"pyro.dev/agent/internal/boot"
 	"pyro.dev/agent/internal/channel"
+	"pyro.dev/agent/internal/identity"
 	"pyro.dev/agent/internal/message"
 	"pyro.dev/agent/internal/signals"
 )
@@ -70,6 +71,11 @@ func (v *vmm) enter(config *Config) (*boot.Machine, error) {
 		if err := v.enterRoot(config.Root.UUID, config.Limits.MemoryBytes); err != nil {
 			return nil, err
 		}
+		if config.Identity != nil {
+			if err := writeIdentity(*config.Identity); err != nil {
+				return nil, err
+			}
+		}
 		cgroup, err := limitCommands(config.Limits)
 		if err != nil {
 			return nil, err
@@ -83,6 +89,15 @@ func (v *vmm) enter(config *Config) (*boot.Machine, error) {
 	}
 	none := message.Cgroup{Mode: "none"}
 	return &boot.Machine{End: powerOff, Cgroup: none, Roles: map[string]bool{"inspect": true}}, nil
+}
+
+func writeIdentity(of identity.Identity) error {
+	root, err := unix.Open("/", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: "/", Err: err}
+	}
+	defer unix.Close(root)
+	return identity.Write(root, of)
 }
 
 // makeReady is the half before the memory is saved.

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"pyro.dev/agent/internal/archive"
+	"pyro.dev/agent/internal/identity"
 	"pyro.dev/agent/internal/isolate"
 	"pyro.dev/agent/internal/message"
 )
@@ -21,15 +22,9 @@ const workspaceFolder = "workspace"
 type Input struct {
 	Volume   string                `json:"volume"`
 	Mapping  isolate.Mapping       `json:"mapping"`
-	Identity *Identity             `json:"identity"`
+	Identity *identity.Identity    `json:"identity"`
 	Seed     bool                  `json:"seed"`
 	Limits   message.ArchiveLimits `json:"limits"`
-}
-
-// Identity is what distinguishes one workspace from another of the same environment.
-type Identity struct {
-	Hostname  string `json:"hostname"`
-	MachineID string `json:"machineId"`
 }
 
 // Result is populateResult.
@@ -81,7 +76,7 @@ func run(input Input) (Result, error) {
 	}
 	defer unix.Close(root)
 	if input.Identity != nil {
-		if err := writeIdentity(root, *input.Identity); err != nil {
+		if err := identity.Write(root, *input.Identity); err != nil {
 			return Result{}, err
 		}
 	}

@@ -15,6 +15,7 @@ import (
 
 	"pyro.dev/agent/internal/frames"
 	"pyro.dev/agent/internal/goldentest"
+	"pyro.dev/agent/internal/identity"
 	"pyro.dev/agent/internal/isolate"
 	"pyro.dev/agent/internal/message"
 )
@@ -24,8 +25,8 @@ const idBase = 1 << 30
 func TestMain(m *testing.M) { os.Exit(goldentest.WithAgent(m.Run)) }
 
 var (
-	wide     = message.ArchiveLimits{Entries: 100_000, Bytes: 1 << 30, PathBytes: 4096}
-	identity = &Identity{Hostname: "box", MachineID: strings.Repeat("0a", 16)}
+	wide = message.ArchiveLimits{Entries: 100_000, Bytes: 1 << 30, PathBytes: 4096}
+	box  = &identity.Identity{Hostname: "box", MachineID: strings.Repeat("0a", 16)}
 )
 
 // newVolume is a small environment that belongs to the mapped root.
@@ -52,7 +53,7 @@ func giveAway(t *testing.T, volume string) {
 }
 
 func inputFor(volume string) Input {
-	return Input{Volume: volume, Mapping: isolate.Mapping{Base: idBase, Count: 65536}, Identity: identity, Limits: wide}
+	return Input{Volume: volume, Mapping: isolate.Mapping{Base: idBase, Count: 65536}, Identity: box, Limits: wide}
 }
 
 // stdin is what the engine sends: the input, then the archive if there is a seed.
@@ -116,6 +117,7 @@ func contentOf(t *testing.T, path string) string {
 
 func TestMessagesAreThoseOfTheProtocol(t *testing.T) {
 	goldentest.Decodes[Input](t, "populate-input")
+	goldentest.Decodes[identity.Identity](t, "workspace-identity")
 	goldentest.RoundTrips[Result](t, "populate-result")
 	goldentest.Decodes[isolate.Mapping](t, "id-mapping")
 }
@@ -267,7 +269,7 @@ func TestStdinThatEndsEarlyIsTruncated(t *testing.T) {
 	input := inputFor(newVolume(t))
 	input.Seed = true
 	whole := stdin(t, input, seedArchive(t))
-	head := len(stdin(t, Input{Volume: input.Volume, Mapping: input.Mapping, Identity: identity, Limits: wide}, nil))
+	head := len(stdin(t, Input{Volume: input.Volume, Mapping: input.Mapping, Identity: box, Limits: wide}, nil))
 	for _, at := range []int{head, head + 3, head + 600, len(whole) - 1} {
 		answer := goldentest.RunRole(t, bytes.NewReader(whole[:at]), "populate")
 		goldentest.WantError(t, answer, message.KindTruncated)
@@ -302,11 +304,11 @@ func TestAFullVolumeIsSaid(t *testing.T) {
 
 func TestRequestsThatMakeNoSenseAreRefused(t *testing.T) {
 	for name, change := range map[string]func(*Input){
-		"a hostname with a slash": func(i *Input) { i.Identity = &Identity{Hostname: "a/b", MachineID: identity.MachineID} },
-		"no hostname":             func(i *Input) { i.Identity = &Identity{MachineID: identity.MachineID} },
-		"a machine id of letters": func(i *Input) { i.Identity = &Identity{Hostname: "a", MachineID: strings.Repeat("z", 32)} },
+		"a hostname with a slash": func(i *Input) { i.Identity = &identity.Identity{Hostname: "a/b", MachineID: box.MachineID} },
+		"no hostname":             func(i *Input) { i.Identity = &identity.Identity{MachineID: box.MachineID} },
+		"a machine id of letters": func(i *Input) { i.Identity = &identity.Identity{Hostname: "a", MachineID: strings.Repeat("z", 32)} },
 		"a long hostname": func(i *Input) {
-			i.Identity = &Identity{Hostname: strings.Repeat("a", 65), MachineID: identity.MachineID}
+			i.Identity = &identity.Identity{Hostname: strings.Repeat("a", 65), MachineID: box.MachineID}
 		},
 	} {
 		volume := newVolume(t)

@@ -32,6 +32,7 @@ export const sandboxSpec = (driver: Driver, workspaceId: string, volume: Volume)
   filesystem: driver.volumes === 'images' ? FILESYSTEM : null,
   inspects: [],
   hostname: workspaceId,
+  identity: null,
   vcpus: 1,
   memoryMib: 256,
   pidsMax: 256,

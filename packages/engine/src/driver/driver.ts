@@ -1,11 +1,12 @@
 import type { Isolation, Progress } from '@pyro/protocol'
+import type { WorkspaceIdentity } from '@pyro/protocol/guest'
 import type { AgentClient } from '../agent/agent-client.ts'
 import type { DiskStore, Volume } from '../disk/disk-store.ts'
 
 /**
  * The seam to isolation technologies. A driver makes sandboxes; a sandbox carries one workspace for one generation.
  *
- * Life of a sandbox: `start` returns when the agent inside answered and proved its token. From then on `record` is all that
+ * Life of a sandbox: `start` returns when the agent inside proved its token and answered a first call. From then on `record` is all that
  * a later engine needs: `adopt` finds the living sandbox again, `reclaim` releases whatever is left of a dead or half-made one.
  * `exited` settles when the sandbox ended, for whatever reason, also when nobody stopped it.
  *
@@ -71,6 +72,8 @@ export interface SandboxSpec {
    */
   readonly inspects: readonly Volume[]
   readonly hostname: string
+  /** What the sandbox writes to its disk before anything else does; null: the disk has it, as those of trees always do. */
+  readonly identity: WorkspaceIdentity | null
   readonly vcpus: number
   readonly memoryMib: number
   /** Processes and threads in the sandbox. */

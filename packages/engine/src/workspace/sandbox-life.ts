@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import type { WorkspaceIdentity } from '@pyro/protocol/guest'
 import { filesystemOf } from '../disk/disk-image.ts'
 import type { Volume } from '../disk/disk-store.ts'
 import type { Sandbox, SandboxRecord, SandboxSpec } from '../driver/driver.ts'
@@ -9,7 +10,6 @@ import type { Call, Services } from './services.ts'
 /** What a sandbox may take to answer a new engine; one that lives and does not (frozen) is taken over all the same. */
 export const ADOPT_DEADLINE_MS = 5_000
 export const START_DEADLINE_MS = 60_000
-const VERIFY_TIMEOUT_MS = 15_000
 
 export interface SandboxPlan {
   readonly generation: number
@@ -20,13 +20,17 @@ export const newToken = (): string => randomBytes(32).toString('hex')
 
 export const sandboxIdOf = (workspaceId: string, generation: number): string => `${workspaceId}-g${generation}`
 
-/** Starts a sandbox on a volume. Its name is committed before it is made; `endSandbox` takes everything back. */
+/**
+ * Starts a sandbox on a volume. Its name is committed before it is made; `endSandbox` takes everything back. An identity is written to
+ * the volume first.
+ */
 export const startSandbox = async (
   services: Services,
   row: WorkspaceRow,
   plan: SandboxPlan,
   volume: Volume,
   { signal, onProgress }: Pick<Call, 'signal' | 'onProgress'>,
+  identity: WorkspaceIdentity | null = null,
 ): Promise<Sandbox> => {
   const driver = services.drivers.get(row.driver)
   const { limits } = services.config
@@ -39,6 +43,7 @@ export const startSandbox = async (
     filesystem: driver.volumes === 'images' ? filesystemOf(row.environment.digest) : null,
     inspects: [],
     hostname: row.hostname,
+    identity,
     vcpus: row.vcpus,
     memoryMib: row.memoryMib,
     pidsMax: pidsFor(limits, row.memoryMib),
@@ -58,11 +63,6 @@ const pidsFor = (limits: Services['config']['limits'], memoryMib: number): numbe
     limits.sandboxProcessesMost,
     Math.max(limits.sandboxProcessesLeast, memoryMib * limits.processesPerMemoryMib),
   )
-
-/** The agent inside answers with its own status: the sandbox is what it should be. */
-export const verifySandbox = async (sandbox: Sandbox, signal: AbortSignal): Promise<void> => {
-  await sandbox.agent.status({ timeoutMs: VERIFY_TIMEOUT_MS, signal })
-}
 
 /**
  * Ends a sandbox by its handle, or by its record when this engine has none, and forgets it. Idempotent; with no grace it is also

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { agentConfig } from './link.ts'
+import { workspaceIdentity } from './offline.ts'
 
 /** Bytes of the config disk of a microVM: one document, then zeros. */
 export const CONFIG_DISK_BYTES = 64 * 1024
@@ -14,6 +15,8 @@ export const machineConfig = z.strictObject({
   entropy: z.base64(),
   /** For user commands: bytes of memory, and processes with threads. */
   limits: z.strictObject({ memoryBytes: z.int().positive(), pidsMax: z.int().positive() }),
+  /** Written to the root's disk before anything else is; null: it has one. */
+  identity: workspaceIdentity.nullable(),
   /** What the first disk has to hold, which becomes the root; null: the machine is an inspector. */
   root: machineFilesystem.nullable(),
   /** What the disks of an inspector have to hold, in their order. It mounts them read-only as `/disks/0` and so on. */

@@ -5,12 +5,16 @@ import { archiveLimits } from './files.ts'
 export const idMapping = z.strictObject({ base: z.int(), count: z.int() })
 export type IdMapping = z.infer<typeof idMapping>
 
+/** What distinguishes one workspace from another of the same environment, written to its disk once. */
+export const workspaceIdentity = z.strictObject({ hostname: z.string(), machineId: z.string() })
+export type WorkspaceIdentity = z.infer<typeof workspaceIdentity>
+
 /** `populate`: identity and seed of a new workspace, written into its volume before any sandbox exists. */
 export const populateInput = z.strictObject({
   /** Host path of the writable tree. */
   volume: z.string(),
   mapping: idMapping,
-  identity: z.strictObject({ hostname: z.string(), machineId: z.string() }).nullable(),
+  identity: workspaceIdentity.nullable(),
   /** True: a tar (plain, gzip or zstd, told by its first bytes) follows in data frames until an empty one. */
   seed: z.boolean(),
   limits: archiveLimits,

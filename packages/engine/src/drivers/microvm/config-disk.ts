@@ -18,6 +18,7 @@ export const writeConfigDisk = async ({ paths, agentConfig }: Bundle, spec: Sand
     agent: agentConfig,
     entropy: randomBytes(ENTROPY_BYTES).toString('base64'),
     limits: { memoryBytes: spec.memoryMib * MIB, pidsMax: spec.pidsMax },
+    identity: spec.identity,
     root: inspects.length > 0 ? null : { uuid: filesystem },
     inspect: inspects.map(() => ({ uuid: filesystem })),
   }

@@ -117,7 +117,7 @@ export class MonitoredDriver implements Driver {
       const ended = rejectOnExit(paths, watcher)
       await this.#begin(paths, signal, ended)
       await Promise.race([link.session({ signal, timeoutMs: cx.deadlineMs }), ended])
-      if (this.#technology.ownClock) await link.agent.setClock({ signal })
+      await (this.#technology.ownClock ? link.agent.setClock({ signal }) : link.agent.status({ signal }))
       // The token has been proved; from here on only the agent holds it.
       await rm(paths.agentConfig, { force: true })
       const sandbox = this.#sandbox(spec, { paths, cgroup, link, watcher }, status)

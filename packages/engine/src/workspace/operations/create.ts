@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import type { Readable } from 'node:stream'
 import { BASELINE, newWorkspaceId, type ParsedInputOf, type ResultOf } from '@pyro/protocol'
+import type { WorkspaceIdentity } from '@pyro/protocol/guest'
 import type { Volume } from '../../disk/disk-store.ts'
 import type { Driver, Sandbox } from '../../driver/driver.ts'
 import type { EnvironmentLease } from '../../environment/environments.ts'
@@ -13,7 +14,7 @@ import type { ChosenDriver } from '../driver-choice.ts'
 import { leaveToReleaser, type Leftovers } from '../leftovers.ts'
 import { hostnameOf } from '../naming.ts'
 import { explainStart } from '../sandbox-failure.ts'
-import { endSandbox, newToken, sandboxIdOf, startSandbox, verifySandbox } from '../sandbox-life.ts'
+import { endSandbox, newToken, sandboxIdOf, startSandbox } from '../sandbox-life.ts'
 import { volumeId, type Call, type Services } from '../services.ts'
 import type { Workspace } from '../workspace.ts'
 import { snapshotVolume } from './snapshot.ts'
@@ -72,19 +73,26 @@ const clone: CreateStep = {
 export const limitOf = ({ volumes }: Pick<Driver, 'volumes'>, bytes: number): number | null =>
   volumes === 'images' ? null : bytes
 
-/** Identity and seed: on the host before there is a sandbox, or inside it when only that can write to its disk. */
+const identityOf = ({ hostname, machineId }: WorkspaceRow): WorkspaceIdentity => ({ hostname, machineId })
+
+/** Before its sandbox starts; otherwise the sandbox writes its identity itself. */
+const isPopulated = ({ row }: CreatePlan, { services }: CreateContext): boolean =>
+  services.drivers.get(row.driver).volumes === 'trees'
+
+/** Identity and seed, on the host before there is a sandbox; or the seed inside it, when only that can write to its disk. */
 const populate: CreateStep = {
   name: 'populate',
   async do({ row }, cx) {
     if (cx.live === null || cx.volume === null) return
     const { services, sandbox } = cx
     const { call, seed } = cx.live
+    if (sandbox !== null && seed === null) return
     const { limits } = services.config
     const tools = sandbox === null ? services.offline : new OfflineAgent(machineRoles(sandbox.agent))
     cx.seeded = await tools.populate(
       {
         volume: sandbox === null ? cx.volume.path : '/',
-        identity: { hostname: row.hostname, machineId: row.machineId },
+        identity: sandbox === null ? identityOf(row) : null,
         seed,
         limits: {
           entries: limits.archiveEntries,
@@ -105,7 +113,8 @@ const freezeBaseline: CreateStep = {
     const agent = cx.sandbox === null ? null : stillGuest(driver, cx.sandbox.agent)
     const request = { from: volumeId(plan.row.volume), to: volumeId(plan.baseline), group: plan.row.id }
     const context = { agent, signal: cx.live.call.signal }
-    if (agent !== null) await flushVolume(driver.disks, request.from, context)
+    // Of an empty workspace there is next to nothing to write out, and nobody yet who would wait for it.
+    if (agent !== null && cx.live.seed !== null) await flushVolume(driver.disks, request.from, context)
     await stillCopy(driver.disks, request, context)
   },
   async undo(plan, cx) {
@@ -120,8 +129,8 @@ const beginSandbox: CreateStep = {
     const { volume } = cx
     const { call } = cx.live
     await explainStart(plan.row.name, NOTHING_LEFT, async () => {
-      cx.sandbox = await startSandbox(cx.services, plan.row, plan, volume, call)
-      await verifySandbox(cx.sandbox, call.signal)
+      const identity = isPopulated(plan, cx) ? null : identityOf(plan.row)
+      cx.sandbox = await startSandbox(cx.services, plan.row, plan, volume, call, identity)
     })
   },
   async undo(plan, cx) {

@@ -12,7 +12,7 @@ import { leaveToReleaser, type Leftovers } from '../leftovers.ts'
 import { limitOf } from './create.ts'
 import { isInspector } from '../inspector.ts'
 import { explainStart } from '../sandbox-failure.ts'
-import { endSandbox, newToken, sandboxIdOf, startSandbox, verifySandbox } from '../sandbox-life.ts'
+import { endSandbox, newToken, sandboxIdOf, startSandbox } from '../sandbox-life.ts'
 import { volumeId, type Call, type Services } from '../services.ts'
 import type { Workspace } from '../workspace.ts'
 import { copyContext, giveVolume, namedSnapshot, snapshotVolume } from './snapshot.ts'
@@ -82,14 +82,6 @@ export const RESET_STEPS: StepList<ResetPlan, ResetContext> = {
       },
       async undo(plan, cx) {
         await endSandbox(cx.services, sandboxIdOf(plan.workspaceId, plan.generation), cx.sandbox, 0)
-      },
-    },
-    {
-      name: 'verify',
-      async do(plan, cx) {
-        if (cx.live === null || cx.sandbox === null) return
-        const { live, sandbox } = cx
-        await explainStart(live.workspace.row.name, asBefore(plan), () => verifySandbox(sandbox, live.call.signal))
       },
     },
   ],

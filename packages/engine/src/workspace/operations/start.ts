@@ -3,7 +3,7 @@ import type { Volume } from '../../disk/disk-store.ts'
 import type { Sandbox } from '../../driver/driver.ts'
 import { runSteps, type StepList } from '../../lib/steps.ts'
 import { leaveToReleaser, type Leftovers } from '../leftovers.ts'
-import { endSandbox, newToken, sandboxIdOf, startSandbox, verifySandbox } from '../sandbox-life.ts'
+import { endSandbox, newToken, sandboxIdOf, startSandbox } from '../sandbox-life.ts'
 import { explainStart } from '../sandbox-failure.ts'
 import { volumeId, type Call, type Services } from '../services.ts'
 import type { Workspace } from '../workspace.ts'
@@ -34,7 +34,6 @@ export const START_STEPS: StepList<StartPlan, StartContext> = {
         const { workspace, volume, call } = cx.live
         await explainStart(workspace.row.name, `it is ${plan.phaseBefore} as before`, async () => {
           cx.sandbox = await startSandbox(cx.services, workspace.row, plan, volume, call)
-          await verifySandbox(cx.sandbox, call.signal)
         })
       },
       async undo(plan, cx) {

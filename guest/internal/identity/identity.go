@@ -1,4 +1,5 @@
-package populate
+// Package identity writes what distinguishes one workspace from another of the same environment into its disk.
+package identity
 
 import (
 	"context"
@@ -16,8 +17,14 @@ const temporaryName = ".pyro-identity"
 
 const hostnameLimitBytes = 64
 
-// writeIdentity gives the volume its names. What stood there, symlinks included, is replaced and not followed.
-func writeIdentity(root int, identity Identity) error {
+// Identity is workspaceIdentity of packages/protocol/src/guest/offline.ts.
+type Identity struct {
+	Hostname  string `json:"hostname"`
+	MachineID string `json:"machineId"`
+}
+
+// Write gives the volume with this root its names. What stood there, symlinks included, is replaced and not followed.
+func Write(root int, identity Identity) error {
 	name := identity.Hostname
 	if name == "" || len(name) > hostnameLimitBytes || strings.ContainsAny(name, "/ \t\r\n\x00") {
 		return message.Errorf(message.KindInvalid, "not a hostname: %q", name)
