@@ -48,6 +48,10 @@ func Main(args []string) int {
 		return 1
 	}
 	link := &channel.Link{Dial: channel.DialSocket(config.Socket)}
+	if err := Settle(); err != nil {
+		logger.Print(err)
+		return 1
+	}
 	if err := Serve(config, link, child, nil, logger); err != nil {
 		logger.Print(err)
 		return 1
@@ -55,12 +59,14 @@ func Main(args []string) int {
 	return 0
 }
 
-// Serve makes the process the PID 1 that the config describes and never returns when it can. The link says how to reach
-// the engine; child gets SIGCHLD; machine is nil in a sandbox that shares its kernel.
+// Serve makes the process, which is settled, the PID 1 that the config describes and never returns when it can. The link
+// says how to reach the engine; child gets SIGCHLD; machine is nil in a sandbox that shares its kernel.
 func Serve(config *message.AgentConfig, link *channel.Link, child <-chan os.Signal, machine *Machine, logger *log.Logger) error {
-	if err := settle(config, logger); err != nil {
-		return err
+	// Nothing that was handed in goes on to commands.
+	if err := unix.CloseRange(0, 1<<31-1, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return os.NewSyscallError("close_range", err)
 	}
+	takeName(config.Hostname, logger)
 	reaper := reap.Start(child)
 	cgroup, counts := config.Cgroup, (func() exec.LimitCounts)(nil)
 	if machine != nil {
@@ -111,12 +117,8 @@ func readConfig(stdin *os.File) (*message.AgentConfig, error) {
 	return &config, nil
 }
 
-// settle makes the process what PID 1 has to be.
-func settle(config *message.AgentConfig, logger *log.Logger) error {
-	// Nothing that was handed in goes on to commands.
-	if err := unix.CloseRange(0, 1<<31-1, unix.CLOSE_RANGE_CLOEXEC); err != nil {
-		return os.NewSyscallError("close_range", err)
-	}
+// Settle makes the process what any PID 1 has to be.
+func Settle() error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return os.NewSyscallError("prctl", err)
 	}
@@ -129,13 +131,17 @@ func settle(config *message.AgentConfig, logger *log.Logger) error {
 	debug.SetMaxThreads(threadsLimit)
 	runtime.GOMAXPROCS(processors)
 	startThreads()
-	if name, err := os.Hostname(); config.Hostname != "" && (err != nil || name != config.Hostname) {
-		// The runtime sets it where it can; a driver without one leaves it to us.
-		if err := unix.Sethostname([]byte(config.Hostname)); err != nil {
-			logger.Printf("hostname: %s", err)
-		}
-	}
 	return nil
+}
+
+// takeName does what the runtime does where there is one that can.
+func takeName(wanted string, logger *log.Logger) {
+	if name, err := os.Hostname(); wanted == "" || err == nil && name == wanted {
+		return
+	}
+	if err := unix.Sethostname([]byte(wanted)); err != nil {
+		logger.Printf("hostname: %s", err)
+	}
 }
 
 // startThreads makes the runtime create its threads now: at the limit of processes it could not, and would abort.

@@ -54,12 +54,12 @@ func (v *vmm) readConfig() (*Config, error) {
 		return nil, err
 	}
 	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, configLimitBytes))
+	text, err := readDocument(file)
 	if err != nil {
 		return nil, err
 	}
 	var config Config
-	if err := message.Decode(bytes.NewReader(bytes.TrimRight(text, "\x00")), configLimitBytes, &config); err != nil {
+	if err := message.Decode(bytes.NewReader(text), configLimitBytes, &config); err != nil {
 		return nil, fmt.Errorf("config disk: %w", err)
 	}
 	if config.Agent.Protocol != message.Protocol {
@@ -69,6 +69,22 @@ func (v *vmm) readConfig() (*Config, error) {
 		return nil, errors.New("the config has to name either a root or disks to inspect")
 	}
 	return &config, nil
+}
+
+// readDocument reads no more of the disk than it has to.
+func readDocument(disk io.Reader) ([]byte, error) {
+	text := make([]byte, 0, configLimitBytes)
+	for len(text) < configLimitBytes {
+		n, err := io.ReadFull(disk, text[len(text):min(len(text)+pageBytes, configLimitBytes)])
+		text = text[:len(text)+n]
+		if end := bytes.IndexByte(text, 0); end >= 0 {
+			return text[:end], nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return text, nil
 }
 
 // reseed makes the kernel's random numbers those of this machine alone.

@@ -24,27 +24,37 @@ type Limits struct {
 	PidsMax     int64 `json:"pidsMax"`
 }
 
-// limitCommands makes the cgroup of user commands: what hits a limit there is a command, and the agent goes on.
-func limitCommands(limits Limits) (message.Cgroup, error) {
+// commandGroup is the cgroup of user commands: what hits a limit there is a command, and the agent goes on.
+type commandGroup struct{ fd int }
+
+func newCommandGroup() (*commandGroup, error) {
 	if err := unix.Mount("cgroup", cgroupRoot, "cgroup2", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
-		return message.Cgroup{}, &os.PathError{Op: "mount", Path: cgroupRoot, Err: err}
+		return nil, &os.PathError{Op: "mount", Path: cgroupRoot, Err: err}
 	}
 	if err := os.WriteFile(cgroupRoot+"/cgroup.subtree_control", []byte("+memory +pids"), 0); err != nil {
-		return message.Cgroup{}, err
+		return nil, err
 	}
 	if err := os.Mkdir(userCgroup, 0o755); err != nil {
-		return message.Cgroup{}, err
-	}
-	for name, value := range map[string]int64{"memory.max": limits.MemoryBytes, "pids.max": limits.PidsMax} {
-		if err := os.WriteFile(userCgroup+"/"+name, []byte(strconv.FormatInt(value, 10)), 0); err != nil {
-			return message.Cgroup{}, err
-		}
+		return nil, err
 	}
 	fd, err := unix.Open(userCgroup, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return message.Cgroup{}, &os.PathError{Op: "open", Path: userCgroup, Err: err}
+		return nil, &os.PathError{Op: "open", Path: userCgroup, Err: err}
 	}
-	return message.Cgroup{Mode: "v2", DirectoryFd: &fd}, nil
+	return &commandGroup{fd}, nil
+}
+
+func (g *commandGroup) limit(limits Limits) error {
+	for name, value := range map[string]int64{"memory.max": limits.MemoryBytes, "pids.max": limits.PidsMax} {
+		if err := os.WriteFile(userCgroup+"/"+name, []byte(strconv.FormatInt(value, 10)), 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (g *commandGroup) message() message.Cgroup {
+	return message.Cgroup{Mode: "v2", DirectoryFd: &g.fd}
 }
 
 // limitCounts reads zeros where root inside has taken the cgroup away: then nothing is limited any more.

@@ -47,7 +47,7 @@ func (h *hostPort) Read(p []byte) (int, error) {
 func TestAPortWaitsForItsEngineAndDropsWhatWasMeantForAnother(t *testing.T) {
 	rest := "frames of the new session"
 	port := &hostPort{pieces: []string{"", "", "half an old fr", "", "ame PYRO ", "not it\n", line("a")[:7], line("a")[7:] + rest}}
-	got, err := awaitResync(port)
+	got, err := awaitResync(port, time.Millisecond)
 	if err != nil || string(got) != line("a") {
 		t.Fatalf("got %q, %v", got, err)
 	}

@@ -1,13 +1,15 @@
 // Package machine is the role `machine`: PID 1 of a microVM, from its initramfs on. It runs in two halves. The first
 // makes the machine ready and touches no disk and has no link: in that state its memory may be saved and given to any
 // number of machines. The second begins when the engine calls for the first time. It makes this machine unlike every
-// other one from the same memory, mounts the disk it finds, and becomes the agent.
+// other one from the same memory, mounts the disk it finds, and becomes the agent. What can be done in the first half is:
+// the second one is what every start of a sandbox waits for.
 package machine
 
 import (
 	"fmt"
 	"log"
 	"os"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -24,28 +26,30 @@ const ReadyLine = "pyro-agent: ready"
 // Main ends only when the machine cannot begin; the kernel then panics, and the VMM with it.
 func Main(args []string) int {
 	logger := log.New(os.Stderr, "pyro-agent: ", 0)
-	if len(args) != 0 {
-		logger.Print("machine takes no arguments")
+	if len(args) != 1 {
+		logger.Print("usage: machine MEMORY-OF-COMMANDS-IN-MIB")
+		return 2
+	}
+	memoryMib, err := strconv.ParseInt(args[0], 10, 32)
+	if err != nil || memoryMib <= 0 {
+		logger.Printf("not a memory: %q", args[0])
 		return 2
 	}
 	child := make(chan os.Signal, 1)
 	signals.Catch(child)
-	if err := run(child, logger); err != nil {
+	if err := run(memoryMib<<20, child, logger); err != nil {
 		logger.Print(err)
 		return 1
 	}
 	return 0
 }
 
-func run(child <-chan os.Signal, logger *log.Logger) error {
-	if err := makeReady(); err != nil {
-		return err
-	}
-	fmt.Fprintln(os.Stderr, ReadyLine)
-	vmm, err := findVMM("/sys")
+func run(memory int64, child <-chan os.Signal, logger *log.Logger) error {
+	vmm, commands, err := makeReady(memory)
 	if err != nil {
 		return err
 	}
+	fmt.Fprintln(os.Stderr, ReadyLine)
 	first, err := vmm.link.await()
 	if err != nil {
 		return err
@@ -57,7 +61,7 @@ func run(child <-chan os.Signal, logger *log.Logger) error {
 	if err := reseed(config.Entropy); err != nil {
 		return err
 	}
-	machine, err := vmm.enter(config)
+	machine, err := vmm.enter(config, commands)
 	if err != nil {
 		return err
 	}
@@ -66,9 +70,9 @@ func run(child <-chan os.Signal, logger *log.Logger) error {
 }
 
 // enter mounts the disks that the config names.
-func (v *vmm) enter(config *Config) (*boot.Machine, error) {
+func (v *vmm) enter(config *Config, commands *commandGroup) (*boot.Machine, error) {
 	if config.Root != nil {
-		if err := v.enterRoot(config.Root.UUID, config.Limits.MemoryBytes); err != nil {
+		if err := v.enterRoot(config.Root.UUID); err != nil {
 			return nil, err
 		}
 		if config.Identity != nil {
@@ -76,12 +80,11 @@ func (v *vmm) enter(config *Config) (*boot.Machine, error) {
 				return nil, err
 			}
 		}
-		cgroup, err := limitCommands(config.Limits)
-		if err != nil {
+		if err := commands.limit(config.Limits); err != nil {
 			return nil, err
 		}
 		return &boot.Machine{
-			End: powerOff, Disk: "/", Roles: map[string]bool{"populate": true}, Cgroup: cgroup, Counts: limitCounts,
+			End: powerOff, Disk: "/", Roles: map[string]bool{"populate": true}, Cgroup: commands.message(), Counts: limitCounts,
 		}, nil
 	}
 	if err := v.enterInspector(config.Inspect); err != nil {
@@ -100,17 +103,36 @@ func writeIdentity(of identity.Identity) error {
 	return identity.Write(root, of)
 }
 
-// makeReady is the half before the memory is saved.
-func makeReady() error {
-	for _, m := range []struct{ source, target, kind string }{
-		{"dev", "/dev", "devtmpfs"}, {"proc", "/proc", "proc"}, {"sys", "/sys", "sysfs"},
-	} {
-		if err := os.MkdirAll(m.target, 0o755); err != nil {
-			return err
-		}
-		if err := unix.Mount(m.source, m.target, m.kind, unix.MS_NOSUID|unix.MS_NOEXEC, ""); err != nil {
-			return &os.PathError{Op: "mount", Path: m.target, Err: err}
-		}
+// makeReady is the half before the memory is saved. What it mounts moves to the root that is mounted afterwards.
+func makeReady(memory int64) (*vmm, *commandGroup, error) {
+	if err := mountAll(kernelMounts); err != nil {
+		return nil, nil, err
 	}
-	return loadModules()
+	if err := loadModules(); err != nil {
+		return nil, nil, err
+	}
+	if err := mountAll(memoryMounts(memory)); err != nil {
+		return nil, nil, err
+	}
+	if err := boundSegments(memory); err != nil {
+		return nil, nil, err
+	}
+	if err := showAgent(); err != nil {
+		return nil, nil, err
+	}
+	if err := linkDevices(); err != nil {
+		return nil, nil, err
+	}
+	if err := loopbackUp(); err != nil {
+		return nil, nil, err
+	}
+	commands, err := newCommandGroup()
+	if err != nil {
+		return nil, nil, err
+	}
+	vmm, err := findVMM("/sys")
+	if err != nil {
+		return nil, nil, err
+	}
+	return vmm, commands, boot.Settle()
 }

@@ -13,22 +13,28 @@ import (
 	"pyro.dev/agent/internal/channel"
 )
 
-// disconnectedPause is how long a port without an engine is left alone.
-const disconnectedPause = 20 * time.Millisecond
+// disconnectedPause is how long a port without an engine is left alone, newPause how long one that never had any: a start
+// waits for that.
+const (
+	disconnectedPause = 20 * time.Millisecond
+	newPause          = 2 * time.Millisecond
+)
 
 // serialPort is a virtio serial port. It is no connection: whoever is at the other end comes and goes, what is written
 // meanwhile is lost, and what is read may be the rest of what was meant for an earlier reader.
 type serialPort struct{ path string }
 
-func (p *serialPort) await() (net.Conn, error) { return p.dial() }
+func (p *serialPort) await() (net.Conn, error) { return p.session(newPause) }
 
-// dial waits for an engine that begins a session, for ever. What comes before its first line belongs to nobody.
-func (p *serialPort) dial() (net.Conn, error) {
+func (p *serialPort) dial() (net.Conn, error) { return p.session(disconnectedPause) }
+
+// session waits for an engine that begins one, for ever. What comes before its first line belongs to nobody.
+func (p *serialPort) session(pause time.Duration) (net.Conn, error) {
 	file, err := p.open()
 	if err != nil {
 		return nil, err
 	}
-	line, err := awaitResync(file)
+	line, err := awaitResync(file, pause)
 	if err != nil {
 		file.Close()
 		return nil, err
@@ -46,7 +52,7 @@ func (p *serialPort) open() (*os.File, error) {
 	}
 }
 
-func awaitResync(from io.Reader) ([]byte, error) {
+func awaitResync(from io.Reader, pause time.Duration) ([]byte, error) {
 	var seen []byte
 	buffer := make([]byte, 4096)
 	for {
@@ -59,7 +65,7 @@ func awaitResync(from io.Reader) ([]byte, error) {
 		seen = seen[max(0, len(seen)-channel.ResyncBytes+1):]
 		switch {
 		case errors.Is(err, io.EOF):
-			time.Sleep(disconnectedPause)
+			time.Sleep(pause)
 		case err != nil:
 			return nil, err
 		}

@@ -19,6 +19,15 @@ type mount struct {
 	options              string
 }
 
+var kernelMounts = []mount{
+	{"dev", "/dev", "devtmpfs", unix.MS_NOSUID | unix.MS_NOEXEC, ""},
+	{"proc", "/proc", "proc", unix.MS_NOSUID | unix.MS_NOEXEC, ""},
+	{"sys", "/sys", "sysfs", unix.MS_NOSUID | unix.MS_NOEXEC, ""},
+}
+
+// moved are the trees that follow to a new root. All else of the first root has no name any more then.
+var moved = []string{"/dev", "/proc", "/sys", "/run"}
+
 // What lasts in memory is bounded as in containers (drivers/oci): all of it together leaves room for the commands that
 // remove it.
 const (
@@ -31,8 +40,8 @@ const (
 	pageBytes    = 4096
 )
 
-// mountsWithin are of the root disk's own tree; the folders are there since the environment was imported.
-func mountsWithin(memory int64) []mount {
+// memoryMounts are for commands that have so much memory.
+func memoryMounts(memory int64) []mount {
 	size := func(bytes int64) string { return ",size=" + strconv.FormatInt(bytes, 10) }
 	const closed = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 	return []mount{
@@ -44,39 +53,29 @@ func mountsWithin(memory int64) []mount {
 	}
 }
 
-// enterRoot mounts the disk and makes it the root of this process and all that follow.
-func (v *vmm) enterRoot(uuid string, memory int64) error {
-	if err := v.mountDisk(0, uuid, newRoot, 0, "discard"); err != nil {
-		return err
-	}
-	// Shown inside as on every driver; what lies in the first root has no other name any more.
-	agent, err := unix.OpenTree(unix.AT_FDCWD, "/proc/self/exe", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
-	if err != nil {
-		return os.NewSyscallError("open_tree", err)
-	}
-	defer unix.Close(agent)
-	if err := switchRoot(); err != nil {
-		return err
-	}
-	for _, m := range mountsWithin(memory) {
-		if err := os.Mkdir(m.target, 0o755); err != nil && !os.IsExist(err) {
+func mountAll(mounts []mount) error {
+	for _, m := range mounts {
+		if err := os.MkdirAll(m.target, 0o755); err != nil {
 			return err
 		}
 		if err := unix.Mount(m.source, m.target, m.kind, m.flags, m.options); err != nil {
 			return &os.PathError{Op: "mount", Path: m.target, Err: err}
 		}
 	}
-	segments := strconv.FormatInt(memory/segmentsPart/pageBytes, 10)
-	if err := os.WriteFile("/proc/sys/kernel/shmall", []byte(segments), 0); err != nil {
+	return nil
+}
+
+func boundSegments(memory int64) error {
+	pages := strconv.FormatInt(memory/segmentsPart/pageBytes, 10)
+	return os.WriteFile("/proc/sys/kernel/shmall", []byte(pages), 0)
+}
+
+// enterRoot mounts the disk and makes it the root of this process and all that follow.
+func (v *vmm) enterRoot(uuid string) error {
+	if err := v.mountDisk(0, uuid, newRoot, 0, "discard"); err != nil {
 		return err
 	}
-	if err := showAgent(agent); err != nil {
-		return err
-	}
-	if err := linkDevices(); err != nil {
-		return err
-	}
-	return loopbackUp()
+	return switchRoot()
 }
 
 // enterInspector mounts disks below /disks, to look at only: the root holds nothing else.
@@ -87,7 +86,7 @@ func (v *vmm) enterInspector(filesystems []Filesystem) error {
 	if err := unix.Mount("root", newRoot, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=755,size=1m"); err != nil {
 		return &os.PathError{Op: "mount", Path: newRoot, Err: err}
 	}
-	for _, folder := range []string{"/dev", "/proc", "/sys"} {
+	for _, folder := range moved {
 		if err := os.Mkdir(newRoot+folder, 0o755); err != nil {
 			return err
 		}
@@ -121,9 +120,9 @@ func (v *vmm) mountDisk(number int, uuid, target string, flags uintptr, options 
 	return nil
 }
 
-// switchRoot makes what is mounted on newRoot the root, and takes the kernel's filesystems along.
+// switchRoot makes what is mounted on newRoot the root, and takes along what lies in none.
 func switchRoot() error {
-	for _, folder := range []string{"/dev", "/proc", "/sys"} {
+	for _, folder := range moved {
 		if err := unix.Mount(folder, newRoot+folder, "", unix.MS_MOVE, ""); err != nil {
 			return &os.PathError{Op: "move", Path: folder, Err: err}
 		}
@@ -137,7 +136,13 @@ func switchRoot() error {
 	return os.NewSyscallError("chroot", unix.Chroot("."))
 }
 
-func showAgent(agent int) error {
+// showAgent shows the agent as on every driver.
+func showAgent() error {
+	agent, err := unix.OpenTree(unix.AT_FDCWD, "/proc/self/exe", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return os.NewSyscallError("open_tree", err)
+	}
+	defer unix.Close(agent)
 	if err := os.MkdirAll(filepath.Dir(agentFile), 0o755); err != nil {
 		return err
 	}

@@ -35,10 +35,15 @@ type link interface {
 	dial() (net.Conn, error)
 }
 
+// findVMM returns once link and config are there.
 func findVMM(sys string) (*vmm, error) {
 	for deadline := time.Now().Add(devicesLimit); ; time.Sleep(devicesPause) {
 		found, err := lookForVMM(sys)
-		if found != nil || err != nil {
+		if err != nil {
+			return nil, err
+		}
+		if found != nil {
+			_, err := found.disk(configDisk)
 			return found, err
 		}
 		if time.Now().After(deadline) {
@@ -54,7 +59,8 @@ func lookForVMM(sys string) (*vmm, error) {
 		return nil, err
 	}
 	if port != "" {
-		return &vmm{&serialPort{"/dev/" + port}, func(name string) (string, error) { return diskBySerial(sys, name) }}, nil
+		disks := &serialDisks{sys: sys, devices: map[string]string{}}
+		return &vmm{&serialPort{"/dev/" + port}, disks.find}, nil
 	}
 	device, err := findValue(sys+"/bus/virtio/devices/*/device", vsockDevice)
 	if device == "" || err != nil {
@@ -77,8 +83,34 @@ func findValue(pattern, wanted string) (string, error) {
 	return "", nil
 }
 
-func diskBySerial(sys, name string) (string, error) {
-	return awaitDisk(name, func() (string, error) { return findValue(sys+"/block/vd*/serial", "pyro-"+name) })
+// serialDisks knows the disks that it has seen by their serial numbers.
+type serialDisks struct {
+	sys     string
+	devices map[string]string
+}
+
+func (d *serialDisks) find(name string) (string, error) {
+	return awaitDisk(name, func() (string, error) {
+		if d.devices[name] == "" {
+			if err := d.look(); err != nil {
+				return "", err
+			}
+		}
+		return d.devices[name], nil
+	})
+}
+
+func (d *serialDisks) look() error {
+	paths, err := filepath.Glob(d.sys + "/block/vd*/serial")
+	if err != nil {
+		return err
+	}
+	for _, path := range paths {
+		if text, err := os.ReadFile(path); err == nil {
+			d.devices[strings.TrimPrefix(strings.TrimSpace(string(text)), "pyro-")] = filepath.Base(filepath.Dir(path))
+		}
+	}
+	return nil
 }
 
 // diskByPlace counts on the kernel's naming disks in the order in which the VMM lists them: the config's first.

@@ -15,6 +15,7 @@ export function fakeTechnology(): Technology {
     ids: 'shared',
     logLimitBytes: null,
     ownClock: false,
+    configBy: 'stdin',
     flush: 'none',
     async missing() {
       const found = await unshare.find()

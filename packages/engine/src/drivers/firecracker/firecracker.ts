@@ -43,7 +43,8 @@ export function firecrackerTechnology(options: {
     const kernel = await options.kernels.obtain(cx)
     const disks = await disksOf(spec)
     const shown = disks.map(({ bytes, writable }) => ({ bytes, writable }))
-    const machine = { vcpus: vcpusOf(spec), memoryMib: machineMib(spec.memoryMib), disks: shown }
+    const { memoryMib: commandsMib } = spec
+    const machine = { vcpus: vcpusOf(spec), memoryMib: machineMib(commandsMib), commandsMib, disks: shown }
     return { disks, template: await templates.obtain({ kernel, machine, owner }, cx) }
   }
   return {

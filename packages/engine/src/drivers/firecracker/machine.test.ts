@@ -19,6 +19,7 @@ afterEach(() => rm(folder, { recursive: true }))
 const MACHINE = {
   vcpus: 2,
   memoryMib: 512,
+  commandsMib: 256,
   disks: [
     { bytes: 1024, writable: true },
     { bytes: 2048, writable: false },
@@ -56,7 +57,7 @@ describe('a template', () => {
         body: {
           kernel_image_path: '/pyro/vmlinuz',
           initrd_path: '/pyro/initramfs.img',
-          boot_args: 'console=ttyS0 quiet reboot=k panic=-1 rdinit=/pyro-agent -- machine',
+          boot_args: 'console=ttyS0 quiet reboot=k panic=-1 rdinit=/pyro-agent -- machine 256',
         },
       },
       drive('config', '/pyro/config.raw', true),

@@ -1,4 +1,4 @@
-import { AGENT_PATH } from '../microvm/guest-kernel.ts'
+import { agentArguments } from '../microvm/guest-kernel.ts'
 import { SEEN } from '../microvm/machine-shape.ts'
 import type { FirecrackerApi } from './api.ts'
 import {
@@ -33,26 +33,24 @@ export const INSIDE = {
 
 export interface FirecrackerMachine {
   readonly vcpus: number
+  /** Of the whole machine, and of it for user commands. */
   readonly memoryMib: number
+  readonly commandsMib: number
   /** The root first. */
   readonly disks: readonly { readonly bytes: number; readonly writable: boolean }[]
 }
 
 /** A reboot through the keyboard controller ends the VMM. */
-const KERNEL_ARGUMENTS = [
-  'console=ttyS0',
-  'quiet',
-  'reboot=k',
-  'panic=-1',
-  `rdinit=${AGENT_PATH}`,
-  '--',
-  'machine',
-].join(' ')
+const KERNEL_ARGUMENTS = ['console=ttyS0', 'quiet', 'reboot=k', 'panic=-1'] as const
 
 /** A machine has a console, its config's disk and its own, and a vsock: no network, nothing that it does not need. */
 export const bootRequests = (machine: FirecrackerMachine): readonly ApiRequest<null>[] => [
   configureMachine(machine),
-  setBootSource({ kernel: INSIDE.kernel, initramfs: INSIDE.initramfs, args: KERNEL_ARGUMENTS }),
+  setBootSource({
+    kernel: INSIDE.kernel,
+    initramfs: INSIDE.initramfs,
+    args: [...KERNEL_ARGUMENTS, ...agentArguments(machine.commandsMib)].join(' '),
+  }),
   addDrive({ id: 'config', path: INSIDE.config, writable: false }),
   ...machine.disks.map(({ writable }, at) => addDrive({ id: `disk${at}`, path: INSIDE.disk(at), writable })),
   setVsock({ guestCid: GUEST_CID, path: `${INSIDE.sockets}/${SOCKETS.vsock}` }),

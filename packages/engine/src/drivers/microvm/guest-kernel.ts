@@ -31,7 +31,15 @@ const MODULES = [
 ] as const
 
 /** Where the agent lies in the first root. */
-export const AGENT_PATH = '/pyro-agent'
+const AGENT_PATH = '/pyro-agent'
+
+/** Of the kernel's command line: the agent is the first program, and told how much memory user commands have. */
+export const agentArguments = (commandsMib: number): string[] => [
+  `rdinit=${AGENT_PATH}`,
+  '--',
+  'machine',
+  String(commandsMib),
+]
 
 /** A kernel without drivers for hardware, whose size and start suit a guest; of the package only what is used. */
 const PACKAGE = {

@@ -11,6 +11,7 @@ export const MACHINE = {
   ids: 'alone',
   logLimitBytes: CONSOLE_BYTES,
   ownClock: true,
+  configBy: 'disk',
   flush: 'sync',
   lastWords: lastWordsOfLinux,
 } as const satisfies Partial<Technology>

@@ -1,4 +1,5 @@
 import { chmod, chown, mkdir, rm, writeFile } from 'node:fs/promises'
+import { devNull } from 'node:os'
 import { basename, dirname } from 'node:path'
 import { isPyroError, PyroError } from '@pyro/protocol'
 import { GUEST_PROTOCOL, type AgentConfig, type LaunchSpec, type MonitorSpec } from '@pyro/protocol/guest'
@@ -108,7 +109,7 @@ export class MonitoredDriver implements Driver {
       const bundle = { paths, cgroup, agentBinary, ids, agentConfig }
       await Promise.all([
         this.#technology.writeBundle(spec, bundle, signal),
-        writeFile(paths.agentConfig, JSON.stringify(agentConfig), { mode: 0o600 }),
+        this.#configOnStdin ? writeFile(paths.agentConfig, JSON.stringify(agentConfig), { mode: 0o600 }) : null,
       ])
       signal.throwIfAborted()
       const monitorSpec = await this.#monitorSpec(spec, { ...bundle, deadlineMs: cx.deadlineMs })
@@ -260,7 +261,7 @@ export class MonitoredDriver implements Driver {
       id: spec.sandboxId,
       bundle: paths.folder,
       runThrough: launchWith(spec, parts),
-      stdinFile: paths.agentConfig,
+      stdinFile: this.#configOnStdin ? paths.agentConfig : devNull,
       logFile: paths.log,
       logLimitBytes: this.#technology.logLimitBytes,
       passFiles:
@@ -283,6 +284,10 @@ export class MonitoredDriver implements Driver {
     } finally {
       over.abort()
     }
+  }
+
+  get #configOnStdin(): boolean {
+    return this.#technology.configBy === 'stdin'
   }
 
   #hostLimits(spec: SandboxSpec): CgroupLimits {

@@ -29,6 +29,8 @@ export interface Technology {
   readonly ids: 'mapped' | 'alone' | 'shared'
   /** The newest that is kept of what the guest can write there for ever; null: it cannot. */
   readonly logLimitBytes: number | null
+  /** How the agent gets its config: on its standard input, or on a disk of the bundle. */
+  readonly configBy: 'stdin' | 'disk'
   /** What `/v1/flush` does inside. */
   readonly flush: 'sync' | 'none'
   /** Null when the runtime is there; else what is missing. Starts nothing long. */

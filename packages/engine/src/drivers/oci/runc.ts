@@ -21,6 +21,7 @@ export function runcTechnology(change: ConfigChange = (config) => config): Techn
     logLimitBytes: null,
     ownClock: false,
     // One kernel with the host: the engine flushes the volume from outside.
+    configBy: 'stdin',
     flush: 'none',
     missing: () => missingProgram(program, 'apt-get install runc'),
     version: () => program.version(),

@@ -23,6 +23,7 @@ export function runscTechnology(change: ConfigChange = (config) => config): Tech
     ids: 'shared',
     logLimitBytes: null,
     ownClock: false,
+    configBy: 'stdin',
     flush: 'sync',
     missing: () => missingProgram(program, INSTALL),
     async version() {

@@ -11,7 +11,7 @@ import type { Accelerator, MachineShape } from './command-line.ts'
 import type { QemuProgram } from './qemu-program.ts'
 
 /** The machine that is tried: what any guest needs, and no disk. */
-const TRIED: MachineShape = { accelerator: 'kvm', vcpus: 1, memoryMib: 256, disks: [] }
+const TRIED: MachineShape = { accelerator: 'kvm', vcpus: 1, memoryMib: 256, commandsMib: 64, disks: [] }
 
 const verdictSchema = z.strictObject({
   /** Of the host's boot: another kernel may change everything. */

@@ -1,4 +1,4 @@
-import { AGENT_PATH } from '../microvm/guest-kernel.ts'
+import { agentArguments } from '../microvm/guest-kernel.ts'
 import { SEEN, type OpenedDisk } from '../microvm/machine-shape.ts'
 
 /** First of the descriptors that the VMM is started with: the disks, then config, state and control socket (`vmm.json`). */
@@ -18,7 +18,9 @@ export type Accelerator = 'kvm' | 'tcg'
 export interface MachineShape {
   readonly accelerator: Accelerator
   readonly vcpus: number
+  /** Of the whole machine, and of it for user commands. */
   readonly memoryMib: number
+  readonly commandsMib: number
   /** Bytes of each disk, the root first. */
   readonly disks: readonly number[]
 }
@@ -55,7 +57,7 @@ export const qemuArguments = (call: MachineCall): string[] => {
     ['object', memory(call)],
     ['kernel', SEEN.kernel],
     ['initrd', SEEN.initramfs],
-    ['append', kernelArguments(call.counterKhz)],
+    ['append', kernelArguments(call)],
     ['chardev', 'stdio,id=console,signal=off'],
     ['serial', 'chardev:console'],
     ['device', 'virtio-serial-device,max_ports=2'],
@@ -82,10 +84,10 @@ const memory = ({ template, memoryMib }: MachineCall): string => {
   return template === 'make' ? `${file},share=on` : `${file},share=off,readonly=on,rom=off`
 }
 
-const kernelArguments = (counterKhz: number | null): string =>
+const kernelArguments = ({ counterKhz, commandsMib }: MachineCall): string =>
   ['console=ttyS0', 'quiet', 'reboot=t', 'panic=-1']
     .concat(counterKhz === null ? [] : [`tsc_early_khz=${counterKhz}`])
-    .concat([`rdinit=${AGENT_PATH}`, '--', 'machine'])
+    .concat(agentArguments(commandsMib))
     .join(' ')
 
 const diskOptions = ({ direct, writable }: OpenedDisk): string =>

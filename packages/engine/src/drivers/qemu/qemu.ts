@@ -62,6 +62,7 @@ export function qemuTechnology(options: {
       accelerator: await acceleration.accelerator(owner, cx),
       vcpus: vcpusOf(spec),
       memoryMib: machineMib(spec.memoryMib),
+      commandsMib: spec.memoryMib,
       disks: disks.map(({ bytes }) => bytes),
     }
     return { kernel, disks, shape, template: await templateOf({ kernel, machine: shape, owner }, cx) }
