@@ -18,7 +18,6 @@ if (values.driver === undefined) {
 
 const folder = await mkdtemp(join(tmpdir(), 'pyro-smoke-'))
 process.env['PYRO_HOME'] = join(folder, 'home')
-process.env['PYRO_MICROVM'] = '1'
 await mkdir(join(folder, 'home'))
 
 /** Shows what came of a step and how long it took. */

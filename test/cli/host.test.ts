@@ -25,7 +25,7 @@ import { availableDrivers } from '../support/every-driver.ts'
 import { powerOff } from '../fault/outside.ts'
 import { SmallHost } from '../support/small-host.ts'
 import { ENVIRONMENT, World } from '../support/world.ts'
-import { asNobody, said, withoutPrograms } from './provocations.ts'
+import { asNobody, NO_KVM, said, withoutPrograms } from './provocations.ts'
 import { runLine } from './shell.ts'
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
@@ -364,7 +364,7 @@ describe('an engine of another version', () => {
 describe('a host that lacks programs', () => {
   test('of the strongest isolation: create refuses, naming the fix and the weaker way; doctor says what works', async () => {
     await using world = await World.open()
-    await world.restartEngine({ PATH: withoutPrograms(world, ['runsc']) })
+    await world.restartEngine({ PATH: withoutPrograms(world, ['runsc']), PYRO_KVM_DEVICE: NO_KVM })
     const error = await said(world, ['workspace', 'create', ENVIRONMENT])
     expect(error).toMatchObject({ code: 'isolation.unavailable', exit: 6 })
     expect(error.hint).toMatch(/apt-get install.*runsc.*--driver runc/)
@@ -378,11 +378,11 @@ describe('a host that lacks programs', () => {
 
   test('of any isolation: doctor ends with 6', async () => {
     await using world = await World.open()
-    await world.restartEngine({ PATH: withoutPrograms(world, ['runsc', 'runc']) })
+    await world.restartEngine({ PATH: withoutPrograms(world, ['qemu-system-x86_64', 'runsc', 'runc']) })
     const doctor = await world.cli(['doctor', '--json'])
     const { ok, capabilities } = JSON.parse(doctor.stdout) as ResultOf<'doctor'>
     expect({ code: doctor.code, ok }).toEqual({ code: 6, ok: false })
-    for (const id of ['runsc', 'runc']) {
+    for (const id of ['firecracker', 'qemu', 'runsc', 'runc']) {
       expect(capabilities.find((capability) => capability.id.endsWith(id))).toMatchObject({ ok: false })
     }
   })

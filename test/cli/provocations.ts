@@ -15,6 +15,9 @@ export interface Said extends ErrorBody {
   readonly exit: number | null
 }
 
+/** For a host on which no guest runs on the processor itself. */
+export const NO_KVM = '/dev/no-kvm'
+
 /** A workspace that the cases share. None of them may change it. */
 export const SHARED = 'shared'
 /** Programs of the host but these, for an engine that is to miss some. */
@@ -274,7 +277,7 @@ export const PROVOCATIONS: Readonly<Record<ErrorCode, Provocation>> = {
     provoke: (world) => said(world, ['workspace', 'create', ENVIRONMENT, '--driver', 'runc']),
   },
   'isolation.unavailable': {
-    engine: (world) => ({ PATH: withoutPrograms(world, ['runsc']) }),
+    engine: (world) => ({ PATH: withoutPrograms(world, ['runsc']), PYRO_KVM_DEVICE: NO_KVM }),
     provoke: (world) => said(world, ['workspace', 'create', ENVIRONMENT]),
   },
   'host.needs-root': { provoke: (world) => asNobody(world, ['workspace', 'list']) },

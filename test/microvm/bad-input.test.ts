@@ -14,7 +14,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { createOn } from '../support/driver-workspaces.ts'
 import { rejectionOf } from '../support/rejection.ts'
-import { ENVIRONMENT_CACHE, WITH_MACHINES, World } from '../support/world.ts'
+import { ENVIRONMENT_CACHE, World } from '../support/world.ts'
 
 /** A cache of its own, whose kernels and templates may be damaged; packages come from the one of all tests. */
 let cache: string
@@ -24,7 +24,7 @@ beforeAll(async () => {
   mkdirSync(ENVIRONMENT_CACHE, { recursive: true })
   for (const name of readdirSync(ENVIRONMENT_CACHE).filter((file) => /^(?:debian_12-base|linux)-/.test(file)))
     copyFileSync(join(ENVIRONMENT_CACHE, name), join(cache, name))
-  world = await World.open({ env: { ...WITH_MACHINES, PYRO_ENVIRONMENT_CACHE: cache } })
+  world = await World.open({ env: { PYRO_ENVIRONMENT_CACHE: cache } })
 })
 afterAll(async () => {
   await world[Symbol.asyncDispose]()

@@ -4,7 +4,7 @@ import type { Workspace } from '@pyro/sdk'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { runtimeFolder } from '../fault/account.ts'
 import { createOn } from '../support/driver-workspaces.ts'
-import { until, WITH_MACHINES, World } from '../support/world.ts'
+import { until, World } from '../support/world.ts'
 
 /** What is kept of a console, and as much again while it is cut. */
 const CONSOLE_BYTES = 2 * 256 * 1024
@@ -13,7 +13,7 @@ const CLOCK_MS = 1_000
 
 let world: World
 beforeAll(async () => {
-  world = await World.open({ env: WITH_MACHINES })
+  world = await World.open()
 })
 afterAll(() => world[Symbol.asyncDispose]())
 

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import type { Capability } from '@pyro/protocol'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { createOn } from '../support/driver-workspaces.ts'
-import { ENVIRONMENT_CACHE, WITH_MACHINES, World } from '../support/world.ts'
+import { ENVIRONMENT_CACHE, World } from '../support/world.ts'
 
 /** Misc device 232 (Linux, admin-guide/devices). */
 const [MAJOR, MINOR] = ['10', '232']
@@ -17,7 +17,7 @@ beforeAll(async () => {
   const device = join(folder, 'kvm')
   execFileSync('mknod', [device, 'c', MAJOR, MINOR])
   chmodSync(device, 0o666)
-  world = await World.open({ env: { ...WITH_MACHINES, PYRO_KVM_DEVICE: device } })
+  world = await World.open({ env: { PYRO_KVM_DEVICE: device } })
 })
 afterAll(async () => {
   await world[Symbol.asyncDispose]()

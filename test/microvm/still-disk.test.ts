@@ -10,7 +10,7 @@ import { sandboxOf, signalAll } from '../fault/outside.ts'
 import { createOn } from '../support/driver-workspaces.ts'
 import { volumePath } from '../support/host-volume.ts'
 import { enough } from '../support/soak.ts'
-import { WITH_MACHINES, World } from '../support/world.ts'
+import { World } from '../support/world.ts'
 
 const run = promisify(execFile)
 const SNAPSHOTS = enough({ inTests: 10, inSoak: 200 })
@@ -22,7 +22,7 @@ const LOAD = `i=0; while :; do i=$((i+1)); mkdir -p d$((i%7)); echo $i > d$((i%7
 
 let world: World
 beforeAll(async () => {
-  world = await World.open({ env: WITH_MACHINES })
+  world = await World.open()
 })
 afterAll(() => world[Symbol.asyncDispose]())
 

@@ -17,9 +17,6 @@ export const ENVIRONMENT_CACHE = join(ROOT, 'node_modules', '.cache', 'pyro-envi
 /** The smallest environment of the catalog: most cases need no more. */
 export const ENVIRONMENT = 'debian:12-base'
 
-/** Lets an engine have its microVM drivers. */
-export const WITH_MACHINES = { PYRO_MICROVM: '1' } as const
-
 const CLI_DEADLINE_MS = 150_000
 const CLI_OUTPUT_BYTES = 256 * 1024 * 1024
 const ENGINE_END_MS = 15_000
@@ -73,7 +70,6 @@ export class World implements AsyncDisposable {
       PYRO_ENGINE: ENGINE,
       PYRO_ENVIRONMENT_CACHE: ENVIRONMENT_CACHE,
       PYRO_TEST_DRIVER: '1',
-      ...(process.env['PYRO_TEST_DRIVERS']?.includes('qemu') === true ? WITH_MACHINES : {}),
       PYRO_POOL_STEP_MIB: '2048',
       PYRO_HOST_RESERVE_MIB: '256',
       ...(options.disk === undefined ? {} : { PYRO_DISK: options.disk }),

@@ -19,7 +19,6 @@ export const driverPlace = async (options: {
     {
       PYRO_RUNTIME_DIR: runtimeDir,
       PYRO_TEST_DRIVER: '1',
-      PYRO_MICROVM: '1',
       PYRO_POOL_STEP_MIB: '512',
       PYRO_HOST_RESERVE_MIB: '64',
     },

@@ -32,10 +32,10 @@ const choice = (option: CliOption, text: string, command: string): string => {
   )
 }
 
-/** Named nowhere a user looks; the engine refuses them unless it was started with the switch for them. */
-const HIDDEN_DRIVERS: readonly string[] = ['fake', 'firecracker', 'qemu']
+/** For tests, and named nowhere a user looks; the engine refuses it unless it was started with the switch for it. */
+const HIDDEN_DRIVER = 'fake'
 
-const isHidden = (option: CliOption, text: string): boolean => option.flag === 'driver' && HIDDEN_DRIVERS.includes(text)
+const isHidden = (option: CliOption, text: string): boolean => option.flag === 'driver' && text === HIDDEN_DRIVER
 
 const durationValue = (option: CliOption, text: string, command: string): number | null => {
   if (text === 'none') return null

@@ -58,7 +58,7 @@ export const COMMANDS: readonly CommandEntry[] = [
         type: 'string',
         value: 'D',
         default: 'auto',
-        choices: ['auto', 'runsc', 'runc'],
+        choices: ['auto', 'firecracker', 'qemu', 'runsc', 'runc'],
         summary: 'what runs it',
       },
       {
@@ -612,7 +612,7 @@ export const COMMANDS: readonly CommandEntry[] = [
         type: 'string',
         value: 'D',
         default: 'auto',
-        choices: ['auto', 'runsc', 'runc'],
+        choices: ['auto', 'firecracker', 'qemu', 'runsc', 'runc'],
         summary: 'what runs it',
       },
       {

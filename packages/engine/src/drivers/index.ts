@@ -40,11 +40,10 @@ export function createDrivers(options: DriverSetOptions): DriverSet {
   const machines = { folder, runtimeDir: config.runtimeDir, agentPath, kernels, kvm }
   const qemu = new MonitoredDriver(qemuTechnology({ ...machines, templates: config.machineTemplates }), options)
   const firecracker = new MonitoredDriver(firecrackerTechnology(machines), options)
-  const tests = [...(config.microvm ? [firecracker, qemu] : []), ...(config.testDriver ? [fake] : [])]
-  const all: readonly Driver[] = [runsc, runc, ...tests]
+  const all: readonly Driver[] = [firecracker, qemu, runsc, runc, ...(config.testDriver ? [fake] : [])]
   return {
     all,
-    automatic: [...(config.microvm ? [firecracker, qemu] : []), runsc],
+    automatic: [firecracker, qemu, runsc],
     get(id) {
       const driver = all.find((candidate) => candidate.id === id)
       if (driver !== undefined) return driver

@@ -24,8 +24,6 @@ export interface EngineConfig {
   readonly idBase: number
   /** Allows `--driver fake`. Tests only. */
   readonly testDriver: boolean
-  /** Allows the drivers of microVMs, which do not pass every case of the suite yet. */
-  readonly microvm: boolean
   /** Device of KVM. */
   readonly kvmDevice: string
   /** Machines begin with the memory of one that booted before; false: each boots. */
@@ -97,7 +95,6 @@ export const configFrom = (env: NodeJS.ProcessEnv, home: string): EngineConfig =
     stateReserveBytes: bytesOf(env, 'PYRO_STATE_RESERVE_MIB') ?? 8 * MIB,
     idBase: wholeNumber(env, 'PYRO_ID_BASE') ?? 0x40000000,
     testDriver: setting(env, 'PYRO_TEST_DRIVER') === '1',
-    microvm: setting(env, 'PYRO_MICROVM') === '1',
     kvmDevice: setting(env, 'PYRO_KVM_DEVICE') ?? '/dev/kvm',
     machineTemplates: setting(env, 'PYRO_MACHINE_TEMPLATES') !== '0',
     fault: setting(env, 'PYRO_FAULT'),

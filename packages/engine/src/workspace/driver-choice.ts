@@ -3,7 +3,13 @@ import type { Driver, PrepareContext, Probe } from '../driver/driver.ts'
 
 /** A driver that does not work is tried again after this time; one that works is trusted for the life of the engine. */
 const RETRY_PROBE_MS = 15_000
-const WAY_OUT = '--driver runc (weaker: shares the kernel of the host); `pyro doctor` says what is missing'
+const WEAKER = '--driver runc (weaker: shares the kernel of the host); `pyro doctor` says what is missing'
+const WAYS_OUT: Readonly<Record<Isolation | 'auto', string>> = {
+  auto: WEAKER,
+  gvisor: WEAKER,
+  microvm: '--driver qemu (imitates the processor: slower); `pyro doctor` says what is missing',
+  container: 'pyro doctor',
+}
 
 interface Verdict {
   readonly probe: Promise<Probe>
@@ -72,15 +78,16 @@ export class DriverChoice {
       const probe = await this.#unemulated(driver, cx)
       if (probe.ok) return { driver, emulated: false }
       missing.push(`${driver.id}: ${probe.detail}`)
-      fix ??= probe.fix
+      // The last is the one that the most hosts can run.
+      fix = probe.fix ?? fix
     }
     throw unavailable(wanted.isolation, missing, fix)
   }
 
-  /** Whether a driver works, and on the processor itself. */
+  /** Whether a driver works, and on the processor itself: one that does not is not tried any further. */
   async #unemulated(driver: Driver, cx: PrepareContext): Promise<Probe> {
-    const probe = await this.probe(driver)
-    return probe.ok ? ((await driver.accelerated(cx)) ?? probe) : probe
+    const accelerated = (await driver.accelerated(cx)) ?? null
+    return accelerated?.ok === false ? accelerated : this.probe(driver)
   }
 
   #acceptable(isolation: Isolation | 'auto'): readonly Driver[] {
@@ -109,7 +116,7 @@ export class DriverChoice {
 const unavailable = (isolation: Isolation | 'auto', missing: readonly string[], fix: string | null): PyroError => {
   const wanted = isolation === 'auto' ? 'of at least gvisor' : isolation
   const why = missing.length === 0 ? 'this engine has no driver for it' : missing.join('; ')
-  const ways = isolation === 'auto' || isolation === 'gvisor' ? WAY_OUT : 'pyro doctor'
+  const ways = WAYS_OUT[isolation]
   return new PyroError(
     'isolation.unavailable',
     `isolation ${wanted} is not available on this host (${why}); nothing was changed`,

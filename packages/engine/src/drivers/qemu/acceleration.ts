@@ -50,7 +50,8 @@ export class Acceleration {
   async probe(owner: number, cx: PrepareContext): Promise<Probe> {
     const lacking = await this.#options.kvm.missing()
     if (lacking !== null) return lacking
-    const kernel = await this.#options.kernels.obtain(cx)
+    const kernel = await this.#kernel(cx)
+    if ('ok' in kernel) return kernel
     const bootId = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim()
     const build = `${await this.#options.program.build()} ${kernel.id}`
     const known = await readJsonFile(this.#file, verdictSchema)
@@ -63,6 +64,16 @@ export class Acceleration {
     })
   }
 
+  /** Without one nothing is known of KVM, and other drivers may do. */
+  async #kernel(cx: PrepareContext): Promise<GuestKernel | Probe> {
+    try {
+      return await this.#options.kernels.obtain(cx)
+    } catch (error) {
+      cx.signal.throwIfAborted()
+      return { ok: false, detail: `no guest was booted on KVM: ${messageOf(error)}`, fix: null }
+    }
+  }
+
   async #boot(kernel: GuestKernel, owner: number, signal: AbortSignal): Promise<Probe> {
     const begun = performance.now()
     try {
@@ -70,8 +81,8 @@ export class Acceleration {
       return { ok: true, detail: `a guest booted in ${Math.round(performance.now() - begun)} ms`, fix: null }
     } catch (error) {
       signal.throwIfAborted()
-      const why = error instanceof Error ? error.message : String(error)
-      return { ok: false, detail: `${this.#options.kvm.device} is there, but no guest boots on it: ${why}`, fix: null }
+      const detail = `${this.#options.kvm.device} is there, but no guest boots on it: ${messageOf(error)}`
+      return { ok: false, detail, fix: null }
     }
   }
 
@@ -79,3 +90,5 @@ export class Acceleration {
     return join(this.#options.folder, 'kvm.json')
   }
 }
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))

@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import type { Progress } from '@pyro/protocol'
 import type { VmmSpec } from '@pyro/protocol/guest'
 import { z } from 'zod'
-import type { PrepareContext, SandboxSpec } from '../../driver/driver.ts'
+import type { PrepareContext, Probe, SandboxSpec } from '../../driver/driver.ts'
 import { readJsonFile, writeJsonFile } from '../../lib/json-file.ts'
 import { writeConfigDisk } from '../microvm/config-disk.ts'
 import type { GuestKernels } from '../microvm/guest-kernel.ts'
@@ -67,17 +67,18 @@ export function qemuTechnology(options: {
     }
     return { kernel, disks, shape, template: await templateOf({ kernel, machine: shape, owner }, cx) }
   }
+  const missing = async (): Promise<Probe | null> => {
+    const lacking = await missingProgram(program, INSTALL)
+    if (lacking !== null) return lacking
+    const detail = await program.tooOld()
+    return detail === null ? null : { ok: false, detail, fix: INSTALL }
+  }
   return {
     ...MACHINE,
     id: 'qemu',
-    accelerated: (owner, cx) => acceleration.probe(owner, cx),
+    accelerated: async (owner, cx) => (await missing()) ?? acceleration.probe(owner, cx),
     limits: { commandsApart: false, hostMemoryMib: (mib) => machineMib(mib) + OVERHEAD_MIB, entered: 'by-monitor' },
-    async missing() {
-      const lacking = await missingProgram(program, INSTALL)
-      if (lacking !== null) return lacking
-      const detail = await program.tooOld()
-      return detail === null ? null : { ok: false, detail, fix: INSTALL }
-    },
+    missing,
     version: () => program.version(),
     async prepare(spec, owner, cx) {
       await machineOf(spec, owner, cx)

@@ -61,7 +61,7 @@ export const createOptions = [
     type: 'string',
     value: 'D',
     default: 'auto',
-    choices: ['auto', 'runsc', 'runc'],
+    choices: ['auto', 'firecracker', 'qemu', 'runsc', 'runc'],
     summary: 'what runs it',
   },
   {
