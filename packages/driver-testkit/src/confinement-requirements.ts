@@ -1,5 +1,7 @@
 const NO_ISOLATION = 'made for tests: promises no isolation'
 const NO_LIMITS = 'made for tests: has no limits'
+/** Tested by `test/microvm/host-space.test.ts`. */
+export const HELD = 'a machine that finds no room on the host is held until there is some: it never sees an error'
 const OWN_KERNEL = 'root inside is root of a kernel of its own: what it does there it does to itself'
 const SANDBOX_ENDS = 'the limits of memory and processes are walls of the whole gVisor sandbox: hitting one ends it'
 
@@ -47,7 +49,7 @@ export const CONFINEMENT = {
   },
   'limit.host-space': {
     text: 'a host without space stops writing and nothing else: nothing becomes read-only, and all goes on when there is room again',
-    exempt: { qemu: 'a machine that finds no room on the host is held until there is some: it never sees an error' },
+    exempt: { qemu: HELD },
   },
   'limit.shared-kernel': {
     text: 'nobody can use up what the kernel counts for all: another workspace and the host have as much as before',

@@ -1,4 +1,4 @@
-import type { Isolation, Progress } from '@pyro/protocol'
+import type { Failure, Isolation, Progress } from '@pyro/protocol'
 import type { WorkspaceIdentity } from '@pyro/protocol/guest'
 import type { AgentClient } from '../agent/agent-client.ts'
 import type { DiskStore, Volume } from '../disk/disk-store.ts'
@@ -124,6 +124,8 @@ export interface Sandbox extends AsyncDisposable {
   readonly record: SandboxRecord
   readonly agent: AgentClient
   readonly exited: Promise<SandboxExit>
+  /** What keeps it from going on although it lives; null: nothing that is known. */
+  readonly trouble: Failure | null
   /** Now, from outside of the sandbox. */
   counters(): Promise<LimitCounters>
   /** Orderly within graceMs, else by force; idempotent; always ends; releases everything but the disk. */

@@ -97,7 +97,8 @@ export class Workspace {
   }
 
   record(): WorkspaceRecord {
-    return workspaceRecord(this.services.store, this.#row, this.commands.last(), this.#diskBytes)
+    const row = { ...this.#row, failure: this.#row.failure ?? this.#sandbox?.trouble ?? null }
+    return workspaceRecord(this.services.store, row, this.commands.last(), this.#diskBytes)
   }
 
   /** With the size of the disk, unless the store is slow to say. */

@@ -1,5 +1,5 @@
 import { rm } from 'node:fs/promises'
-import { isPyroError } from '@pyro/protocol'
+import { isPyroError, type Failure } from '@pyro/protocol'
 import type { AgentClient } from '../../agent/agent-client.ts'
 import type { AgentLink } from '../../agent/agent-link.ts'
 import type { LimitCounters, Sandbox, SandboxExit, SandboxRecord } from '../../driver/driver.ts'
@@ -8,7 +8,7 @@ import { isAlive, signalProcess, type ProcessIdentity } from '../../process/iden
 import { readExit, type FolderWatch, tailOf } from './monitor.ts'
 import type { SandboxCgroup } from './sandbox-cgroup.ts'
 import type { SandboxPaths } from './sandbox-paths.ts'
-import type { Technology } from './technology.ts'
+import type { SandboxWatch, Technology } from './technology.ts'
 
 /** How often a sandbox is looked at that says nothing: its monitor may have been killed, so that no exit file comes. */
 const LOOK_INTERVAL_MS = 2_000
@@ -45,7 +45,7 @@ export class MonitoredSandbox implements Sandbox {
   readonly #exited = settleLater<SandboxExit>()
   readonly #hurry = new AbortController()
   readonly #look: NodeJS.Timeout
-  readonly #watch: Disposable | undefined
+  readonly #watch: SandboxWatch | undefined
   #stopped: Promise<SandboxExit> | null = null
   #over = false
   #timedAt = -CLOCK_INTERVAL_MS
@@ -64,6 +64,10 @@ export class MonitoredSandbox implements Sandbox {
     parts.watcher.on(parts.paths.exit, () => this.#check())
     parts.link.onSessionEnd(() => this.#check())
     this.#check()
+  }
+
+  get trouble(): Failure | null {
+    return this.#watch?.trouble ?? null
   }
 
   counters(): Promise<LimitCounters> {

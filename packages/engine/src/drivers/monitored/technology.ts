@@ -1,5 +1,5 @@
 import type { AgentConfig, MonitorSpec } from '@pyro/protocol/guest'
-import type { PrepareContext, Probe, PrunedThing, SandboxSpec } from '../../driver/driver.ts'
+import type { PrepareContext, Probe, PrunedThing, Sandbox, SandboxSpec } from '../../driver/driver.ts'
 import type { Isolation } from '@pyro/protocol'
 import type { SandboxIds } from './id-ranges.ts'
 import type { SandboxCgroup } from './sandbox-cgroup.ts'
@@ -48,12 +48,14 @@ export interface Technology {
   /** Why a guest ended, from the end of what it wrote; null: it does not say. What it wrote is a guest's word, for people. */
   lastWords?(log: string): string | null
   /** Helps a sandbox along while it runs. */
-  watch?(paths: SandboxPaths): Disposable
+  watch?(paths: SandboxPaths): SandboxWatch
   /** What is left to do once its process runs. */
   begin?(paths: SandboxPaths, signal: AbortSignal): Promise<void>
   /** How the monitor calls the runtime. */
   runtime(paths: SandboxPaths, agentBinary: string): Promise<Pick<MonitorSpec, 'runtime' | 'runtimeLogFile'>>
 }
+
+export interface SandboxWatch extends Disposable, Pick<Sandbox, 'trouble'> {}
 
 export interface Bundle {
   readonly paths: SandboxPaths

@@ -16,7 +16,7 @@ import type { Technology } from '../monitored/technology.ts'
 import { Acceleration } from './acceleration.ts'
 import { beginsWithTemplate, qemuArguments, type MachineShape } from './command-line.ts'
 import { qemuTemplates } from './machine-template.ts'
-import { resumeWhenSpace } from './host-space.ts'
+import { HostSpaceWatch } from './host-space.ts'
 import { loadState } from './migration.ts'
 import { counterKhz, QemuProgram } from './qemu-program.ts'
 import { Qmp } from './qmp.ts'
@@ -121,7 +121,7 @@ export function qemuTechnology(options: {
       }
       await writeJsonFile(vmmFile(bundle.paths), vmm)
     },
-    watch: (paths) => resumeWhenSpace(controlSocket(paths)),
+    watch: (paths) => new HostSpaceWatch(controlSocket(paths)),
     runtime: (_paths, agentBinary) => Promise.resolve({ runtime: [agentBinary, 'vmm'], runtimeLogFile: null }),
     async begin(paths, signal) {
       const vmm = await readJsonFile(vmmFile(paths), z.object({ argv: z.array(z.string()) }))
