@@ -410,7 +410,7 @@ func (c *Command) Signal(number syscall.Signal, grace time.Duration) error {
 
 // Kill ends the whole tree.
 func (c *Command) Kill() error {
-	gone, err := c.tree().kill(c.send)
+	gone, err := c.tree().kill(c.send, c.registry.freezer)
 	if err != nil {
 		return message.Errorf(message.KindFailed, "cannot walk the processes of command %s: %s", c.id, err)
 	}

@@ -31,6 +31,7 @@ const (
 type Registry struct {
 	reaper     *reap.Reaper
 	forker     *forker
+	freezer    *freezer
 	growth     growth
 	budget     budget
 	maxRunning int
@@ -71,7 +72,7 @@ func NewRegistry(reaper *reap.Reaper, cgroup message.Cgroup, maxRunning int, lim
 		growth = ownKernelGrowth
 	}
 	return &Registry{
-		growth: growth, reaper: reaper, forker: forker, maxRunning: maxRunning, null: null, limits: limits,
+		growth: growth, reaper: reaper, forker: forker, freezer: newFreezer(cgroup), maxRunning: maxRunning, null: null, limits: limits,
 		commands: map[string]*Command{},
 	}, nil
 }

@@ -15,9 +15,9 @@ import (
 const (
 	// markerName is the variable by which a process is known to belong to a command, whatever its session and parent.
 	markerName = "PYRO_COMMAND_ID"
-	// freezeLimit bounds the walk that stops a tree before it is killed, killLimit the time it then has to disappear.
-	freezeLimit = 10 * time.Second
-	killLimit   = 10 * time.Second
+	// stopLimit bounds the walk that stops a tree before it is killed, killLimit the time it then has to disappear.
+	stopLimit = 10 * time.Second
+	killLimit = 10 * time.Second
 	// killPause doubles from walk to walk up to longestPause.
 	killPause    = time.Millisecond
 	longestPause = 10 * time.Millisecond
@@ -25,7 +25,7 @@ const (
 	// it is looked at, or be within execve, where it shows no environment: while a walk sees such things, up to unsureWalks.
 	emptyWalks  = 2
 	unsureWalks = 6
-	// signalRounds is how often a tree is looked at again for processes made meanwhile when it is not frozen.
+	// signalRounds is how often a tree is looked at again for processes made meanwhile when it is not stopped.
 	signalRounds = 3
 )
 
@@ -173,12 +173,13 @@ func (t *tree) signal(number syscall.Signal, send func(pid int, number syscall.S
 	return nil
 }
 
-// kill freezes the tree until a walk finds nothing new, so that nothing is born or given away meanwhile, and kills it.
+// kill stops the tree until a walk finds nothing new, so that nothing is born or given away meanwhile, and kills it.
 // It reports whether all are gone.
-func (t *tree) kill(send func(pid int, number syscall.Signal)) (gone bool, err error) {
+func (t *tree) kill(send func(pid int, number syscall.Signal), freezer *freezer) (gone bool, err error) {
 	walks <- struct{}{}
 	defer func() { <-walks }()
-	deadline := time.Now().Add(freezeLimit)
+	defer freezer.freeze()()
+	deadline := time.Now().Add(stopLimit)
 	stopped := map[int]bool{}
 	for time.Now().Before(deadline) {
 		members, err := t.members()

@@ -38,9 +38,16 @@ export const CONFINEMENT = {
     text: 'a full disk stops writing and nothing else: commands run, a file write is disk.full, and status, diff, export, snapshot and reset work',
   },
   'limit.disk-exact': {
-    text: 'the disk limit is exact for what is written since the last reset, and no other workspace has less because of it',
+    text: 'the disk limit is exact, and no other workspace has less because of it',
   },
-  'limit.disk-none': { text: 'where the disk limit cannot be enforced the record says so' },
+  'limit.disk-snapshots': {
+    text: 'the disk limit is for what is written since the last reset: what a snapshot keeps counts on until then, and not afterwards',
+    exempt: { qemu: 'the disk of a machine has its size, whatever snapshots keep of it' },
+  },
+  'limit.disk-none': {
+    text: 'where the disk limit cannot be enforced the record says so',
+    exempt: { qemu: 'the disk of a machine has its size on every store' },
+  },
   'limit.state-space': {
     text: 'on a host without any space workspaces are used, changed, stopped, started, reset, kept and deleted as ever',
   },
