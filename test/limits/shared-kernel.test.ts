@@ -80,6 +80,8 @@ describe('what the kernel counts', () => {
       expect(await useIn(neighbour, hog, COUNTED[hog])).toEqual(before)
       expect(await useOnHost(hog)).toEqual({ hog, count: COUNTED[hog], end: null })
       await command.kill('KILL')
+      // Segments and the like outlive who made them.
+      await ws.exec('ipcrm --all', { check: true })
     }
     expect(await ws.status()).toMatchObject({ phase: 'running', generation: 1 })
   })

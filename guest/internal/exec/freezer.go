@@ -17,6 +17,9 @@ type freezer struct {
 	fd int
 	// holds counts those that want it frozen.
 	holds int
+	// forking is held by a fork, and as long as the group is frozen: the Go runtime stands still with a child that freezes
+	// before it has become another program.
+	forking sync.Mutex
 }
 
 func newFreezer(cgroup message.Cgroup) *freezer {
@@ -41,12 +44,16 @@ func (f *freezer) change(by int) {
 	defer f.mu.Unlock()
 	was := f.holds > 0
 	f.holds += by
-	if is := f.holds > 0; f.fd >= 0 && is != was {
-		state := "0"
-		if is {
-			state = "1"
-		}
-		// Root inside may have taken the group away: a walk then does without.
-		_, _ = unix.Pwrite(f.fd, []byte(state), 0)
+	switch is := f.holds > 0; {
+	case f.fd < 0 || is == was:
+	case is:
+		f.forking.Lock()
+		f.set("1")
+	default:
+		f.set("0")
+		f.forking.Unlock()
 	}
 }
+
+// set does nothing where root inside has taken the group away: a walk then does without.
+func (f *freezer) set(state string) { _, _ = unix.Pwrite(f.fd, []byte(state), 0) }

@@ -63,7 +63,8 @@ func NewRegistry(reaper *reap.Reaper, cgroup message.Cgroup, maxRunning int, lim
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: os.DevNull, Err: err}
 	}
-	forker, err := startForker(cgroup)
+	freezer := newFreezer(cgroup)
+	forker, err := startForker(cgroup, freezer)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +73,7 @@ func NewRegistry(reaper *reap.Reaper, cgroup message.Cgroup, maxRunning int, lim
 		growth = ownKernelGrowth
 	}
 	return &Registry{
-		growth: growth, reaper: reaper, forker: forker, freezer: newFreezer(cgroup), maxRunning: maxRunning, null: null, limits: limits,
+		growth: growth, reaper: reaper, forker: forker, freezer: freezer, maxRunning: maxRunning, null: null, limits: limits,
 		commands: map[string]*Command{},
 	}, nil
 }

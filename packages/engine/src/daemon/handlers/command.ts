@@ -1,4 +1,4 @@
-import { PyroError, type CommandResult } from '@pyro/protocol'
+import { isPyroError, PyroError, type CommandResult } from '@pyro/protocol'
 import { withDeadline } from '../../lib/wait.ts'
 import { interruptedError } from '../../workspace/commands/command-result.ts'
 import { OutputReader, type ReadableCommand } from '../../workspace/commands/output-reader.ts'
@@ -58,7 +58,12 @@ export const commandHandlers = {
     if (row.state !== 'running' || workspace.sandbox === null) return commands.result(row)
     const ended = commands.ended(row.id)
     const graceMs = input.signal === 'TERM' ? engine.services.config.limits.killGraceMs : null
-    await workspace.sandbox.agent.signal(row.id, { signal: input.signal, graceMs })
+    try {
+      await workspace.sandbox.agent.signal(row.id, { signal: input.signal, graceMs })
+    } catch (error) {
+      // It ended, and was forgotten inside, while the signal was on its way.
+      if (!isPyroError(error) || error.code !== 'command.not-found') throw error
+    }
     if (input.signal !== 'TERM' && input.signal !== 'KILL') return commands.result(commands.row(row.id))
     return endWithin(ended, row.id, (graceMs ?? 0) + KILL_EXTRA_MS, gone)
   },
