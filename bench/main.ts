@@ -23,6 +23,8 @@ import { markdownTable } from './table.ts'
 
 const ROWS: readonly Row[] = [create, exec, snapshot, diff, bulk, client, scale, podman]
 const ENVIRONMENT = 'debian:12'
+const CONTAINERS = ['runc', 'runsc']
+const MACHINES = ['qemu']
 
 const { values } = parseArgs({
   options: {
@@ -36,6 +38,8 @@ const { values } = parseArgs({
 const scratch = await mkdtemp(join(tmpdir(), 'pyro-bench-'))
 process.env['PYRO_HOME'] = join(scratch, 'home')
 await mkdir(join(scratch, 'home'))
+const asked = values.driver ?? CONTAINERS
+if (asked.some((driver) => MACHINES.includes(driver))) process.env['PYRO_MICROVM'] = '1'
 
 const pyro = await Pyro.connect()
 try {
@@ -43,10 +47,20 @@ try {
   await pyro.environments.pull(ENVIRONMENT)
   const doctor = await pyro.doctor()
   const works = (driver: string): boolean => doctor.capabilities.some((it) => it.id === `driver-${driver}` && it.ok)
-  const drivers = (values.driver ?? ['runc', 'runsc']).filter(works)
+  const drivers = asked.filter(works)
   const floorTree = join(scratch, 'floor-tree')
-  await exportTree(floorTree)
-  const bench: Bench = { pyro, drivers, environment: ENVIRONMENT, floorTree, scratch, quick: values.quick }
+  const bench: Bench = {
+    pyro,
+    drivers,
+    containers: drivers.filter((driver) => CONTAINERS.includes(driver)),
+    machines: drivers.filter((driver) => MACHINES.includes(driver)),
+    environment: ENVIRONMENT,
+    floorTree,
+    scratch,
+    quick: values.quick,
+  }
+  await mkdir(floorTree)
+  if (bench.containers.length > 0) await exportTree(floorTree)
   const only = values.only?.split(',')
   const results: Result[] = []
   for (const row of ROWS) {
@@ -67,7 +81,6 @@ try {
 /** The environment's tree on the host's own disk, shifted to the ids of sandboxes, for the floors. */
 async function exportTree(target: string): Promise<void> {
   await using workspace = await pyro.workspaces.create({ environment: ENVIRONMENT, driver: 'runc' })
-  await mkdir(target)
   const tar = join(scratch, 'floor.tar')
   await workspace.export('/', { output: tar, format: 'tar' })
   await shell(

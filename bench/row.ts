@@ -6,9 +6,13 @@ export interface Bench {
   readonly pyro: Pyro
   /** Drivers that work here, of those asked for. */
   readonly drivers: readonly string[]
+  /** Those of them whose sandboxes are containers. */
+  readonly containers: readonly string[]
+  /** Those of them whose sandboxes are machines of qemu. */
+  readonly machines: readonly string[]
   /** Environment with python3 and coreutils. */
   readonly environment: string
-  /** An unpacked copy of that environment's tree, owned by the mapped root, for floors. */
+  /** An unpacked copy of that environment's tree, owned by the mapped root, for floors; empty without containers. */
   readonly floorTree: string
   /** Scratch folder on the host's disk. */
   readonly scratch: string

@@ -1,9 +1,10 @@
 import { readFile } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { RuntimeFloor } from '../floors/runtime.ts'
 import { shell } from '../floors/program.ts'
 import { inTurn, summarize, timeMs, type Samples } from '../measure.ts'
 import type { Bench, Result, Row } from '../row.ts'
+import { sandboxOf } from '../sandbox.ts'
 import type { Workspace } from '@pyro/sdk'
 
 /** Timed by the sandbox itself: what it costs to start something there is not part of it. */
@@ -14,7 +15,7 @@ subprocess.run('cat blob | cat > /dev/null', shell=True, check=True)
 print((time.perf_counter() - t) * 1000)
 `
 
-/** Much data in, much data out. */
+/** Much data in, much data out of containers. */
 export const bulk: Row = {
   name: 'bulk',
   async run(bench: Bench): Promise<Result[]> {
@@ -30,7 +31,7 @@ export const bulk: Row = {
        head -c ${mib}M /dev/urandom > '${large}/blob'`,
     )
     const results: Result[] = []
-    for (const driver of bench.drivers) {
+    for (const driver of bench.containers) {
       for (const [what, folder] of [
         // In this order: a disk of many small files is taken apart for seconds after it was deleted.
         [`seed ${mib} MiB`, large],
@@ -76,9 +77,8 @@ interface Seeding {
 const seeding = async (bench: Bench, { what, driver, folder, runs }: Seeding): Promise<Result> => {
   const options = { environment: bench.environment, driver: driver as 'runc' }
   await using beside = await bench.pyro.workspaces.create(options)
-  const { socket } = await bench.pyro.engine.status()
-  const sandbox = `${beside.id}-g${beside.info.generation}`
-  const floor = RuntimeFloor.inSandbox(driver, join(dirname(socket), 'sandboxes', sandbox, 'runtime'))
+  const sandbox = await sandboxOf(bench.pyro, beside)
+  const floor = RuntimeFloor.inSandbox(driver, join(sandbox.folder, 'runtime'))
   let made: Workspace | undefined
   // What one of the two has left to be written out is not the other's.
   const settled = (): Promise<string> => shell('sync')
@@ -88,7 +88,7 @@ const seeding = async (bench: Bench, { what, driver, folder, runs }: Seeding): P
       made = await bench.pyro.workspaces.create({ ...options, seed: { path: folder } })
     },
     async () => {
-      await floor.pipeInto(sandbox, `tar -C '${folder}' -c .`, ['tar', '-x', '-C', '/workspace'])
+      await floor.pipeInto(sandbox.id, `tar -C '${folder}' -c .`, ['tar', '-x', '-C', '/workspace'])
     },
     async () => {
       await made?.delete()

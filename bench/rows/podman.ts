@@ -6,6 +6,7 @@ import type { Bench, Result, Row } from '../row.ts'
 export const podman: Row = {
   name: 'podman',
   async run(bench: Bench): Promise<Result[]> {
+    if (bench.containers.length === 0) return []
     if ((await shell('command -v podman || true')).trim() === '') return []
     const runs = bench.quick ? 1 : 3
     const flags = '--runtime runc --network none --rootfs'
