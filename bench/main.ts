@@ -13,6 +13,7 @@ import { shell } from './floors/program.ts'
 import type { Bench, Result, Row } from './row.ts'
 import { bulk } from './rows/bulk.ts'
 import { client } from './rows/client.ts'
+import { coldBoot } from './rows/cold-boot.ts'
 import { create } from './rows/create.ts'
 import { diff } from './rows/diff.ts'
 import { exec } from './rows/exec.ts'
@@ -21,7 +22,7 @@ import { scale } from './rows/scale.ts'
 import { snapshot } from './rows/snapshot.ts'
 import { markdownTable } from './table.ts'
 
-const ROWS: readonly Row[] = [create, exec, snapshot, diff, bulk, client, scale, podman]
+const ROWS: readonly Row[] = [create, coldBoot, exec, snapshot, diff, bulk, client, scale, podman]
 const ENVIRONMENT = 'debian:12'
 const CONTAINERS = ['runc', 'runsc']
 const MACHINES = ['qemu']
