@@ -17,13 +17,14 @@ import { coldBoot } from './rows/cold-boot.ts'
 import { create } from './rows/create.ts'
 import { diff } from './rows/diff.ts'
 import { exec } from './rows/exec.ts'
+import { memory } from './rows/memory.ts'
 import { pause } from './rows/pause.ts'
 import { podman } from './rows/podman.ts'
 import { scale } from './rows/scale.ts'
 import { snapshot } from './rows/snapshot.ts'
 import { markdownTable } from './table.ts'
 
-const ROWS: readonly Row[] = [create, coldBoot, exec, snapshot, pause, diff, bulk, client, scale, podman]
+const ROWS: readonly Row[] = [create, coldBoot, exec, snapshot, pause, diff, bulk, memory, client, scale, podman]
 const ENVIRONMENT = 'debian:12'
 const CONTAINERS = ['runc', 'runsc']
 const MACHINES = ['qemu']

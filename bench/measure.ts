@@ -7,12 +7,31 @@ export interface Samples {
   readonly runs: number
 }
 
+export interface Sizes {
+  readonly medianBytes: number
+  readonly minBytes: number
+  readonly maxBytes: number
+  readonly runs: number
+}
+
+/** Of durations in ms. */
 export const summarize = (values: readonly number[]): Samples => {
+  const { median, min, max } = middleOf(values)
+  return { medianMs: median, minMs: min, maxMs: max, runs: values.length }
+}
+
+/** Of sizes in bytes. */
+export const summarizeSizes = (values: readonly number[]): Sizes => {
+  const { median, min, max } = middleOf(values)
+  return { medianBytes: median, minBytes: min, maxBytes: max, runs: values.length }
+}
+
+const middleOf = (values: readonly number[]): { median: number; min: number; max: number } => {
   const sorted = values.toSorted((a, b) => a - b)
   const at = (index: number): number => sorted[index] ?? Number.NaN
   const middle = Math.floor(sorted.length / 2)
-  const medianMs = sorted.length % 2 === 1 ? at(middle) : (at(middle - 1) + at(middle)) / 2
-  return { medianMs, minMs: at(0), maxMs: at(sorted.length - 1), runs: sorted.length }
+  const median = sorted.length % 2 === 1 ? at(middle) : (at(middle - 1) + at(middle)) / 2
+  return { median, min: at(0), max: at(sorted.length - 1) }
 }
 
 export const timeMs = async (work: () => Promise<unknown>): Promise<number> => {

@@ -1,5 +1,5 @@
 import type { Pyro } from '@pyro/sdk'
-import type { Samples } from './measure.ts'
+import type { Samples, Sizes } from './measure.ts'
 
 /** What a row needs to measure. */
 export interface Bench {
@@ -23,9 +23,9 @@ export interface Bench {
 export interface Result {
   readonly what: string
   readonly driver: string
-  readonly subject: Samples | null
+  readonly subject: Samples | Sizes | null
   readonly floorName: string
-  readonly floor: Samples | null
+  readonly floor: Samples | Sizes | null
   /** What the project wants of it. */
   readonly reach: string
   readonly holds: boolean | null

@@ -1,26 +1,32 @@
 import type { Result } from './row.ts'
-import type { Samples } from './measure.ts'
+import type { Samples, Sizes } from './measure.ts'
 
-const duration = (samples: Samples | null): string => {
+const MB = 1_000_000
+
+const medianOf = (samples: Samples | Sizes): number => ('medianMs' in samples ? samples.medianMs : samples.medianBytes)
+
+const figure = (samples: Samples | Sizes | null): string => {
   if (samples === null) return '–'
-  const ms = samples.medianMs
-  return ms >= 10_000 ? `${(ms / 1000).toFixed(1)} s` : ms >= 100 ? `${ms.toFixed(0)} ms` : `${ms.toFixed(1)} ms`
+  return 'medianMs' in samples ? duration(samples.medianMs) : `${(samples.medianBytes / MB).toFixed(1)} MB`
 }
+
+const duration = (ms: number): string =>
+  ms >= 10_000 ? `${(ms / 1000).toFixed(1)} s` : ms >= 100 ? `${ms.toFixed(0)} ms` : `${ms.toFixed(1)} ms`
 
 const verdict = (result: Result): string => (result.holds === null ? '' : result.holds ? 'yes' : 'NO')
 
 const ratio = (result: Result): string =>
   result.subject === null || result.floor === null
     ? ''
-    : `${(result.subject.medianMs / result.floor.medianMs).toFixed(2)}×`
+    : `${(medianOf(result.subject) / medianOf(result.floor)).toFixed(2)}×`
 
 export const markdownTable = (results: readonly Result[]): string => {
   const head = ['what', 'driver', 'median', 'floor', '', 'ratio', 'reach', 'holds', 'note']
   const rows = results.map((result) => [
     result.what,
     result.driver,
-    duration(result.subject),
-    duration(result.floor),
+    figure(result.subject),
+    figure(result.floor),
     result.floorName,
     ratio(result),
     result.reach,
