@@ -22,9 +22,23 @@ import { pause } from './rows/pause.ts'
 import { podman } from './rows/podman.ts'
 import { scale } from './rows/scale.ts'
 import { snapshot } from './rows/snapshot.ts'
+import { transfer } from './rows/transfer.ts'
 import { markdownTable } from './table.ts'
 
-const ROWS: readonly Row[] = [create, coldBoot, exec, snapshot, pause, diff, bulk, memory, client, scale, podman]
+const ROWS: readonly Row[] = [
+  create,
+  coldBoot,
+  exec,
+  snapshot,
+  pause,
+  diff,
+  bulk,
+  transfer,
+  memory,
+  client,
+  scale,
+  podman,
+]
 const ENVIRONMENT = 'debian:12'
 const CONTAINERS = ['runc', 'runsc']
 const MACHINES = ['qemu']

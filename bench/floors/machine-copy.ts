@@ -24,11 +24,12 @@ const configDisk = z.object({ agent: agentConfig })
  * Pyro's around it. Its engine is whoever listens at `engineSocket`.
  */
 export class MachineCopy {
+  /** Holds all files that are the machine's own. */
+  readonly folder: string
   /** What the machine's agent was told. */
   readonly agent: AgentConfig
   readonly engineSocket: string
   readonly controlSocket: string
-  readonly #folder: string
   readonly #vmm: VmmSpec
   readonly #disks: readonly MachineFile[]
 
@@ -36,7 +37,7 @@ export class MachineCopy {
     this.agent = parts.agent
     this.engineSocket = join(parts.folder, basename(SEEN.socket))
     this.controlSocket = join(parts.folder, 'qmp.sock')
-    this.#folder = parts.folder
+    this.folder = parts.folder
     this.#vmm = parts.vmm
     this.#disks = parts.disks
   }
@@ -76,7 +77,7 @@ export class MachineCopy {
 
   /** Makes the disks what they were when the workspace stopped. */
   async renewDisks(): Promise<void> {
-    for (const [at, { path }] of this.#disks.entries()) await copySparse(join(this.#folder, `clean${at}`), path)
+    for (const [at, { path }] of this.#disks.entries()) await copySparse(join(this.folder, `clean${at}`), path)
   }
 
   /** Starts qemu. `initramfs` replaces the machine's own; `change` has the last word on the arguments. */
@@ -85,13 +86,13 @@ export class MachineCopy {
     const descriptors = this.#vmm.files.map(({ path, access, direct }) =>
       openSync(path, ACCESS[access] | (direct ? constants.O_DIRECT : 0)),
     )
-    const child = spawn(program, args, { stdio: [...BEFORE_FILES, ...descriptors], env: {}, cwd: this.#folder })
+    const child = spawn(program, args, { stdio: [...BEFORE_FILES, ...descriptors], env: {}, cwd: this.folder })
     for (const descriptor of descriptors) closeSync(descriptor)
     return new RunningMachine(child)
   }
 
   async remove(): Promise<void> {
-    await rm(this.#folder, { recursive: true, force: true })
+    await rm(this.folder, { recursive: true, force: true })
   }
 
   /** With paths of this host instead of those in the root that a sandbox's VMM has. */
