@@ -31,6 +31,7 @@ export const withLink = async <T>(work: (linked: Linked) => Promise<T>): Promise
       socketPath: path,
       stagingPath: `${path}.new`,
       owner: 0,
+      ownClock: false,
     })
     return await work({ link, path })
   } finally {

@@ -24,6 +24,7 @@ import { Call, type CallLimits } from './call.ts'
 import { OutputReader } from './command-output.ts'
 import type { LinkSession } from './link-session.ts'
 import { StdinWriter } from './stdin-writer.ts'
+import type { GuestClock } from './guest-clock.ts'
 
 const DEFAULT_TIMEOUT_MS = 10_000
 /** Until there is a link at all. */
@@ -44,6 +45,8 @@ const empty = z.strictObject({})
 export interface Sessions {
   readonly bootId: string
   readonly connected: boolean
+  /** Null where it is the host's. */
+  readonly clock: GuestClock | null
   session(options: { readonly signal?: AbortSignal | undefined; readonly timeoutMs: number }): Promise<LinkSession>
 }
 
@@ -72,7 +75,7 @@ export class AgentCalls implements AgentClient {
     const until = performance.now() + (options?.timeoutMs ?? DEFAULT_TIMEOUT_MS)
     const left = (): CallOptions => ({ ...options, timeoutMs: Math.max(1, Math.round(until - performance.now())) })
     try {
-      return await this.#open(`/v1/commands/${id}/start`, command, left())
+      return await this.#startOnce(id, command, left())
     } catch (error) {
       if (!isCode(error, 'sandbox.unreachable') || performance.now() >= until) throw error
     }
@@ -80,7 +83,7 @@ export class AgentCalls implements AgentClient {
       return await this.attach(id, 0, left())
     } catch (error) {
       if (!isCode(error, 'command.not-found')) throw error
-      return this.#open(`/v1/commands/${id}/start`, command, left())
+      return this.#startOnce(id, command, left())
     }
   }
 
@@ -184,6 +187,21 @@ export class AgentCalls implements AgentClient {
     })
   }
 
+  async #startOnce(id: string, command: StartCommand, options: CallOptions): Promise<CommandOutput> {
+    const { clock } = this.#sessions
+    if (clock !== null) {
+      await this.#session(options)
+      // No round trip, unless the guest may have stood still, or the host slept.
+      await clock.makeRight()
+    }
+    return this.#open(`/v1/commands/${id}/start`, command, options)
+  }
+
+  /** However long an answer may take: without a link nothing is on its way. */
+  #session({ signal, timeoutMs = DEFAULT_TIMEOUT_MS }: CallOptions): Promise<LinkSession> {
+    return this.#sessions.session({ signal, timeoutMs: Math.min(timeoutMs, LINK_TIMEOUT_MS) })
+  }
+
   async #call(
     path: string,
     subject: Subject,
@@ -192,11 +210,7 @@ export class AgentCalls implements AgentClient {
   ): Promise<Call> {
     const timeoutMs = options?.timeoutMs ?? DEFAULT_TIMEOUT_MS
     const begun = performance.now()
-    // However long the answer may take: without a link nothing is on its way.
-    const session = await this.#sessions.session({
-      signal: options?.signal,
-      timeoutMs: Math.min(timeoutMs, LINK_TIMEOUT_MS),
-    })
+    const session = await this.#session({ ...options, timeoutMs })
     const left = Math.max(1, timeoutMs - Math.round(performance.now() - begun))
     return new Call(session, path, { signal: options?.signal, timeoutMs: left, subject, onAbort })
   }

@@ -3,6 +3,7 @@ import { createServer, type Server, type Socket } from 'node:net'
 import { isPyroError, PyroError } from '@pyro/protocol'
 import type { AgentClient } from './agent-client.ts'
 import { AgentCalls, type Sessions } from './agent-calls.ts'
+import { GuestClock } from './guest-clock.ts'
 import { LinkSession } from './link-session.ts'
 import { resync } from './resync.ts'
 
@@ -22,11 +23,15 @@ export interface AgentLinkOptions {
   readonly token: string
   /** Of an adopted sandbox; another one is refused. */
   readonly bootId: string | null
+  /** The guest's clock is not the host's. */
+  readonly ownClock: boolean
 }
 
 /** The engine's end of one sandbox's link, over all its redials. */
 export class AgentLink implements Sessions, AsyncDisposable {
   readonly agent: AgentClient
+  /** Null where it is the host's. */
+  readonly clock: GuestClock | null
   readonly #options: AgentLinkOptions
   readonly #server: Server
   readonly #unproven = new Set<Socket>()
@@ -42,7 +47,9 @@ export class AgentLink implements Sessions, AsyncDisposable {
   private constructor(options: AgentLinkOptions) {
     this.#options = options
     this.#bootId = options.bootId
-    this.agent = new AgentCalls(this)
+    const agent = new AgentCalls(this)
+    this.agent = agent
+    this.clock = options.ownClock ? new GuestClock((how) => agent.setClock(how)) : null
     this.#next.promise.then(null, noOneWaits)
     this.#server = createServer({ pauseOnConnect: false }, (socket) => this.#accept(socket))
   }
@@ -156,6 +163,7 @@ export class AgentLink implements Sessions, AsyncDisposable {
 
   #use(session: LinkSession): void {
     this.#session?.destroy('a newer link took its place')
+    this.clock?.doubt()
     this.#session = session
     this.#next.resolve(session)
     this.#next = Promise.withResolvers<LinkSession>()

@@ -118,7 +118,7 @@ export class MonitoredDriver implements Driver {
       const ended = rejectOnExit(paths, watcher)
       await this.#begin(paths, signal, ended)
       await Promise.race([link.session({ signal, timeoutMs: cx.deadlineMs }), ended])
-      await (this.#technology.ownClock ? link.agent.setClock({ signal }) : link.agent.status({ signal }))
+      await (link.clock === null ? link.agent.status({ signal }) : link.clock.makeRight({ signal }))
       // The token has been proved; from here on only the agent holds it.
       await rm(paths.agentConfig, { force: true })
       const sandbox = this.#sandbox(spec, { paths, cgroup, link, watcher }, status)
@@ -216,6 +216,7 @@ export class MonitoredDriver implements Driver {
       sandboxId: spec.sandboxId,
       token: spec.token,
       bootId: expected.bootId,
+      ownClock: this.#technology.ownClock,
     })
   }
 

@@ -19,9 +19,6 @@ const EXIT_FILE_STEP_MS = 10
 const SHUTDOWN_EXTRA_MS = 2_000
 /** Of what a guest wrote before it ended. */
 const LAST_WORDS_BYTES = 16 * 1024
-const CLOCK_INTERVAL_MS = 60_000
-/** A host that slept, or whose clock was set. */
-const CLOCK_JUMP_MS = 50
 /** What an agent that obeys may take to write everything out: to cut it off would lose what is on its way to the disk. */
 const LAST_FLUSH_MS = 40_000
 
@@ -48,8 +45,6 @@ export class MonitoredSandbox implements Sandbox {
   readonly #watch: SandboxWatch | undefined
   #stopped: Promise<SandboxExit> | null = null
   #over = false
-  #timedAt = -CLOCK_INTERVAL_MS
-  #clockOffsetMs = Date.now() - performance.now()
   /** True once we end it ourselves: then its death is no news. */
   #ending = false
 
@@ -58,7 +53,7 @@ export class MonitoredSandbox implements Sandbox {
     this.record = parts.record
     this.agent = parts.link.agent
     this.exited = this.#exited.promise
-    this.#watch = parts.technology.watch?.(parts.paths)
+    this.#watch = parts.technology.watch?.(parts.paths, () => this.#wentOn())
     this.#look = setInterval(() => this.#check(), LOOK_INTERVAL_MS)
     this.#look.unref()
     parts.watcher.on(parts.paths.exit, () => this.#check())
@@ -129,7 +124,7 @@ export class MonitoredSandbox implements Sandbox {
     if (this.#over) return
     if (isAlive(this.#parts.init)) {
       if (limitsEndIt(this.#parts.technology)) void this.#endOnLimit()
-      if (this.#parts.technology.ownClock) this.#keepTime()
+      if (this.agent.connected) this.#parts.link.clock?.keep()
       return
     }
     this.#over = true
@@ -139,16 +134,10 @@ export class MonitoredSandbox implements Sandbox {
     if (!this.#ending) void this.#explain().then(this.#exited.resolve, this.#exited.reject)
   }
 
-  /** A guest's clock runs a little faster or slower than the host's, and stands while the host sleeps. */
-  #keepTime(): void {
-    const offsetMs = Date.now() - performance.now()
-    const isSet = performance.now() - this.#timedAt < CLOCK_INTERVAL_MS
-    if (isSet && Math.abs(offsetMs - this.#clockOffsetMs) < CLOCK_JUMP_MS) return
-    if (!this.agent.connected) return
-    this.#timedAt = performance.now()
-    this.#clockOffsetMs = offsetMs
-    // A guest that does not answer has the wrong time until it does.
-    this.agent.setClock().then(null, () => (this.#timedAt = -CLOCK_INTERVAL_MS))
+  /** Its machine stood still, and its clock with it. */
+  #wentOn(): void {
+    this.#parts.link.clock?.doubt()
+    this.#check()
   }
 
   /** gVisor that lost one of its processes to the memory limit may go on half dead. */

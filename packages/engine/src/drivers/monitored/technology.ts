@@ -47,8 +47,8 @@ export interface Technology {
   readonly ownClock: boolean
   /** Why a guest ended, from the end of what it wrote; null: it does not say. What it wrote is a guest's word, for people. */
   lastWords?(log: string): string | null
-  /** Helps a sandbox along while it runs. */
-  watch?(paths: SandboxPaths): SandboxWatch
+  /** Helps a sandbox along while it runs. `wentOn` is called when it had stood still. */
+  watch?(paths: SandboxPaths, wentOn: () => void): SandboxWatch
   /** What is left to do once its process runs. */
   begin?(paths: SandboxPaths, signal: AbortSignal): Promise<void>
   /** How the monitor calls the runtime. */

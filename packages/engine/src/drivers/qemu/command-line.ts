@@ -84,8 +84,15 @@ const memory = ({ template, memoryMib }: MachineCall): string => {
   return template === 'make' ? `${file},share=on` : `${file},share=off,readonly=on,rom=off`
 }
 
-const kernelArguments = ({ counterKhz, commandsMib }: MachineCall): string =>
+/**
+ * An emulated processor has no clock beside the counter of the host's, and Linux takes that of several processors for unreliable: it
+ * would count its own ticks instead, which are late and lost on a host under load.
+ */
+const COUNTER_IS_CLOCK = 'tsc=reliable'
+
+const kernelArguments = ({ accelerator, counterKhz, commandsMib }: MachineCall): string =>
   ['console=ttyS0', 'quiet', 'reboot=t', 'panic=-1']
+    .concat(accelerator === 'tcg' ? [COUNTER_IS_CLOCK] : [])
     .concat(counterKhz === null ? [] : [`tsc_early_khz=${counterKhz}`])
     .concat(agentArguments(commandsMib))
     .join(' ')

@@ -17,15 +17,18 @@ const HELD: Failure = {
 
 /**
  * A machine whose disk finds no space on the host is stopped by qemu (`werror=enospc`), so that its filesystem never sees the error.
- * It is let go on until there is space again.
+ * It is let go on until there is space again. `wentOn` is called when it stood still, for this reason or another one.
  */
 export class HostSpaceWatch implements SandboxWatch {
   readonly #controlSocket: string
+  readonly #wentOn: () => void
   readonly #over = new AbortController()
   #held = false
+  #stood = false
 
-  constructor(controlSocket: string) {
+  constructor(controlSocket: string, wentOn: () => void) {
     this.#controlSocket = controlSocket
+    this.#wentOn = wentOn
     void this.#watch(this.#over.signal)
   }
 
@@ -52,7 +55,10 @@ export class HostSpaceWatch implements SandboxWatch {
   /** With a connection of its own: what a VMM says unasked is not read. */
   async #look(signal: AbortSignal): Promise<void> {
     using qmp = await Qmp.connect(this.#controlSocket, signal)
-    this.#held = (await qmp.execute('query-status', {}, status)).status === 'io-error'
+    const seen = (await qmp.execute('query-status', {}, status)).status
+    this.#held = seen === 'io-error'
     if (this.#held) await qmp.execute('cont', {}, none)
+    if (this.#held || (this.#stood && seen === 'running')) this.#wentOn()
+    this.#stood = seen !== 'running'
   }
 }

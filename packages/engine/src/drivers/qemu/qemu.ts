@@ -121,7 +121,7 @@ export function qemuTechnology(options: {
       }
       await writeJsonFile(vmmFile(bundle.paths), vmm)
     },
-    watch: (paths) => new HostSpaceWatch(controlSocket(paths)),
+    watch: (paths, wentOn) => new HostSpaceWatch(controlSocket(paths), wentOn),
     runtime: (_paths, agentBinary) => Promise.resolve({ runtime: [agentBinary, 'vmm'], runtimeLogFile: null }),
     async begin(paths, signal) {
       const vmm = await readJsonFile(vmmFile(paths), z.object({ argv: z.array(z.string()) }))
