@@ -56,7 +56,6 @@ const scratch = await mkdtemp(join(tmpdir(), 'pyro-bench-'))
 process.env['PYRO_HOME'] = join(scratch, 'home')
 await mkdir(join(scratch, 'home'))
 const asked = values.driver ?? CONTAINERS
-if (asked.some((driver) => MACHINES.includes(driver))) process.env['PYRO_MICROVM'] = '1'
 
 const pyro = await Pyro.connect()
 try {

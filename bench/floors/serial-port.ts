@@ -33,6 +33,7 @@ export class SerialPort implements AsyncDisposable {
       await AgentLink.listen({
         ...machine.agent,
         bootId: null,
+        ownClock: true,
         socketPath,
         stagingPath: `${socketPath}.new`,
         owner: 0,

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { runtimeFolder } from '../fault/account.ts'
 import { sandboxOf, signalAll } from '../fault/outside.ts'
 import { createOn } from '../support/driver-workspaces.ts'
-import { WITH_MACHINES, World } from '../support/world.ts'
+import { World } from '../support/world.ts'
 
 /** What every program of a machine may count on. */
 const TOLERANCE_MS = 100
@@ -17,7 +17,7 @@ const KEPT_WITHIN_MS = 30_000
 
 let world: World
 beforeAll(async () => {
-  world = await World.open({ env: WITH_MACHINES })
+  world = await World.open()
 })
 afterAll(() => world[Symbol.asyncDispose]())
 

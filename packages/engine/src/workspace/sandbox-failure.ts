@@ -52,25 +52,30 @@ const SPEAKING = new Set([
 ])
 
 /** Says of the workspace why its sandbox did not come up. `kept` says what was changed. */
-export const explainStart = async <T>(name: string, kept: string, work: () => Promise<T>): Promise<T> => {
+export const explainStart = async <T>(
+  name: string,
+  kept: string,
+  work: () => Promise<T>,
+  wayOut: { readonly hint: string | null } = { hint: null },
+): Promise<T> => {
   try {
     return await work()
   } catch (error) {
-    throw startFailure(name, error, kept)
+    throw startFailure(name, error, kept, wayOut.hint)
   }
 }
 
-const startFailure = (name: string, error: unknown, kept: string): unknown => {
+const startFailure = (name: string, error: unknown, kept: string, hint: string | null): unknown => {
   if (isUnwritten(error)) return error
   if (!isPyroError(error)) {
     return new PyroError('workspace.start-failed', `the sandbox of "${name}" did not start; ${kept}`, {
-      hint: 'pyro doctor, pyro daemon logs',
+      hint: hint ?? 'pyro doctor, pyro daemon logs',
       cause: error,
     })
   }
   if (SPEAKING.has(error.code)) return error
   return new PyroError('workspace.start-failed', `the sandbox of "${name}" did not start: ${error.message}; ${kept}`, {
-    hint: error.hint ?? 'pyro doctor, pyro daemon logs',
+    hint: hint ?? error.hint ?? 'pyro doctor, pyro daemon logs',
     data: { ...error.data, reason: error.code },
     cause: error,
   })

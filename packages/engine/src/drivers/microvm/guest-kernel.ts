@@ -31,7 +31,7 @@ const MODULES = [
 ] as const
 
 /** Where the agent lies in the first root. */
-const AGENT_PATH = '/pyro-agent'
+export const AGENT_PATH = '/pyro-agent'
 
 /** Of the kernel's command line: the agent is the first program, and told how much memory user commands have. */
 export const agentArguments = (commandsMib: number): string[] => [

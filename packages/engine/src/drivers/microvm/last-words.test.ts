@@ -10,3 +10,9 @@ test('a kernel that gave up says why, and nothing else does', () => {
   )
   expect(lastWordsOfLinux('[    0.1] pyro-agent: ready')).toBeNull()
 })
+
+test('an agent that ended itself says why', () => {
+  const log =
+    'pyro-agent: ready EXT4-fs (vda): bad block pyro-agent: mount /dev/vda: structure needs cleaning [    3.7] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100 [    3.8] CPU: 0 PID: 90'
+  expect(lastWordsOfLinux(log)).toBe('the agent gave up: mount /dev/vda: structure needs cleaning')
+})

@@ -1,7 +1,11 @@
 /** What a kernel writes to its console when it cannot go on (kernel/panic.c), cut to what a line of a message holds. */
 const PANIC = /Kernel panic - not syncing: (.{1,200}?)(?= \[| CPU:|$)/
+/** The last line of an agent that ends itself, which its kernel does not survive. */
+const AGENT_ENDED = /.*pyro-agent: (.{1,300}?) \[ *[\d.]+\] Kernel panic - not syncing: Attempted to kill init/s
 
 export const lastWordsOfLinux = (log: string): string | null => {
+  const agent = AGENT_ENDED.exec(log)?.[1]
+  if (agent !== undefined) return `the agent gave up: ${agent}`
   const why = PANIC.exec(log)?.[1]
   return why === undefined ? null : `the kernel of the guest gave up: ${why}`
 }

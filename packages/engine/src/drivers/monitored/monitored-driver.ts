@@ -25,7 +25,7 @@ import { errnoOf, isAlive, type ProcessIdentity } from '../../process/identity.t
 import { publishAgent } from './agent-binary.ts'
 import { auditSandboxes } from './audit.ts'
 import { FolderWatch, killMonitorTree, readExit, readStatus, startMonitor, tailOf, waitForStatus } from './monitor.ts'
-import { explainExit, MonitoredSandbox, releaseSandbox } from './monitored-sandbox.ts'
+import { explainExit, LAST_WORDS_BYTES, MonitoredSandbox, releaseSandbox } from './monitored-sandbox.ts'
 import { IdRanges, type SandboxIds } from './id-ranges.ts'
 import { cachedProbe } from './probe.ts'
 import { SandboxCgroup, type CgroupLimits } from './sandbox-cgroup.ts'
@@ -126,13 +126,9 @@ export class MonitoredDriver implements Driver {
       return sandbox
     } catch (error) {
       if (cx.signal.aborted || isPyroError(error)) throw error
-      const said = await tailOf(paths.log, LOG_TAIL_BYTES)
       const what = signal.aborted ? `did not start within ${cx.deadlineMs} ms` : 'did not start'
-      throw new PyroError(
-        'workspace.start-failed',
-        `sandbox ${spec.sandboxId} ${what}${said === '' ? '' : `; it said: ${said}`}`,
-        { cause: error },
-      )
+      const why = await this.#whyNot(paths)
+      throw new PyroError('workspace.start-failed', `sandbox ${spec.sandboxId} ${what}${why}`, { cause: error })
     }
   }
 
@@ -179,6 +175,13 @@ export class MonitoredDriver implements Driver {
 
   async audit(): Promise<readonly DriverObject[]> {
     return auditSandboxes(this.#config, await this.#cgroupHost())
+  }
+
+  async #whyNot(paths: SandboxPaths): Promise<string> {
+    const words = this.#technology.lastWords?.(await tailOf(paths.log, LAST_WORDS_BYTES)) ?? null
+    if (words !== null) return `: ${words}`
+    const said = await tailOf(paths.log, LOG_TAIL_BYTES)
+    return said === '' ? '' : `; it said: ${said}`
   }
 
   #sandbox(

@@ -18,7 +18,7 @@ const EXIT_FILE_STEP_MS = 10
 /** A shut-down that the agent promised may take this much longer than its grace. */
 const SHUTDOWN_EXTRA_MS = 2_000
 /** Of what a guest wrote before it ended. */
-const LAST_WORDS_BYTES = 16 * 1024
+export const LAST_WORDS_BYTES = 16 * 1024
 /** What an agent that obeys may take to write everything out: to cut it off would lose what is on its way to the disk. */
 const LAST_FLUSH_MS = 40_000
 

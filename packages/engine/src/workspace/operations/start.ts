@@ -32,8 +32,12 @@ export const START_STEPS: StepList<StartPlan, StartContext> = {
       async do(plan, cx) {
         if (cx.live === null) return
         const { workspace, volume, call } = cx.live
-        await explainStart(workspace.row.name, `it is ${plan.phaseBefore} as before`, async () => {
+        const { name } = workspace.row
+        const start = async (): Promise<void> => {
           cx.sandbox = await startSandbox(cx.services, workspace.row, plan, volume, call)
+        }
+        await explainStart(name, `it is ${plan.phaseBefore} as before`, start, {
+          hint: `pyro doctor, pyro daemon logs; should its disk be damaged: pyro workspace reset ${name}`,
         })
       },
       async undo(plan, cx) {
