@@ -39,9 +39,12 @@ type Config struct {
 	Inspect []Filesystem `json:"inspect"`
 }
 
-// Filesystem is what a disk has to hold.
+// Filesystem is what a disk has to hold. The label says whose it is.
 type Filesystem struct {
-	UUID string `json:"uuid"`
+	UUID  string `json:"uuid"`
+	Label string `json:"label"`
+	// IsNew allows a disk without a label, which then gets this one.
+	IsNew bool `json:"isNew"`
 }
 
 func (v *vmm) readConfig() (*Config, error) {
@@ -112,30 +115,59 @@ func reseed(encoded string) error {
 	return nil
 }
 
-// Where an ext2, ext3 or ext4 filesystem has its magic number and its UUID (Documentation/filesystems/ext4, super block).
+// Where an ext2, ext3 or ext4 filesystem has its magic number, UUID and label (Documentation/filesystems/ext4, super block).
 const (
 	superBlockOffset = 1024
 	magicOffset      = superBlockOffset + 0x38
 	uuidOffset       = superBlockOffset + 0x68
+	labelOffset      = superBlockOffset + 0x78
+	labelBytes       = 16
 	superBlockEnd    = superBlockOffset + 1024
 )
 
-// verifyFilesystem refuses a disk that is not the one the record speaks of.
-func verifyFilesystem(device, uuid string) error {
+// verify refuses a disk that is not the one the record speaks of. It looks before anything is mounted, which may write.
+func (f *Filesystem) verify(device string) error {
 	file, err := os.Open(device)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
 	block := make([]byte, superBlockEnd)
-	if _, err := io.ReadFull(file, block); err != nil {
+	if _, err := io.ReadFull(file, block); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return errors.New("the disk is too short for a filesystem")
+	} else if err != nil {
 		return fmt.Errorf("%s: %w", device, err)
 	}
 	if block[magicOffset] != 0x53 || block[magicOffset+1] != 0xef {
-		return fmt.Errorf("the disk holds no ext4 filesystem")
+		return errors.New("the disk holds no ext4 filesystem")
 	}
-	if found := hex.EncodeToString(block[uuidOffset : uuidOffset+16]); found != strings.ReplaceAll(uuid, "-", "") {
-		return fmt.Errorf("the disk holds the filesystem %s instead of %s", found, uuid)
+	if found := hex.EncodeToString(block[uuidOffset : uuidOffset+16]); found != strings.ReplaceAll(f.UUID, "-", "") {
+		return fmt.Errorf("the disk holds the filesystem %s instead of %s", found, f.UUID)
+	}
+	label, _, _ := strings.Cut(string(block[labelOffset:labelOffset+labelBytes]), "\x00")
+	if label == f.Label || label == "" && f.IsNew {
+		return nil
+	}
+	return fmt.Errorf("the disk belongs to %q instead of %s", label, f.Label)
+}
+
+// setLabelRequest is FS_IOC_SETFSLABEL of linux/fs.h, labelRequestBytes its FSLABEL_MAX.
+const (
+	setLabelRequest   = 0x41009432
+	labelRequestBytes = 256
+)
+
+// mark gives the mounted filesystem its label.
+func (f *Filesystem) mark(mounted string) error {
+	folder, err := os.Open(mounted)
+	if err != nil {
+		return err
+	}
+	defer folder.Close()
+	var label [labelRequestBytes]byte
+	copy(label[:labelRequestBytes-1], f.Label)
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, folder.Fd(), setLabelRequest, uintptr(unsafe.Pointer(&label))); errno != 0 {
+		return os.NewSyscallError("FS_IOC_SETFSLABEL", errno)
 	}
 	return nil
 }

@@ -73,8 +73,8 @@ func TestWhatWasReadAheadComesFirst(t *testing.T) {
 	}
 }
 
-// disk writes the part of an ext4 filesystem that says which one it is.
-func disk(t *testing.T, size int, magic []byte, id string) string {
+// disk writes the part of an ext4 filesystem that says which one it is, and whose.
+func disk(t *testing.T, size int, magic []byte, id, label string) string {
 	t.Helper()
 	content := make([]byte, size)
 	raw, err := hex.DecodeString(strings.ReplaceAll(id, "-", ""))
@@ -84,6 +84,7 @@ func disk(t *testing.T, size int, magic []byte, id string) string {
 	if size >= superBlockEnd {
 		copy(content[magicOffset:], magic)
 		copy(content[uuidOffset:], raw)
+		copy(content[labelOffset:labelOffset+labelBytes], label)
 	}
 	path := filepath.Join(t.TempDir(), "disk")
 	if err := os.WriteFile(path, content, 0o600); err != nil {
@@ -94,17 +95,28 @@ func disk(t *testing.T, size int, magic []byte, id string) string {
 
 func TestADiskThatIsNotTheRecordsIsRefused(t *testing.T) {
 	ext4 := []byte{0x53, 0xef}
-	if err := verifyFilesystem(disk(t, superBlockEnd, ext4, uuid), uuid); err != nil {
-		t.Error(err)
-	}
-	for name, path := range map[string]string{
-		"another filesystem": disk(t, superBlockEnd, ext4, strings.ReplaceAll(uuid, "5", "6")),
-		"no filesystem":      disk(t, superBlockEnd, nil, uuid),
-		"cut off":            disk(t, 512, nil, uuid),
-		"missing":            "/nonexistent",
+	const label = "ws-abcdefghijklm"
+	own := Filesystem{UUID: uuid, Label: label}
+	fresh := Filesystem{UUID: uuid, Label: label, IsNew: true}
+	for name, c := range map[string]struct {
+		filesystem    Filesystem
+		path, problem string
+	}{
+		"its own":               {own, disk(t, superBlockEnd, ext4, uuid, label), ""},
+		"a fresh one":           {fresh, disk(t, superBlockEnd, ext4, uuid, ""), ""},
+		"its own, tried twice":  {fresh, disk(t, superBlockEnd, ext4, uuid, label), ""},
+		"fresh instead of own":  {own, disk(t, superBlockEnd, ext4, uuid, ""), `belongs to "" instead of ` + label},
+		"another workspace's":   {own, disk(t, superBlockEnd, ext4, uuid, label[:15]), `belongs to "ws-abcdefghijkl" instead`},
+		"another one for fresh": {fresh, disk(t, superBlockEnd, ext4, uuid, "ws-other"), `belongs to "ws-other" instead`},
+		"another filesystem":    {own, disk(t, superBlockEnd, ext4, strings.ReplaceAll(uuid, "5", "6"), label), "holds the filesystem 61b268d6"},
+		"no filesystem":         {own, disk(t, superBlockEnd, nil, uuid, label), "no ext4 filesystem"},
+		"cut off":               {own, disk(t, 512, nil, uuid, ""), "too short"},
+		"empty":                 {own, disk(t, 0, nil, uuid, ""), "too short"},
+		"missing":               {own, "/nonexistent", "no such file"},
 	} {
-		if err := verifyFilesystem(path, uuid); err == nil {
-			t.Errorf("%s is taken", name)
+		err := c.filesystem.verify(c.path)
+		if c.problem == "" && err != nil || c.problem != "" && (err == nil || !strings.Contains(err.Error(), c.problem)) {
+			t.Errorf("%s: got %v", name, err)
 		}
 	}
 }

@@ -72,7 +72,7 @@ func run(memory int64, child <-chan os.Signal, logger *log.Logger) error {
 // enter mounts the disks that the config names.
 func (v *vmm) enter(config *Config, commands *commandGroup) (*boot.Machine, error) {
 	if config.Root != nil {
-		if err := v.enterRoot(config.Root.UUID); err != nil {
+		if err := v.enterRoot(config.Root); err != nil {
 			return nil, err
 		}
 		if config.Identity != nil {

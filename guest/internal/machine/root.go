@@ -71,9 +71,14 @@ func boundSegments(memory int64) error {
 }
 
 // enterRoot mounts the disk and makes it the root of this process and all that follow.
-func (v *vmm) enterRoot(uuid string) error {
-	if err := v.mountDisk(0, uuid, newRoot, 0, "discard"); err != nil {
+func (v *vmm) enterRoot(filesystem *Filesystem) error {
+	if err := v.mountDisk(0, filesystem, newRoot, 0, "discard"); err != nil {
 		return err
+	}
+	if filesystem.IsNew {
+		if err := filesystem.mark(newRoot); err != nil {
+			return err
+		}
 	}
 	return switchRoot()
 }
@@ -91,11 +96,11 @@ func (v *vmm) enterInspector(filesystems []Filesystem) error {
 			return err
 		}
 	}
-	for at, filesystem := range filesystems {
+	for at := range filesystems {
 		// A journal is replayed where the disk may be written to: it then shows what was on it when its machine was cut off.
 		const flags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 		target := newRoot + "/disks/" + strconv.Itoa(at)
-		if err := v.mountDisk(at, filesystem.UUID, target, flags, ""); err != nil {
+		if err := v.mountDisk(at, &filesystems[at], target, flags, ""); err != nil {
 			return err
 		}
 	}
@@ -103,12 +108,12 @@ func (v *vmm) enterInspector(filesystems []Filesystem) error {
 }
 
 // mountDisk mounts the disk of a number when it holds what it should.
-func (v *vmm) mountDisk(number int, uuid, target string, flags uintptr, options string) error {
+func (v *vmm) mountDisk(number int, filesystem *Filesystem, target string, flags uintptr, options string) error {
 	device, err := v.disk(diskPrefix + strconv.Itoa(number))
 	if err != nil {
 		return err
 	}
-	if err := verifyFilesystem(device, uuid); err != nil {
+	if err := filesystem.verify(device); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(target, 0o755); err != nil {

@@ -5,8 +5,13 @@ import { workspaceIdentity } from './offline.ts'
 /** Bytes of the config disk of a microVM: one document, then zeros. */
 export const CONFIG_DISK_BYTES = 64 * 1024
 
-/** An ext4 filesystem. */
-export const machineFilesystem = z.strictObject({ uuid: z.uuid() })
+/** An ext4 filesystem; its label says whose it is. */
+export const machineFilesystem = z.strictObject({
+  uuid: z.uuid(),
+  label: z.string().min(1).max(16),
+  /** It may have no label yet: then it gets this one. */
+  isNew: z.boolean(),
+})
 
 /** What the agent of a microVM reads from its config disk (`pyro-agent machine`), when the engine calls for the first time. */
 export const machineConfig = z.strictObject({
