@@ -5,6 +5,7 @@ import { runProgram } from '../../process/program.ts'
 import { RuntimeProgram } from '../monitored/runtime-program.ts'
 
 const LDD_TIMEOUT_MS = 5_000
+const NUMBERS = /\d+(?:\.\d+)+/
 
 /** A VMM as it is installed here, and what of the host it has to see. */
 export class VmmProgram extends RuntimeProgram {
@@ -26,6 +27,7 @@ export class VmmProgram extends RuntimeProgram {
   /** Null when its version is the oldest that can do what machines need, or a later one. */
   async olderThan(oldest: string): Promise<string | null> {
     const version = await this.version()
+    if (!NUMBERS.test(version)) return `the program ${this.name} tells no version${version && `: ${version}`}`
     return isOlder(version, oldest) ? `${version} is too old: ${oldest} is needed` : null
   }
 
@@ -45,7 +47,7 @@ export const isOlder = (version: string, oldest: string): boolean => {
   return at >= 0 && (installed[at] ?? 0) < (wanted[at] ?? 0)
 }
 
-const numbersOf = (text: string): number[] => (/\d+(?:\.\d+)+/.exec(text)?.[0] ?? '').split('.').map(Number)
+const numbersOf = (text: string): number[] => (NUMBERS.exec(text)?.[0] ?? '').split('.').map(Number)
 
 /** The libraries and the loader of a program, as the loader finds them on this host; none for one that needs none. */
 const librariesOf = async (program: string): Promise<string[]> => {

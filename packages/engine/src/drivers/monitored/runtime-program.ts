@@ -18,15 +18,15 @@ export class RuntimeProgram {
     return findProgram(this.name, process.env['PATH'])
   }
 
-  /** First line of what `--version` prints, e.g. `runc version 1.1.5+ds1`. */
+  /** First line of what `--version` prints, e.g. `runc version 1.1.5+ds1`; of its complaints when it prints nothing. */
   async version(): Promise<string> {
     const path = await this.find()
     if (path === null) return `${this.name} is not installed`
     const { size, mtimeMs } = await stat(path)
     const build = `${path} ${size} ${mtimeMs}`
     if (this.#version?.build === build) return this.#version.text
-    const { stdout } = await runProgram(path, ['--version'], { timeoutMs: VERSION_TIMEOUT_MS })
-    const text = stdout.split('\n')[0]?.trim() ?? ''
+    const { stdout, stderr } = await runProgram(path, ['--version'], { timeoutMs: VERSION_TIMEOUT_MS })
+    const [text = ''] = `${stdout.trim()}\n${stderr.trim()}`.trim().split('\n')
     this.#version = { build, text }
     return text
   }

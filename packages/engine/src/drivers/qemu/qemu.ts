@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import type { Progress } from '@pyro/protocol'
+import { PyroError, type Progress } from '@pyro/protocol'
 import type { VmmSpec } from '@pyro/protocol/guest'
 import { z } from 'zod'
 import type { PrepareContext, Probe, SandboxSpec } from '../../driver/driver.ts'
@@ -81,6 +81,13 @@ export function qemuTechnology(options: {
     missing,
     version: () => program.version(),
     async prepare(spec, owner, cx) {
+      // A workspace may be older than what is installed now.
+      const lacking = await missing()
+      if (lacking !== null)
+        throw new PyroError('driver.unavailable', `driver qemu does not work on this host: ${lacking.detail}`, {
+          hint: lacking.fix ?? 'pyro doctor',
+          data: { driver: 'qemu', detail: lacking.detail },
+        })
       await machineOf(spec, owner, cx)
     },
     async prune({ all }) {
