@@ -102,6 +102,26 @@ export const codeRules: readonly Rule[] = [
     ],
   },
   {
+    // What Go seeds at its start is in the memory that machines of one template share.
+    name: 'the agent draws from the kernel alone: no source of randomness in Go that is seeded once',
+    check: (files) =>
+      matchLines(
+        files,
+        (path) => /^guest\/.*\.go$/.test(path) && !isTest(path),
+        /"(?:math\/rand(?:\/v2)?|hash\/maphash)"/,
+        'take crypto/rand',
+      ),
+    caught: [
+      fixture('guest/internal/a.go', 'import "math/rand"'),
+      fixture('guest/internal/a.go', 'import (\n\t"math/rand/v2"\n)'),
+      fixture('guest/internal/a.go', 'import "hash/maphash"'),
+    ],
+    allowed: [
+      fixture('guest/internal/a.go', 'import "crypto/rand"'),
+      fixture('guest/internal/a_test.go', 'import "math/rand/v2"'),
+    ],
+  },
+  {
     name: 'nothing is left as a note to self',
     check: (files) =>
       matchLines(files, isOwnCode, /\b(?:TODO|FIXME|XXX|HACK)\b/, 'do it, or name it in docs/limitations.md'),
