@@ -6,7 +6,7 @@ import { EXIT } from '@pyro/protocol'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { createOn } from '../support/driver-workspaces.ts'
 import { rejectionOf } from '../support/rejection.ts'
-import { ENVIRONMENT, WITH_MACHINES, World } from '../support/world.ts'
+import { ENVIRONMENT, World } from '../support/world.ts'
 
 const ENGINE = fileURLToPath(new URL('../../packages/engine/bin/pyro-engine.js', import.meta.url))
 const FIX = 'apt-get install -t bookworm-backports qemu-system-x86'
@@ -22,7 +22,7 @@ let world: World
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'pyro-old-qemu-'))
   program(join(folder, 'engine'), `PATH=${folder}:$PATH exec ${process.execPath} ${ENGINE}`)
-  world = await World.open({ env: { ...WITH_MACHINES, PYRO_ENGINE: join(folder, 'engine') } })
+  world = await World.open({ env: { ...PYRO_ENGINE: join(folder, 'engine') } })
 })
 afterAll(async () => {
   await world[Symbol.asyncDispose]()

@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import type { Workspace } from '@pyro/sdk'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { WITH_MACHINES, World } from '../support/world.ts'
+import { World } from '../support/world.ts'
 
 /** With python3 and openssl. */
 const ENVIRONMENT = 'debian:12'
@@ -10,7 +10,7 @@ const VCPUS = 2
 
 let world: World
 beforeAll(async () => {
-  world = await World.open({ env: WITH_MACHINES })
+  world = await World.open()
 })
 afterAll(() => world[Symbol.asyncDispose]())
 
