@@ -1,5 +1,5 @@
 import type { Workspace } from '@pyro/sdk'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { createOn } from '../support/driver-workspaces.ts'
 import { World } from '../support/world.ts'
 
@@ -9,11 +9,7 @@ const NO_GROWTH_MIB = '1000000000'
 const GROWTH_MIB = '256'
 const PATIENCE_MS = 60_000
 
-let world: World
-beforeAll(async () => {
-  world = await World.open({ disk: 'btrfs', env: { PYRO_POOL_STEP_MIB: String(POOL_MIB) } })
-})
-afterAll(() => world[Symbol.asyncDispose]())
+const smallPool = (): Promise<World> => World.open({ disk: 'btrfs', env: { PYRO_POOL_STEP_MIB: String(POOL_MIB) } })
 
 const expectHeld = async (ws: Workspace): Promise<void> => {
   await expect
@@ -30,6 +26,7 @@ describe('on a host without space a machine', () => {
     'is held while it writes, which its status says, and goes on when there is room',
     { timeout: 240_000 },
     async () => {
+      await using world = await smallPool()
       await using ws = await createOn(world, 'qemu')
       await ws.exec('echo before > before; sync before', { check: true })
       await world.restartEngine({ [RESERVE]: NO_GROWTH_MIB })
@@ -48,6 +45,7 @@ describe('on a host without space a machine', () => {
   )
 
   test('that is held is left by a reset once there is room', { timeout: 240_000 }, async () => {
+    await using world = await smallPool()
     await using ws = await createOn(world, 'qemu')
     await ws.exec('echo kept > kept', { check: true })
     await ws.snapshots.create('kept')

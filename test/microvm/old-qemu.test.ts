@@ -22,7 +22,7 @@ let world: World
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'pyro-old-qemu-'))
   program(join(folder, 'engine'), `PATH=${folder}:$PATH exec ${process.execPath} ${ENGINE}`)
-  world = await World.open({ env: { ...PYRO_ENGINE: join(folder, 'engine') } })
+  world = await World.open({ env: { PYRO_ENGINE: join(folder, 'engine') } })
 })
 afterAll(async () => {
   await world[Symbol.asyncDispose]()
