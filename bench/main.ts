@@ -1,6 +1,8 @@
 /**
  * `npm run bench [-- --quick] [-- --only create,exec] [-- --driver runc] [-- --json FILE]`
  *
+ * Without `--driver` runc and runsc are measured; a driver of machines has rows of its own.
+ *
  * Measures through the SDK, beside the floor of each figure in the same run, in a home of its own. Prints medians as a table and
  * writes everything as JSON. Nothing here is asserted: figures are for reading.
  */

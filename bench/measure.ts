@@ -78,3 +78,20 @@ export const inTurn = async (
   }
   return { subject: summarize(subjects), floor: summarize(floors) }
 }
+
+/** As `inTurn`, of two that say themselves how many milliseconds they took. */
+export const inTurnMs = async (
+  runs: number,
+  subjectMs: (run: number) => Promise<number>,
+  floorMs: () => Promise<number>,
+): Promise<{ subject: Samples; floor: Samples }> => {
+  const subjects: number[] = []
+  const floors: number[] = []
+  for (let run = -1; run < runs; run += 1) {
+    const [a, b] = [await subjectMs(run), await floorMs()]
+    if (run < 0) continue
+    subjects.push(a)
+    floors.push(b)
+  }
+  return { subject: summarize(subjects), floor: summarize(floors) }
+}

@@ -17,6 +17,7 @@ const ACCESS = { read: constants.O_RDONLY, write: constants.O_WRONLY, both: cons
 /** Descriptors below stand for the console and for what a parent keeps to itself (`vmm.json`). */
 const BEFORE_FILES = ['ignore', 'ignore', 'inherit', 'ignore'] as const
 
+const CONFIG_DISK = 'config.raw'
 const configDisk = z.object({ agent: agentConfig })
 
 /**
@@ -31,15 +32,13 @@ export class MachineCopy {
   readonly engineSocket: string
   readonly controlSocket: string
   readonly #vmm: VmmSpec
-  readonly #disks: readonly MachineFile[]
 
-  private constructor(parts: { folder: string; vmm: VmmSpec; agent: AgentConfig; disks: readonly MachineFile[] }) {
+  private constructor(parts: { folder: string; vmm: VmmSpec; agent: AgentConfig }) {
     this.agent = parts.agent
     this.engineSocket = join(parts.folder, basename(SEEN.socket))
     this.controlSocket = join(parts.folder, 'qmp.sock')
     this.folder = parts.folder
     this.#vmm = parts.vmm
-    this.#disks = parts.disks
   }
 
   /** Stops the workspace, so that its disk is at rest. The folder is made. */
@@ -47,37 +46,25 @@ export class MachineCopy {
     const { folder: sandbox } = await sandboxOf(bench.pyro, workspace)
     const vmm = vmmSpec.parse(JSON.parse(await readFile(join(sandbox, 'vmm.json'), 'utf8')))
     await mkdir(folder)
-    const files: MachineFile[] = []
-    for (const file of vmm.files) {
-      if (!file.path.startsWith(sandbox)) {
-        files.push(file)
-        continue
-      }
-      const path = join(folder, basename(file.path))
-      await copyFile(file.path, path)
-      files.push({ ...file, path })
-    }
+    const config = join(folder, CONFIG_DISK)
+    await copyFile(join(sandbox, CONFIG_DISK), config)
     await workspace.stop()
-    const disks = files.filter(({ access }) => access === 'both')
-    for (const [at, { path }] of disks.entries()) await copySparse(path, join(folder, `clean${at}`))
-    const { agent } = configDisk.parse(JSON.parse(await textOf(files[disks.length]?.path ?? '')))
-    const own = files.map((file) => {
-      const at = disks.indexOf(file)
-      return at < 0 ? file : { ...file, path: join(folder, `disk${at}`) }
-    })
-    const copy = new MachineCopy({
-      folder,
-      vmm: { ...vmm, files: own },
-      agent,
-      disks: own.filter(({ access }) => access === 'both'),
-    })
+    const placeOf = ({ path, access }: MachineFile, at: number): string => {
+      if (access === 'both') return join(folder, `disk${at}`)
+      return path === join(sandbox, CONFIG_DISK) ? config : path
+    }
+    const files = vmm.files.map((file, at) => ({ ...file, path: placeOf(file, at) }))
+    for (const [at, { path, access }] of vmm.files.entries())
+      if (access === 'both') await copySparse(path, cleanCopyOf(join(folder, `disk${at}`)))
+    const { agent } = configDisk.parse(JSON.parse((await readFile(config, 'utf8')).replaceAll('\0', '')))
+    const copy = new MachineCopy({ folder, vmm: { ...vmm, files }, agent })
     await copy.renewDisks()
     return copy
   }
 
   /** Makes the disks what they were when the workspace stopped. */
   async renewDisks(): Promise<void> {
-    for (const [at, { path }] of this.#disks.entries()) await copySparse(join(this.folder, `clean${at}`), path)
+    for (const { path, access } of this.#vmm.files) if (access === 'both') await copySparse(cleanCopyOf(path), path)
   }
 
   /** Starts qemu. `initramfs` replaces the machine's own; `change` has the last word on the arguments. */
@@ -127,7 +114,7 @@ export class RunningMachine implements AsyncDisposable {
 
 const same = (argv: readonly string[]): readonly string[] => argv
 
-const textOf = async (disk: string): Promise<string> => (await readFile(disk, 'utf8')).replaceAll('\0', '')
+const cleanCopyOf = (disk: string): string => `${disk}.clean`
 
 /** Written out: a disk that is read past the page cache would wait for that. */
 const copySparse = (from: string, to: string): Promise<string> =>

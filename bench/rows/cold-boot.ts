@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { withSetting } from '../engine-setting.ts'
 import { bareKernelMs, writeEmptyInit } from '../floors/bare-kernel.ts'
 import { MachineCopy } from '../floors/machine-copy.ts'
-import { summarize, timeMs } from '../measure.ts'
+import { inTurnMs, timeMs } from '../measure.ts'
 import type { Bench, Result, Row } from '../row.ts'
 
 const REACH_MS = 500
@@ -25,18 +25,13 @@ const boot = async (bench: Bench, driver: string): Promise<Result> => {
   await using workspace = await bench.pyro.workspaces.create(at)
   const copy = await MachineCopy.of(bench, workspace, join(bench.scratch, `booted-${driver}`))
   const initramfs = await writeEmptyInit(bench.scratch)
-  const subjects: number[] = []
-  const floors: number[] = []
-  for (let run = -1; run < (bench.quick ? 1 : 7); run += 1) {
-    const subjectMs = await timeMs(() => workspace.start())
+  const startMs = async (): Promise<number> => {
+    const took = await timeMs(() => workspace.start())
     await workspace.stop()
-    const floorMs = await bareKernelMs(copy, initramfs)
-    if (run < 0) continue
-    subjects.push(subjectMs)
-    floors.push(floorMs)
+    return took
   }
+  const { subject, floor } = await inTurnMs(bench.quick ? 1 : 7, startMs, () => bareKernelMs(copy, initramfs))
   await copy.remove()
-  const [subject, floor] = [summarize(subjects), summarize(floors)]
   return {
     what: 'start without a template, to the agent',
     driver,

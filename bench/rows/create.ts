@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { MachineCopy } from '../floors/machine-copy.ts'
 import { restoreMs } from '../floors/restore.ts'
 import { RuntimeFloor } from '../floors/runtime.ts'
-import { inTurn, summarize, timeMs } from '../measure.ts'
+import { inTurn, inTurnMs, timeMs } from '../measure.ts'
 import type { Bench, Result, Row } from '../row.ts'
 import type { Workspace } from '@pyro/sdk'
 
@@ -59,21 +59,16 @@ const machine = async (bench: Bench, driver: string): Promise<Result> => {
   const copied = await createTrue(bench, driver)
   const copy = await MachineCopy.of(bench, copied, join(bench.scratch, `restored-${driver}`))
   await copied.delete()
-  const subjects: number[] = []
-  const floors: number[] = []
-  for (let run = -1; run < (bench.quick ? 2 : 10); run += 1) {
+  const createMs = async (): Promise<number> => {
     let made: Workspace | undefined
-    const subjectMs = await timeMs(async () => {
+    const took = await timeMs(async () => {
       made = await createTrue(bench, driver)
     })
     await made?.delete()
-    const floorMs = await restoreMs(copy)
-    if (run < 0) continue
-    subjects.push(subjectMs)
-    floors.push(floorMs)
+    return took
   }
+  const { subject, floor } = await inTurnMs(bench.quick ? 2 : 10, createMs, () => restoreMs(copy))
   await copy.remove()
-  const [subject, floor] = [summarize(subjects), summarize(floors)]
   return {
     what: WHAT,
     driver,

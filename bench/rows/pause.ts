@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Workspace } from '@pyro/sdk'
-import { summarize, timeMs } from '../measure.ts'
+import { inTurnMs, summarize, timeMs } from '../measure.ts'
 import type { Bench, Result, Row } from '../row.ts'
 
 const REACH_MS = 50
@@ -61,22 +61,15 @@ interface Pausing {
 
 /** In turn with nothing happening: what the scheduler of host and guest makes of such a loop by itself. */
 const pauses = async (workspace: Workspace, { what, driver, load, runs }: Pausing): Promise<Result> => {
-  const paused: number[] = []
-  const unpaused: number[] = []
   const took: number[] = []
-  for (let run = -1; run < runs; run += 1) {
-    let tookMs = 0
-    const pausedMs = await longestGapMs(workspace, load, async () => {
-      tookMs = await timeMs(() => workspace.snapshots.create(`${load}${run + 1}`))
-      if (tookMs < LEAST_MS) await sleep(LEAST_MS - tookMs)
+  const snapshotGapMs = (run: number): Promise<number> =>
+    longestGapMs(workspace, load, async () => {
+      const ms = await timeMs(() => workspace.snapshots.create(`${load}${run + 1}`))
+      took.push(ms)
+      await sleep(Math.max(0, LEAST_MS - ms))
     })
-    const unpausedMs = await longestGapMs(workspace, load, () => sleep(Math.max(tookMs, LEAST_MS)))
-    if (run < 0) continue
-    paused.push(pausedMs)
-    unpaused.push(unpausedMs)
-    took.push(tookMs)
-  }
-  const [subject, floor] = [summarize(paused), summarize(unpaused)]
+  const gapMs = (): Promise<number> => longestGapMs(workspace, load, () => sleep(Math.max(took.at(-1) ?? 0, LEAST_MS)))
+  const { subject, floor } = await inTurnMs(runs, snapshotGapMs, gapMs)
   return {
     what,
     driver,
