@@ -76,21 +76,40 @@ func (l *Link) once() (bool, error) {
 		return false, err
 	}
 	defer conn.Close()
-	if err := l.resync(conn); err != nil {
+	session, err := l.resync(conn)
+	if err != nil {
 		return false, err
 	}
-	return true, serve(conn, l.Handler, l.Log)
+	return true, serve(session, l.Handler, l.Log)
 }
 
-// resync answers `PYRO <nonce>` with the hello.
-func (l *Link) resync(conn net.Conn) error {
-	if err := conn.SetDeadline(time.Now().Add(resyncTimeout)); err != nil {
-		return err
+// resync answers `PYRO <nonce>` with the hello, as often as it comes: an engine asks again when it gets no answer, and where
+// a link is no connection the first line may be that of an engine that is gone. It gives the link as the session finds it.
+func (l *Link) resync(conn net.Conn) (net.Conn, error) {
+	for begun := []byte{}; ; {
+		if err := conn.SetDeadline(time.Now().Add(resyncTimeout)); err != nil {
+			return nil, err
+		}
+		nonce, err := readNonce(io.MultiReader(bytes.NewReader(begun), conn))
+		if err != nil {
+			return nil, err
+		}
+		if err := l.answer(conn, nonce); err != nil {
+			return nil, err
+		}
+		// Enough to tell another line from HTTP/2, which begins with PRI.
+		begun = make([]byte, 2)
+		if _, err := io.ReadFull(conn, begun); err != nil {
+			return nil, fmt.Errorf("the engine began no session: %w", err)
+		}
+		if !resyncPrefix(begun) {
+			return &begunConn{Conn: conn, begun: begun}, nil
+		}
 	}
-	nonce, err := readNonce(conn)
-	if err != nil {
-		return err
-	}
+}
+
+// answer sends the hello.
+func (l *Link) answer(conn net.Conn, nonce string) error {
 	hello := l.Hello
 	hello.Nonce = nonce
 	answer, err := json.Marshal(hello)
@@ -104,6 +123,21 @@ func (l *Link) resync(conn net.Conn) error {
 		return err
 	}
 	return conn.SetDeadline(time.Time{})
+}
+
+// begunConn is a connection of which some bytes were read already.
+type begunConn struct {
+	net.Conn
+	begun []byte
+}
+
+func (c *begunConn) Read(p []byte) (int, error) {
+	if len(c.begun) == 0 {
+		return c.Conn.Read(p)
+	}
+	n := copy(p, c.begun)
+	c.begun = c.begun[n:]
+	return n, nil
 }
 
 // ResyncBytes is the length of the engine's line.

@@ -139,6 +139,11 @@ func (e *engine) session(nonce string) (*http.Client, net.Conn, message.Hello) {
 	if err := message.Decode(strings.NewReader(strings.TrimPrefix(line, "PYRO ")), 4096, &hello); err != nil || !strings.HasPrefix(line, "PYRO {") {
 		e.t.Fatalf("got %q: %v", line, err)
 	}
+	return clientOn(conn), conn, hello
+}
+
+// clientOn begins a session.
+func clientOn(conn net.Conn) *http.Client {
 	var protocols http.Protocols
 	protocols.SetUnencryptedHTTP2(true)
 	taken := false
@@ -153,7 +158,7 @@ func (e *engine) session(nonce string) (*http.Client, net.Conn, message.Hello) {
 			return conn, nil
 		},
 	}
-	return &http.Client{Transport: transport}, conn, hello
+	return &http.Client{Transport: transport}
 }
 
 // readLine reads no byte more: what follows belongs to HTTP/2.
@@ -206,6 +211,22 @@ func TestAResyncIsAnsweredWithItsNonceAndThenHTTP2IsServed(t *testing.T) {
 	status, body := call(t, client, "/v1/status", struct{}{})
 	if status != http.StatusOK || string(body) != `{"bootId":"boot","uptimeMs":1,"commands":2,"processes":3}` {
 		t.Errorf("got %d %s", status, body)
+	}
+}
+
+func TestEachResyncIsAnsweredUntilTheSessionBegins(t *testing.T) {
+	e := startLink(t)
+	conn := e.accept()
+	for _, nonce := range []string{nonce, strings.Repeat("a", 32), strings.Repeat("f", 32)} {
+		if _, err := fmt.Fprintf(conn, "PYRO %s\n", nonce); err != nil {
+			t.Fatal(err)
+		}
+		if line := readLine(t, conn); !strings.Contains(line, `"nonce":"`+nonce+`"`) {
+			t.Errorf("got %q", line)
+		}
+	}
+	if status, _ := call(t, clientOn(conn), "/v1/status", struct{}{}); status != http.StatusOK {
+		t.Errorf("got %d", status)
 	}
 }
 

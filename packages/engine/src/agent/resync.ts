@@ -7,6 +7,11 @@ import { GUEST_PROTOCOL, hello, type Hello } from '@pyro/protocol/guest'
 const DISCARD_LIMIT_BYTES = 64 * 1024
 const HELLO_LIMIT_BYTES = 4096
 const HELLO_TIMEOUT_MS = 5_000
+/**
+ * Where a link is no connection (a serial port), the nonce is lost when it comes to an agent that still serves an engine which is
+ * gone. Once, another one follows, and the hello has to answer that.
+ */
+const ASK_AGAIN_MS = 1_000
 const MARK = Buffer.from('PYRO {')
 
 /** Who must be at the other end. */
@@ -18,13 +23,11 @@ export interface Expected {
 }
 
 /**
- * Sends the nonce and reads the hello that answers it. Afterwards the socket stands right behind that line and is paused.
+ * Sends a nonce and reads the hello that answers it. Afterwards the socket stands right behind that line and is paused.
  * Rejects with `sandbox.unreachable` when what comes is not the hello of that sandbox; the caller destroys the socket.
  */
 export async function resync(socket: Socket, expected: Expected): Promise<Hello> {
-  const nonce = randomBytes(16).toString('hex')
-  socket.write(`PYRO ${nonce}\n`)
-  const line = await readHelloLine(socket, expected.sandboxId, nonce)
+  const line = await readHelloLine(socket, expected.sandboxId)
   if (line.protocol !== GUEST_PROTOCOL)
     throw refused(expected, `its agent speaks protocol ${line.protocol}, this engine ${GUEST_PROTOCOL}`)
   if (line.role !== 'serve') throw refused(expected, `it offers the role ${line.role}`)
@@ -42,11 +45,18 @@ const sameText = (given: string, wanted: string): boolean => {
   return a.length === b.length && timingSafeEqual(a, b)
 }
 
-function readHelloLine(socket: Socket, sandboxId: string, nonce: string): Promise<Hello> {
+function readHelloLine(socket: Socket, sandboxId: string): Promise<Hello> {
+  const ask = (): string => {
+    const fresh = randomBytes(16).toString('hex')
+    socket.write(`PYRO ${fresh}\n`)
+    return fresh
+  }
   return new Promise((resolve, reject) => {
+    let nonce = ask()
     let seen: Buffer = Buffer.alloc(0)
     // Nothing may listen any more when the rest is put back: it would be read here again.
     const settle = (): void => {
+      clearTimeout(again)
       clearTimeout(deadline)
       socket.off('readable', onReadable)
       socket.off('close', onClose)
@@ -72,6 +82,7 @@ function readHelloLine(socket: Socket, sandboxId: string, nonce: string): Promis
       }
     }
     const onClose = (): void => fail('the link was closed')
+    const again = setTimeout(() => (nonce = ask()), ASK_AGAIN_MS)
     const deadline = setTimeout(() => fail(`not within ${HELLO_TIMEOUT_MS} ms`), HELLO_TIMEOUT_MS)
     socket.on('readable', onReadable)
     socket.once('close', onClose)
@@ -79,7 +90,7 @@ function readHelloLine(socket: Socket, sandboxId: string, nonce: string): Promis
   })
 }
 
-/** Null: not there yet. A line with another nonce belongs to an older resync and is passed over. */
+/** Null: not there yet. A line with another nonce answers an earlier one, of whomever, and is passed over. */
 export function findHello(seen: Buffer, nonce: string): { line: Hello; end: number } | 'malformed' | null {
   let from = 0
   for (;;) {
