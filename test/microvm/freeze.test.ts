@@ -15,7 +15,7 @@ describe('a frozen disk', () => {
   beforeAll(async () => {
     place = await driverPlace({ agentPath: agentPath(), driver: 'qemu' })
     driver = place.openDriver()
-    const volume = await emptyVolume(place, driver, 'ws-frozen.g1')
+    const volume = await emptyVolume(place, driver, 'ws-frozen')
     const { ok, detail } = await driver.probe()
     assert.ok(ok, detail)
     sandbox = await driver.start(sandboxSpec(driver, 'ws-frozen', volume), { signal: never, deadlineMs: DEADLINE_MS })

@@ -29,7 +29,7 @@ describe('the port of a machine, after an engine that was cut off', () => {
   beforeAll(async () => {
     place = await driverPlace({ agentPath: agentPath(), driver: 'qemu' })
     driver = place.openDriver()
-    const volume = await emptyVolume(place, driver, 'ws-link.g1')
+    const volume = await emptyVolume(place, driver, 'ws-link')
     const { ok, detail } = await driver.probe()
     assert.ok(ok, detail)
     sandbox = await driver.start(sandboxSpec(driver, 'ws-link', volume), { signal: never, deadlineMs: DEADLINE_MS })

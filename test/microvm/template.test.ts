@@ -29,7 +29,7 @@ describe('machines from one template', () => {
 
   const begin = async (name: string): Promise<Sandbox> => {
     const driver = place.openDriver()
-    const volume = await emptyVolume(place, driver, `${name}.g1`)
+    const volume = await emptyVolume(place, driver, name)
     const sandbox = await driver.start(sandboxSpec(driver, name, volume), {
       signal: new AbortController().signal,
       deadlineMs: DEADLINE_MS,

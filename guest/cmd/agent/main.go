@@ -25,6 +25,7 @@ import (
 var roles = map[string]func(args []string) int{
 	"counter":  counter.Main,
 	"image":    image.Main,
+	"imprint":  image.Imprint,
 	"init":     boot.Main,
 	"inspect":  inspect.Main,
 	"launch":   launch.Main,

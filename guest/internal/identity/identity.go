@@ -23,30 +23,41 @@ type Identity struct {
 	MachineID string `json:"machineId"`
 }
 
+// File is one of those in /etc that say who the workspace is.
+type File struct{ Name, Text string }
+
+// Files refuses an identity that is none.
+func (i Identity) Files() ([]File, error) {
+	name := i.Hostname
+	if name == "" || len(name) > hostnameLimitBytes || strings.ContainsAny(name, "/ \t\r\n\x00") {
+		return nil, message.Errorf(message.KindInvalid, "not a hostname: %q", name)
+	}
+	if len(i.MachineID) != 32 || strings.Trim(i.MachineID, "0123456789abcdef") != "" {
+		return nil, message.Errorf(message.KindInvalid, "not a machine id: %q", i.MachineID)
+	}
+	return []File{
+		{"hostname", name + "\n"},
+		{"hosts", "127.0.0.1\tlocalhost\n127.0.1.1\t" + name + "\n::1\tlocalhost ip6-localhost ip6-loopback\n"},
+		{"machine-id", i.MachineID + "\n"},
+		// The host's name servers, which builders copy into environments, mean nothing here.
+		{"resolv.conf", "# This workspace has no name server.\n"},
+	}, nil
+}
+
 // Write gives the volume with this root its names. What stood there, symlinks included, is replaced and not followed.
 func Write(root int, identity Identity) error {
-	name := identity.Hostname
-	if name == "" || len(name) > hostnameLimitBytes || strings.ContainsAny(name, "/ \t\r\n\x00") {
-		return message.Errorf(message.KindInvalid, "not a hostname: %q", name)
-	}
-	if len(identity.MachineID) != 32 || strings.Trim(identity.MachineID, "0123456789abcdef") != "" {
-		return message.Errorf(message.KindInvalid, "not a machine id: %q", identity.MachineID)
+	files, err := identity.Files()
+	if err != nil {
+		return err
 	}
 	etc, err := folder(root, "etc")
 	if err != nil {
 		return err
 	}
 	defer unix.Close(etc)
-	files := []struct{ name, text string }{
-		{"hostname", name + "\n"},
-		{"hosts", "127.0.0.1\tlocalhost\n127.0.1.1\t" + name + "\n::1\tlocalhost ip6-localhost ip6-loopback\n"},
-		{"machine-id", identity.MachineID + "\n"},
-		// The host's name servers, which builders copy into environments, mean nothing here.
-		{"resolv.conf", "# This workspace has no name server.\n"},
-	}
 	for _, file := range files {
-		if err := replaceFile(etc, file.name, file.text); err != nil {
-			return fmt.Errorf("write /etc/%s: %w", file.name, err)
+		if err := replaceFile(etc, file.Name, file.Text); err != nil {
+			return fmt.Errorf("write /etc/%s: %w", file.Name, err)
 		}
 	}
 	return linkDbusID(root)

@@ -1,17 +1,13 @@
-// Package image is the role `image`: it makes the disk image of an environment out of its tree. The tool that does it
-// runs in the user namespace of the tree's ids, where they are the ids that belong into the image, and has no other rights.
+// Package image has the roles `image`, which makes the disk image of an environment out of its tree, and `imprint`, which
+// makes a copy of it the disk of a workspace. The tools that do it run in the user namespace of the tree's ids, where they
+// are the ids that belong into the image, and have no other rights.
 package image
 
 import (
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
-	"syscall"
-
-	"golang.org/x/sys/unix"
 
 	"pyro.dev/agent/internal/isolate"
 	"pyro.dev/agent/internal/message"
@@ -33,6 +29,7 @@ type input struct {
 	File    string          `json:"file"`
 	Bytes   int64           `json:"bytes"`
 	UUID    string          `json:"uuid"`
+	Label   *string         `json:"label"`
 	Mapping isolate.Mapping `json:"mapping"`
 }
 
@@ -55,10 +52,6 @@ func Main(args []string) int {
 }
 
 func (in input) make() error {
-	tool, err := exec.LookPath("mke2fs")
-	if err != nil {
-		return err
-	}
 	file, err := in.prepareFile()
 	if err != nil {
 		return err
@@ -69,26 +62,18 @@ func (in input) make() error {
 		return err
 	}
 	defer tree.Close()
-	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: in.Mapping.Base, Size: in.Mapping.Count}}
-	command := exec.Command(tool,
+	args := []string{
 		"-q", "-F", "-t", "ext4", "-b", strconv.Itoa(blockBytes), "-m", "0", "-U", in.UUID,
 		// What need not be written is left a hole.
-		"-E", "root_owner=0:0,lazy_itable_init=1,lazy_journal_init=1,nodiscard,hash_seed="+in.UUID,
-		"-d", handed(1), handed(0), strconv.FormatInt(in.Bytes/blockBytes, 10))
-	command.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "E2FSPROGS_FAKE_TIME=" + fixedTime}
-	command.Stderr = os.Stderr
-	// Open, because the folders on the way to them are closed to others.
-	command.ExtraFiles = []*os.File{file, tree}
-	command.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNET | unix.CLONE_NEWIPC,
-		UidMappings: ids, GidMappings: ids, GidMappingsEnableSetgroups: true,
-		Credential: &syscall.Credential{Uid: 0, Gid: 0},
-		Pdeathsig:  unix.SIGKILL,
+		"-E", "root_owner=0:0,lazy_itable_init=1,lazy_journal_init=1,nodiscard,hash_seed=" + in.UUID,
+		"-d", handed(1),
 	}
-	var ended *exec.ExitError
-	if err := command.Run(); errors.As(err, &ended) {
-		return fmt.Errorf("mke2fs ended with %s", ended)
-	} else if err != nil {
+	if in.Label != nil {
+		args = append(args, "-L", *in.Label)
+	}
+	t := tool{name: "mke2fs", args: append(args, handed(0), strconv.FormatInt(in.Bytes/blockBytes, 10)), files: []*os.File{file, tree}, mapping: in.Mapping}
+	t.environment = []string{"E2FSPROGS_FAKE_TIME=" + fixedTime}
+	if err := t.run(); err != nil {
 		return err
 	}
 	return file.Chown(0, 0)
@@ -110,6 +95,3 @@ func (in input) prepareFile() (*os.File, error) {
 	}
 	return file, nil
 }
-
-// handed names one of the extra files as the tool sees it.
-func handed(index int) string { return "/proc/self/fd/" + strconv.Itoa(3+index) }

@@ -13,7 +13,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"pyro.dev/agent/internal/identity"
 	"pyro.dev/agent/internal/message"
 )
 
@@ -32,8 +31,6 @@ type Config struct {
 	// Entropy is base64 of bytes that no other machine has.
 	Entropy string `json:"entropy"`
 	Limits  Limits `json:"limits"`
-	// Identity is written to the disk of a new workspace; nil: the disk has it.
-	Identity *identity.Identity `json:"identity"`
 	// Root is nil in an inspector, which has Inspect instead, one for each disk.
 	Root    *Filesystem  `json:"root"`
 	Inspect []Filesystem `json:"inspect"`
@@ -43,8 +40,6 @@ type Config struct {
 type Filesystem struct {
 	UUID  string `json:"uuid"`
 	Label string `json:"label"`
-	// IsNew allows a disk without a label, which then gets this one.
-	IsNew bool `json:"isNew"`
 }
 
 func (v *vmm) readConfig() (*Config, error) {
@@ -145,29 +140,8 @@ func (f *Filesystem) verify(device string) error {
 		return fmt.Errorf("the disk holds the filesystem %s instead of %s", found, f.UUID)
 	}
 	label, _, _ := strings.Cut(string(block[labelOffset:labelOffset+labelBytes]), "\x00")
-	if label == f.Label || label == "" && f.IsNew {
+	if label == f.Label {
 		return nil
 	}
 	return fmt.Errorf("the disk belongs to %q instead of %s", label, f.Label)
-}
-
-// setLabelRequest is FS_IOC_SETFSLABEL of linux/fs.h, labelRequestBytes its FSLABEL_MAX.
-const (
-	setLabelRequest   = 0x41009432
-	labelRequestBytes = 256
-)
-
-// mark gives the mounted filesystem its label.
-func (f *Filesystem) mark(mounted string) error {
-	folder, err := os.Open(mounted)
-	if err != nil {
-		return err
-	}
-	defer folder.Close()
-	var label [labelRequestBytes]byte
-	copy(label[:labelRequestBytes-1], f.Label)
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, folder.Fd(), setLabelRequest, uintptr(unsafe.Pointer(&label))); errno != 0 {
-		return os.NewSyscallError("FS_IOC_SETFSLABEL", errno)
-	}
-	return nil
 }

@@ -97,22 +97,18 @@ func TestADiskThatIsNotTheRecordsIsRefused(t *testing.T) {
 	ext4 := []byte{0x53, 0xef}
 	const label = "ws-abcdefghijklm"
 	own := Filesystem{UUID: uuid, Label: label}
-	fresh := Filesystem{UUID: uuid, Label: label, IsNew: true}
 	for name, c := range map[string]struct {
 		filesystem    Filesystem
 		path, problem string
 	}{
-		"its own":               {own, disk(t, superBlockEnd, ext4, uuid, label), ""},
-		"a fresh one":           {fresh, disk(t, superBlockEnd, ext4, uuid, ""), ""},
-		"its own, tried twice":  {fresh, disk(t, superBlockEnd, ext4, uuid, label), ""},
-		"fresh instead of own":  {own, disk(t, superBlockEnd, ext4, uuid, ""), `belongs to "" instead of ` + label},
-		"another workspace's":   {own, disk(t, superBlockEnd, ext4, uuid, label[:15]), `belongs to "ws-abcdefghijkl" instead`},
-		"another one for fresh": {fresh, disk(t, superBlockEnd, ext4, uuid, "ws-other"), `belongs to "ws-other" instead`},
-		"another filesystem":    {own, disk(t, superBlockEnd, ext4, strings.ReplaceAll(uuid, "5", "6"), label), "holds the filesystem 61b268d6"},
-		"no filesystem":         {own, disk(t, superBlockEnd, nil, uuid, label), "no ext4 filesystem"},
-		"cut off":               {own, disk(t, 512, nil, uuid, ""), "too short"},
-		"empty":                 {own, disk(t, 0, nil, uuid, ""), "too short"},
-		"missing":               {own, "/nonexistent", "no such file"},
+		"its own":              {own, disk(t, superBlockEnd, ext4, uuid, label), ""},
+		"fresh instead of own": {own, disk(t, superBlockEnd, ext4, uuid, ""), `belongs to "" instead of ` + label},
+		"another workspace's":  {own, disk(t, superBlockEnd, ext4, uuid, label[:15]), `belongs to "ws-abcdefghijkl" instead`},
+		"another filesystem":   {own, disk(t, superBlockEnd, ext4, strings.ReplaceAll(uuid, "5", "6"), label), "holds the filesystem 61b268d6"},
+		"no filesystem":        {own, disk(t, superBlockEnd, nil, uuid, label), "no ext4 filesystem"},
+		"cut off":              {own, disk(t, 512, nil, uuid, ""), "too short"},
+		"empty":                {own, disk(t, 0, nil, uuid, ""), "too short"},
+		"missing":              {own, "/nonexistent", "no such file"},
 	} {
 		err := c.filesystem.verify(c.path)
 		if c.problem == "" && err != nil || c.problem != "" && (err == nil || !strings.Contains(err.Error(), c.problem)) {

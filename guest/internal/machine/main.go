@@ -11,11 +11,8 @@ import (
 	"os"
 	"strconv"
 
-	"golang.org/x/sys/unix"
-
 	"pyro.dev/agent/internal/boot"
 	"pyro.dev/agent/internal/channel"
-	"pyro.dev/agent/internal/identity"
 	"pyro.dev/agent/internal/message"
 	"pyro.dev/agent/internal/signals"
 )
@@ -75,11 +72,6 @@ func (v *vmm) enter(config *Config, commands *commandGroup) (*boot.Machine, erro
 		if err := v.enterRoot(config.Root); err != nil {
 			return nil, err
 		}
-		if config.Identity != nil {
-			if err := writeIdentity(*config.Identity); err != nil {
-				return nil, err
-			}
-		}
 		if err := commands.limit(config.Limits); err != nil {
 			return nil, err
 		}
@@ -92,15 +84,6 @@ func (v *vmm) enter(config *Config, commands *commandGroup) (*boot.Machine, erro
 	}
 	none := message.Cgroup{Mode: "none"}
 	return &boot.Machine{End: powerOff, Cgroup: none, Roles: map[string]bool{"inspect": true}}, nil
-}
-
-func writeIdentity(of identity.Identity) error {
-	root, err := unix.Open("/", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return &os.PathError{Op: "open", Path: "/", Err: err}
-	}
-	defer unix.Close(root)
-	return identity.Write(root, of)
 }
 
 // makeReady is the half before the memory is saved. What it mounts moves to the root that is mounted afterwards.

@@ -75,11 +75,6 @@ func (v *vmm) enterRoot(filesystem *Filesystem) error {
 	if err := v.mountDisk(0, filesystem, newRoot, 0, "discard"); err != nil {
 		return err
 	}
-	if filesystem.IsNew {
-		if err := filesystem.mark(newRoot); err != nil {
-			return err
-		}
-	}
 	return switchRoot()
 }
 

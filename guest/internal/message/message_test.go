@@ -53,7 +53,7 @@ func TestEveryFixtureIsReadBySomeTest(t *testing.T) {
 	elsewhere := map[string]string{
 		"frames": "frames", "monitor-spec": "monitor", "monitor-status": "monitor", "monitor-exit": "monitor",
 		"populate-input": "populate", "populate-result": "populate", "unpack-input": "unpack", "unpack-result": "unpack",
-		"id-mapping": "populate", "workspace-identity": "populate", "launch-spec": "launch", "machine-config": "machine", "machine-filesystem": "machine", "vmm-spec": "vmm", "image-input": "image", "inspect-input": "inspect", "inspect-entry": "inspect", "inspect-entries": "inspect",
+		"id-mapping": "populate", "workspace-identity": "populate", "launch-spec": "launch", "machine-config": "machine", "machine-filesystem": "machine", "vmm-spec": "vmm", "image-input": "image", "imprint-input": "image", "inspect-input": "inspect", "inspect-entry": "inspect", "inspect-entries": "inspect",
 		"inspect-file-type": "inspect", "diff-summary": "inspect", "export-summary": "inspect",
 	}
 	here, err := os.ReadFile("message_test.go")

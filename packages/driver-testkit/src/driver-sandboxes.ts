@@ -3,6 +3,7 @@ import { chown, mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import {
   DISK_FILE,
+  labelOf,
   makeDiskImage,
   type DiskStore,
   type Driver,
@@ -32,7 +33,6 @@ export const sandboxSpec = (driver: Driver, workspaceId: string, volume: Volume)
   filesystem: driver.volumes === 'images' ? FILESYSTEM : null,
   inspects: [],
   hostname: workspaceId,
-  identity: null,
   vcpus: 1,
   memoryMib: 256,
   pidsMax: 256,
@@ -40,13 +40,19 @@ export const sandboxSpec = (driver: Driver, workspaceId: string, volume: Volume)
 })
 
 /** A volume with the folders that every environment has and no program, in the form that the driver takes. */
-export const emptyVolume = async ({ disks, agentPath }: DriverPlace, driver: Driver, name: string): Promise<Volume> => {
+export const emptyVolume = async (
+  { disks, agentPath }: DriverPlace,
+  driver: Driver,
+  workspaceId: string,
+): Promise<Volume> => {
+  const name = `${workspaceId}.g1`
   const volume = await disks.create(name as VolumeId)
   if (driver.volumes === 'trees') await makeTree(volume.path)
   else {
     const tree = await disks.create(`${name}.tree` as VolumeId)
     await makeTree(tree.path)
-    const image = { tree: tree.path, file: join(volume.path, DISK_FILE), bytes: DISK_BYTES, uuid: FILESYSTEM }
+    const filesystem = { bytes: DISK_BYTES, uuid: FILESYSTEM, label: labelOf(workspaceId) }
+    const image = { tree: tree.path, file: join(volume.path, DISK_FILE), ...filesystem }
     await makeDiskImage({ agentPath, idBase: ID_BASE }, image)
     await disks.remove(tree.id)
   }

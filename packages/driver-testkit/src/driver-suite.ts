@@ -40,7 +40,7 @@ export const driverSuite = (subject: DriverSubject): void => {
 
     const newSpec = async (): Promise<SandboxSpec> => {
       const workspaceId = `ws-suite${(serial += 1)}`
-      return sandboxSpec(driver, workspaceId, await emptyVolume(place, driver, `${workspaceId}.g1`))
+      return sandboxSpec(driver, workspaceId, await emptyVolume(place, driver, workspaceId))
     }
     const begin = async (signal = never): Promise<Sandbox> => {
       const spec = await newSpec()

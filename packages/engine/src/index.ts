@@ -1,7 +1,7 @@
 /** What the conformance suites of the seams work with. The engine itself is a program: `main.ts`. */
 export { openDiskStore, type DiskConfig } from './disk/open-disk-store.ts'
 export { DISK_FILE, type DiskStore, type Volume, type VolumeId } from './disk/disk-store.ts'
-export { makeDiskImage } from './disk/disk-image.ts'
+export { labelOf, makeDiskImage } from './disk/disk-image.ts'
 export { packageFiles } from './environment/package-files.ts'
 export { configFrom } from './lib/config.ts'
 export { createDrivers } from './drivers/index.ts'

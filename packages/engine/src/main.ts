@@ -163,6 +163,7 @@ const start = async (log: Log): Promise<void> => {
     store,
     drivers,
     environments,
+    images: host,
     offline: new OfflineAgent(hostRoles(host)),
     admission: new Admission(),
     pins,

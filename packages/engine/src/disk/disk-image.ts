@@ -1,10 +1,13 @@
 import { createHash } from 'node:crypto'
 import { PyroError } from '@pyro/protocol'
-import type { ImageInput } from '@pyro/protocol/guest'
+import type { ImageInput, ImprintInput } from '@pyro/protocol/guest'
 import { runProgram } from '../process/program.ts'
 import { ID_COUNT } from './disk-store.ts'
 
 const TIMEOUT_MS = 10 * 60_000
+const IMPRINT_TIMEOUT_MS = 60_000
+/** Of a filesystem: ext4 has room for 16, debugfs(8) takes one less. */
+const LABEL_CHARACTERS = 15
 
 export interface DiskImageHost {
   readonly agentPath: string
@@ -18,9 +21,31 @@ export interface DiskImageRequest {
   readonly file: string
   /** Of the disk; what is not used stays a hole. A multiple of 4096. */
   readonly bytes: number
-  /** Of the filesystem. The same tree, size and UUID give the same bytes. */
+  /** Of the filesystem. The same tree, size, UUID and label give the same bytes. */
   readonly uuid: string
+  /** Says whose disk it is; null: nobody's yet. */
+  readonly label: string | null
 }
+
+/** Makes the fresh copy of an environment's disk image that of a workspace: no kernel has written to it yet. */
+export const imprintDisk = async (
+  { agentPath, idBase }: DiskImageHost,
+  disk: Omit<ImprintInput, 'mapping'>,
+  signal: AbortSignal,
+): Promise<void> => {
+  const input: ImprintInput = { ...disk, mapping: { base: idBase, count: ID_COUNT } }
+  const { exitCode, stderr } = await runProgram(agentPath, ['imprint', JSON.stringify(input)], {
+    timeoutMs: IMPRINT_TIMEOUT_MS,
+    signal,
+  })
+  signal.throwIfAborted()
+  if (exitCode !== 0) throw new PyroError('internal', `the disk was not made the workspace's: ${lastLines(stderr)}`)
+}
+
+/** Tells the disks of workspaces apart that began on the same environment. Ids are random at their end. */
+export const labelOf = (workspaceId: string): string => workspaceId.slice(-LABEL_CHARACTERS)
+
+const lastLines = (text: string): string => text.trim().split('\n').slice(-3).join('; ')
 
 /** Makes a disk with an ext4 filesystem that holds a tree. `disk.full` when the tree does not fit. */
 export const makeDiskImage = async (
@@ -35,7 +60,7 @@ export const makeDiskImage = async (
   })
   signal?.throwIfAborted()
   if (exitCode === 0) return
-  const what = stderr.trim().split('\n').slice(-3).join('; ')
+  const what = lastLines(stderr)
   if (/no space|Could not allocate/i.test(stderr))
     throw new PyroError('disk.full', `a disk of ${request.bytes} bytes is too small for its environment`, {
       hint: 'ask for more with --disk-mib',

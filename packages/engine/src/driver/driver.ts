@@ -1,5 +1,4 @@
 import type { Failure, Isolation, Progress } from '@pyro/protocol'
-import type { WorkspaceIdentity } from '@pyro/protocol/guest'
 import type { AgentClient } from '../agent/agent-client.ts'
 import type { DiskStore, Volume } from '../disk/disk-store.ts'
 
@@ -64,7 +63,7 @@ export interface SandboxSpec {
   readonly generation: number
   /** The disk that it runs on. */
   readonly volume: Volume
-  /** UUID of the filesystem that images hold; null where volumes are trees. */
+  /** UUID of the filesystem that images hold, labelled with the workspace (`labelOf`); null where volumes are trees. */
   readonly filesystem: string | null
   /**
    * Not empty: an inspector, only where volumes are images. It runs nothing of theirs, and shows these read-only as `/disks/0` and so
@@ -72,8 +71,6 @@ export interface SandboxSpec {
    */
   readonly inspects: readonly Volume[]
   readonly hostname: string
-  /** What the sandbox writes to its disk before anything else does; null: the disk has it, as those of trees always do. */
-  readonly identity: WorkspaceIdentity | null
   readonly vcpus: number
   readonly memoryMib: number
   /** Processes and threads in the sandbox. */

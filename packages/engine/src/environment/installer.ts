@@ -145,6 +145,7 @@ export class Installer {
             file: join(volume.path, DISK_FILE),
             bytes: diskMib * MIB,
             uuid: filesystemOf(manifest.digest),
+            label: null,
           },
           options.signal,
         )

@@ -59,7 +59,6 @@ const inspectorSpec = ({ row }: Workspace, volumes: readonly Volume[]): SandboxS
     filesystem: filesystemOf(row.environment.digest),
     inspects: volumes,
     hostname: 'inspector',
-    identity: null,
     vcpus: 1,
     memoryMib: MEMORY_MIB,
     pidsMax: PIDS,

@@ -33,7 +33,7 @@ export const recoverIntent = async (
     case CREATE_STEPS.operation: {
       const plan = intent.plan as CreatePlan
       const context = { services, live: null, volume: null, sandbox: null, seeded: { files: 0, bytes: 0 } }
-      const list = createSteps(services.drivers.get(plan.row.driver))
+      const list = createSteps(services.drivers.get(plan.row.driver), plan)
       const outcome = await undoSteps({ ...run, list, plan, context }, step)
       store.intents.end(id, () => {
         store.workspaces.delete(intent.subject)

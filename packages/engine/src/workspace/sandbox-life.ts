@@ -1,5 +1,4 @@
 import { randomBytes } from 'node:crypto'
-import type { WorkspaceIdentity } from '@pyro/protocol/guest'
 import { filesystemOf } from '../disk/disk-image.ts'
 import type { Volume } from '../disk/disk-store.ts'
 import type { Sandbox, SandboxRecord, SandboxSpec } from '../driver/driver.ts'
@@ -20,17 +19,13 @@ export const newToken = (): string => randomBytes(32).toString('hex')
 
 export const sandboxIdOf = (workspaceId: string, generation: number): string => `${workspaceId}-g${generation}`
 
-/**
- * Starts a sandbox on a volume. Its name is committed before it is made; `endSandbox` takes everything back. An identity is written to
- * the volume first.
- */
+/** Starts a sandbox on a volume. Its name is committed before it is made; `endSandbox` takes everything back. */
 export const startSandbox = async (
   services: Services,
   row: WorkspaceRow,
   plan: SandboxPlan,
   volume: Volume,
   { signal, onProgress }: Pick<Call, 'signal' | 'onProgress'>,
-  identity: WorkspaceIdentity | null = null,
 ): Promise<Sandbox> => {
   const driver = services.drivers.get(row.driver)
   const { limits } = services.config
@@ -43,7 +38,6 @@ export const startSandbox = async (
     filesystem: driver.volumes === 'images' ? filesystemOf(row.environment.digest) : null,
     inspects: [],
     hostname: row.hostname,
-    identity,
     vcpus: row.vcpus,
     memoryMib: row.memoryMib,
     pidsMax: pidsFor(limits, row.memoryMib),

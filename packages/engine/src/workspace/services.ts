@@ -1,4 +1,5 @@
 import type { Progress } from '@pyro/protocol'
+import type { DiskImageHost } from '../disk/disk-image.ts'
 import type { VolumeId } from '../disk/disk-store.ts'
 import type { Environments } from '../environment/environments.ts'
 import type { EngineConfig } from '../lib/config.ts'
@@ -17,6 +18,8 @@ export interface Services {
   readonly store: Store
   readonly drivers: DriverChoice
   readonly environments: Environments
+  /** Makes disk images. */
+  readonly images: DiskImageHost
   readonly offline: OfflineAgent
   readonly admission: Admission
   readonly pins: VolumePins

@@ -1,17 +1,12 @@
 import { z } from 'zod'
 import { agentConfig } from './link.ts'
-import { workspaceIdentity } from './offline.ts'
+import { filesystemLabel } from '../model/common.ts'
 
 /** Bytes of the config disk of a microVM: one document, then zeros. */
 export const CONFIG_DISK_BYTES = 64 * 1024
 
 /** An ext4 filesystem; its label says whose it is. */
-export const machineFilesystem = z.strictObject({
-  uuid: z.uuid(),
-  label: z.string().min(1).max(16),
-  /** It may have no label yet: then it gets this one. */
-  isNew: z.boolean(),
-})
+export const machineFilesystem = z.strictObject({ uuid: z.uuid(), label: filesystemLabel })
 
 /** What the agent of a microVM reads from its config disk (`pyro-agent machine`), when the engine calls for the first time. */
 export const machineConfig = z.strictObject({
@@ -20,8 +15,6 @@ export const machineConfig = z.strictObject({
   entropy: z.base64(),
   /** For user commands: bytes of memory, and processes with threads. */
   limits: z.strictObject({ memoryBytes: z.int().positive(), pidsMax: z.int().positive() }),
-  /** Written to the root's disk before anything else is; null: it has one. */
-  identity: workspaceIdentity.nullable(),
   /** What the first disk has to hold, which becomes the root; null: the machine is an inspector. */
   root: machineFilesystem.nullable(),
   /** What the disks of an inspector have to hold, in their order. It mounts them read-only as `/disks/0` and so on. */

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { filesystemLabel } from '../model/common.ts'
 import { archiveLimits } from './files.ts'
 
 /** The id range of the mapped user namespace: inside id 0 is `base` outside. */
@@ -113,6 +114,17 @@ export const imageInput = z.strictObject({
   file: z.string(),
   bytes: z.int().positive(),
   uuid: z.uuid(),
+  /** Says whose disk it is; null: nobody's yet. */
+  label: filesystemLabel.nullable(),
   mapping: idMapping,
 })
 export type ImageInput = z.infer<typeof imageInput>
+
+/** What `pyro-agent imprint INPUT` is told, as JSON. The file is a fresh copy of the image of an environment. */
+export const imprintInput = z.strictObject({
+  file: z.string(),
+  label: filesystemLabel,
+  identity: workspaceIdentity,
+  mapping: idMapping,
+})
+export type ImprintInput = z.infer<typeof imprintInput>

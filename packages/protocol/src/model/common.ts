@@ -34,6 +34,9 @@ export const errorBody = z.object({
 })
 
 /** Why a workspace is not running although nobody stopped it. */
+/** Of a filesystem: what ext4 holds and debugfs(8) takes. */
+export const filesystemLabel = z.string().min(1).max(15)
+
 export const failure = z.object({ code: z.string(), message: z.string(), hint: z.string().nullable() })
 export type Failure = z.infer<typeof failure>
 

@@ -1,11 +1,11 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import { chown, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { isPyroError } from '@pyro/protocol'
 import { z } from 'zod'
 import type { Driver, Probe, SandboxSpec } from '../../driver/driver.ts'
 import { DISK_FILE, type VolumeId } from '../../disk/disk-store.ts'
-import { makeDiskImage, type DiskImageHost } from '../../disk/disk-image.ts'
+import { labelOf, makeDiskImage, type DiskImageHost } from '../../disk/disk-image.ts'
 import type { EngineConfig } from '../../lib/config.ts'
 import { readJsonFile, writeJsonFile } from '../../lib/json-file.ts'
 import { errnoOf } from '../../process/identity.ts'
@@ -97,7 +97,6 @@ async function tryStart(driver: Driver, version: string, { config, agentPath }: 
     filesystem: driver.volumes === 'images' ? filesystem : null,
     inspects: [],
     hostname: 'probe',
-    identity: null,
     vcpus: 1,
     memoryMib: 256,
     pidsMax: 256,
@@ -137,6 +136,7 @@ async function imageInPlace(tree: string, uuid: string, host: DiskImageHost): Pr
       file: join(tree, DISK_FILE),
       bytes: PROBE_DISK_BYTES,
       uuid,
+      label: labelOf(basename(tree)),
     })
   } finally {
     await rm(source, { recursive: true, force: true })

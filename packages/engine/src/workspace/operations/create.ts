@@ -1,8 +1,10 @@
 import { randomBytes } from 'node:crypto'
+import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { BASELINE, newWorkspaceId, type ParsedInputOf, type ResultOf } from '@pyro/protocol'
 import type { WorkspaceIdentity } from '@pyro/protocol/guest'
-import type { Volume } from '../../disk/disk-store.ts'
+import { imprintDisk, labelOf } from '../../disk/disk-image.ts'
+import { DISK_FILE, type Volume } from '../../disk/disk-store.ts'
 import type { Driver, Sandbox } from '../../driver/driver.ts'
 import type { EnvironmentLease } from '../../environment/environments.ts'
 import { flushVolume, stillCopy, stillGuest } from '../../driver/still-copy.ts'
@@ -75,34 +77,49 @@ export const limitOf = ({ volumes }: Pick<Driver, 'volumes'>, bytes: number): nu
 
 const identityOf = ({ hostname, machineId }: WorkspaceRow): WorkspaceIdentity => ({ hostname, machineId })
 
-/** Before its sandbox starts; otherwise the sandbox writes its identity itself. */
-const isPopulated = ({ row }: CreatePlan, { services }: CreateContext): boolean =>
-  services.drivers.get(row.driver).volumes === 'trees'
-
-/** Identity and seed, on the host before there is a sandbox; or the seed inside it, when only that can write to its disk. */
+/** Identity and seed, on the host before there is a sandbox; of the disk of a machine that still is as it was made, the identity alone. */
 const populate: CreateStep = {
   name: 'populate',
   async do({ row }, cx) {
     if (cx.live === null || cx.volume === null) return
-    const { services, sandbox } = cx
+    const { services, volume } = cx
     const { call, seed } = cx.live
-    if (sandbox !== null && seed === null) return
-    const { limits } = services.config
-    const tools = sandbox === null ? services.offline : new OfflineAgent(machineRoles(sandbox.agent))
-    cx.seeded = await tools.populate(
-      {
-        volume: sandbox === null ? cx.volume.path : '/',
-        identity: sandbox === null ? identityOf(row) : null,
-        seed,
-        limits: {
-          entries: limits.archiveEntries,
-          bytes: limits.archiveBytes,
-          pathBytes: limits.archivePathBytes,
-        },
-      },
-      { signal: call.signal, onProgress: ({ files, bytes }) => reportSeed(call, files, bytes) },
-    )
+    if (services.drivers.get(row.driver).volumes === 'trees') {
+      cx.seeded = await populated(services.offline, { path: volume.path, identity: identityOf(row), seed }, cx, call)
+      return
+    }
+    const disk = { file: join(volume.path, DISK_FILE), label: labelOf(row.id), identity: identityOf(row) }
+    await imprintDisk(services.images, disk, call.signal)
   },
+}
+
+/** Where only the sandbox's own kernel writes to its disk. */
+const seedInside: CreateStep = {
+  name: 'seed',
+  async do(_plan, cx) {
+    if (cx.live === null || cx.sandbox === null) return
+    const { call, seed } = cx.live
+    const tools = new OfflineAgent(machineRoles(cx.sandbox.agent))
+    cx.seeded = await populated(tools, { path: '/', identity: null, seed }, cx, call)
+  },
+}
+
+const populated = (
+  tools: OfflineAgent,
+  what: { readonly path: string; readonly identity: WorkspaceIdentity | null; readonly seed: Readable | null },
+  { services }: CreateContext,
+  call: Call,
+): Promise<{ files: number; bytes: number }> => {
+  const { limits } = services.config
+  return tools.populate(
+    {
+      volume: what.path,
+      identity: what.identity,
+      seed: what.seed,
+      limits: { entries: limits.archiveEntries, bytes: limits.archiveBytes, pathBytes: limits.archivePathBytes },
+    },
+    { signal: call.signal, onProgress: ({ files, bytes }) => reportSeed(call, files, bytes) },
+  )
 }
 
 const freezeBaseline: CreateStep = {
@@ -113,8 +130,7 @@ const freezeBaseline: CreateStep = {
     const agent = cx.sandbox === null ? null : stillGuest(driver, cx.sandbox.agent)
     const request = { from: volumeId(plan.row.volume), to: volumeId(plan.baseline), group: plan.row.id }
     const context = { agent, signal: cx.live.call.signal }
-    // Of an empty workspace there is next to nothing to write out, and nobody yet who would wait for it.
-    if (agent !== null && cx.live.seed !== null) await flushVolume(driver.disks, request.from, context)
+    if (agent !== null) await flushVolume(driver.disks, request.from, context)
     await stillCopy(driver.disks, request, context)
   },
   async undo(plan, cx) {
@@ -129,8 +145,7 @@ const beginSandbox: CreateStep = {
     const { volume } = cx
     const { call } = cx.live
     await explainStart(plan.row.name, NOTHING_LEFT, async () => {
-      const identity = isPopulated(plan, cx) ? null : identityOf(plan.row)
-      cx.sandbox = await startSandbox(cx.services, plan.row, plan, volume, call, identity)
+      cx.sandbox = await startSandbox(cx.services, plan.row, plan, volume, call)
     })
   },
   async undo(plan, cx) {
@@ -144,15 +159,14 @@ export const CREATE_STEPS: StepList<CreatePlan, CreateContext> = {
   steps: [record, clone, populate, freezeBaseline, beginSandbox],
 }
 
-/** Where volumes are images, only the sandbox's own kernel writes to them. */
-const CREATE_INSIDE_STEPS: typeof CREATE_STEPS = {
+const CREATE_AND_SEED_INSIDE_STEPS: typeof CREATE_STEPS = {
   ...CREATE_STEPS,
-  steps: [record, clone, beginSandbox, populate, freezeBaseline],
+  steps: [record, clone, populate, beginSandbox, seedInside, freezeBaseline],
 }
 
 /** The order of the steps on this driver. */
-export const createSteps = (driver: Pick<Driver, 'volumes'>): typeof CREATE_STEPS =>
-  driver.volumes === 'trees' ? CREATE_STEPS : CREATE_INSIDE_STEPS
+export const createSteps = ({ volumes }: Pick<Driver, 'volumes'>, { row }: CreatePlan): typeof CREATE_STEPS =>
+  volumes === 'trees' || row.seed.mode === 'none' ? CREATE_STEPS : CREATE_AND_SEED_INSIDE_STEPS
 
 export const createLeftovers = ({ row, baseline, generation }: CreatePlan): Leftovers => ({
   workspaceId: row.id,
@@ -238,7 +252,7 @@ export const createWorkspace = async (
     seeded: { files: 0, bytes: 0 },
   }
   return runSteps({
-    list: createSteps(workspace.driver),
+    list: createSteps(workspace.driver, plan),
     subject: row.id,
     plan,
     context,
