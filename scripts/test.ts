@@ -7,24 +7,8 @@ import { vitest } from './test/vitest.ts'
 
 const root = join(import.meta.dirname, '..')
 
-/** Emulated machines take their time: they run what every driver must do the same, and not all of it. */
-const ON_MACHINES = [
-  ...['exact-restore', 'exec', 'export', 'files', 'reset', 'seed', 'snapshots'].map(
-    (name) => `test/e2e/${name}.test.ts`,
-  ),
-  ...['killed-create', 'killed-reset', 'killed-sandbox', 'killed-snapshot'].map((name) => `test/fault/${name}.test.ts`),
-]
-
 const args = process.argv.slice(2)
 const tallies: Tally[] = []
 if (args.length === 0) tallies.push(await goTest(join(root, 'guest'), (text) => process.stdout.write(text)))
 tallies.push(await vitest(root, args))
-if (args.length === 0)
-  tallies.push(
-    await vitest(root, ['--project', 'host', ...ON_MACHINES], {
-      PYRO_TEST_DRIVERS: 'qemu',
-      REQUIRE_DRIVERS: 'qemu',
-    }),
-  )
-
 report(tallies)
