@@ -54,7 +54,7 @@ const pullUpTo = async (step: string, signal?: AbortSignal) => {
 const damagedCache = (): string => {
   const folder = join(world.folder, 'cache')
   mkdirSync(folder)
-  for (const name of readdirSync(ENVIRONMENT_CACHE)) {
+  for (const name of readdirSync(ENVIRONMENT_CACHE).filter((file) => file.startsWith('debian_'))) {
     const from = join(ENVIRONMENT_CACHE, name)
     if (name.endsWith('.json')) copyFileSync(from, join(folder, name))
     else writeFileSync(join(folder, name), readFileSync(from).subarray(0, statSync(from).size / 2))
