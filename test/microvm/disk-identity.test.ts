@@ -125,7 +125,7 @@ describe('a disk that does not fit its record', () => {
     overwrite(join(volume, 'disk.raw'), 0, BLOCK_BYTES)
     writable(false)
     const error = await rejectionOf(createOn(world, 'qemu', { diskMib: DAMAGED_MIB }))
-    expect(error).toMatchObject(refusal(/the disk holds no ext4 filesystem/))
+    expect(error).toMatchObject(refusal(/the disk image of the environment is damaged/))
     expect(await world.pyro.workspaces.list()).toEqual([])
     await expectInOrder(world)
     await using ws = await createOn(world, 'qemu', { diskMib: DISK_MIB })

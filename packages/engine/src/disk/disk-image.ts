@@ -39,7 +39,11 @@ export const imprintDisk = async (
     signal,
   })
   signal.throwIfAborted()
-  if (exitCode !== 0) throw new PyroError('internal', `the disk was not made the workspace's: ${lastLines(stderr)}`)
+  if (exitCode === 0) return
+  throw new PyroError('workspace.start-failed', `the disk image of the environment is damaged: ${lastLines(stderr)}`, {
+    hint: 'pyro env remove NAME, and pull or import it again',
+    data: { reason: 'workspace.start-failed' },
+  })
 }
 
 /** Tells the disks of workspaces apart that began on the same environment. Ids are random at their end. */
