@@ -22,6 +22,13 @@ const (
 	requestThaw   = 0xc0045878
 )
 
+// rolePipeBytes is how far a role may be ahead of its link, or behind it, and pieceBytes what is passed on at once: each
+// piece costs the same, and on an emulated processor that is much.
+const (
+	rolePipeBytes = 1 << 20
+	pieceBytes    = 256 << 10
+)
+
 // freezeLimit is how long writers stand still when nobody lets them go on.
 const freezeLimit = 2 * time.Second
 
@@ -143,6 +150,11 @@ func (s *sandbox) Role(ctx context.Context, name string, stdin io.Reader, stdout
 		return err
 	}
 	defer answer.Close()
+	for _, pipe := range []*os.File{feed, answer} {
+		if err := widen(pipe); err != nil {
+			return err
+		}
+	}
 	ended := make(chan syscall.WaitStatus, 1)
 	pid, err := s.reaper.Spawn(func() (int, error) {
 		return syscall.ForkExec("/proc/self/exe", []string{"pyro-agent", name}, &syscall.ProcAttr{
@@ -159,10 +171,10 @@ func (s *sandbox) Role(ctx context.Context, name string, stdin io.Reader, stdout
 	defer stop()
 	go func() {
 		// A role that ends early reads no more; an engine that breaks off shows at the context.
-		_, _ = io.Copy(feed, stdin)
+		_ = pass(feed, stdin)
 		feed.Close()
 	}()
-	_, copied := io.Copy(stdout, answer)
+	copied := pass(stdout, answer)
 	if copied != nil {
 		_ = s.reaper.Signal(pid, syscall.SIGKILL)
 	}
@@ -174,4 +186,21 @@ func (s *sandbox) Role(ctx context.Context, name string, stdin io.Reader, stdout
 		return message.Errorf(message.KindFailed, "the role %s was ended by %s", name, status.Signal())
 	}
 	return nil
+}
+
+// widen makes room in a pipe.
+func widen(pipe *os.File) error {
+	raw, err := pipe.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var problem error
+	err = raw.Control(func(fd uintptr) { _, problem = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, rolePipeBytes) })
+	return errors.Join(err, os.NewSyscallError("F_SETPIPE_SZ", problem))
+}
+
+// pass copies in large pieces, and what there is at once; neither end has a way of its own.
+func pass(to io.Writer, from io.Reader) error {
+	_, err := io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, make([]byte, pieceBytes))
+	return err
 }

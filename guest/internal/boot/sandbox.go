@@ -25,7 +25,7 @@ const (
 // stepBackLimit: what the engine says was true when it said so.
 const (
 	stepLimit     = 50 * time.Millisecond
-	stepBackLimit = time.Second
+	stepBackLimit = 100 * time.Millisecond
 )
 
 type sandbox struct {

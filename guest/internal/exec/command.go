@@ -103,10 +103,7 @@ func (c *Command) tryLaunch(request *message.StartCommand) *message.StartError {
 		},
 	}
 	c.stdin = ends.stdin
-	pid, err := c.registry.reaper.Spawn(
-		func() (int, error) { return c.registry.forker.fork(program, argv, attr) },
-		c.collected,
-	)
+	pid, err := c.registry.spawn(func() (int, error) { return c.registry.forker.fork(program, argv, attr) }, c.collected)
 	ends.closeTheirs(null)
 	if err != nil {
 		c.stdin = nil

@@ -42,7 +42,12 @@ var reaper = sync.OnceValue(func() *reap.Reaper {
 
 func newTestRegistry(t *testing.T) *Registry {
 	t.Helper()
-	registry, err := NewRegistry(reaper(), message.Cgroup{Mode: "none"}, 100, nil)
+	return newRegistryIn(t, message.Cgroup{Mode: "none"})
+}
+
+func newRegistryIn(t *testing.T, cgroup message.Cgroup) *Registry {
+	t.Helper()
+	registry, err := NewRegistry(reaper(), cgroup, 100, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,6 +60,9 @@ func newTestRegistry(t *testing.T) *Registry {
 		}
 		close(registry.forker.jobs)
 		unix.Close(registry.null)
+		if registry.freezer.fd >= 0 {
+			unix.Close(registry.freezer.fd)
+		}
 	})
 	return registry
 }

@@ -22,7 +22,6 @@ type forker struct {
 	jobs chan forkJob
 	// directoryFd is the cgroup for clone-into-cgroup, or -1.
 	directoryFd int
-	freezer     *freezer
 	// raiseOom says that children must give up the agent's protection from the OOM killer.
 	raiseOom bool
 	// refusals counts forks that failed because the limit of processes was reached.
@@ -42,8 +41,8 @@ type forkResult struct {
 }
 
 // startForker returns once the thread is where it belongs.
-func startForker(cgroup message.Cgroup, freezer *freezer) (*forker, error) {
-	f := &forker{jobs: make(chan forkJob), directoryFd: -1, freezer: freezer, raiseOom: oomProtected()}
+func startForker(cgroup message.Cgroup) (*forker, error) {
+	f := &forker{jobs: make(chan forkJob), directoryFd: -1, raiseOom: oomProtected()}
 	if cgroup.Mode == "v2" && cgroup.DirectoryFd != nil {
 		f.directoryFd = *cgroup.DirectoryFd
 	}
@@ -69,9 +68,7 @@ func (f *forker) loop(tasksFds []int, ready chan<- error) {
 	}
 	ready <- nil
 	for job := range f.jobs {
-		f.freezer.forking.Lock()
 		pid, err := syscall.ForkExec(job.program, job.argv, job.attr)
-		f.freezer.forking.Unlock()
 		job.done <- forkResult{pid, err}
 	}
 }

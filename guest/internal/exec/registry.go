@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -63,8 +64,7 @@ func NewRegistry(reaper *reap.Reaper, cgroup message.Cgroup, maxRunning int, lim
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: os.DevNull, Err: err}
 	}
-	freezer := newFreezer(cgroup)
-	forker, err := startForker(cgroup, freezer)
+	forker, err := startForker(cgroup)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +73,7 @@ func NewRegistry(reaper *reap.Reaper, cgroup message.Cgroup, maxRunning int, lim
 		growth = ownKernelGrowth
 	}
 	return &Registry{
-		growth: growth, reaper: reaper, forker: forker, freezer: freezer, maxRunning: maxRunning, null: null, limits: limits,
+		growth: growth, reaper: reaper, forker: forker, freezer: newFreezer(cgroup), maxRunning: maxRunning, null: null, limits: limits,
 		commands: map[string]*Command{},
 	}, nil
 }
@@ -109,6 +109,13 @@ func (r *Registry) enter(command *Command) error {
 	r.running.Add(1)
 	r.budget.rings.Add(1)
 	return nil
+}
+
+// spawn waits for commands that stand still before it takes the reaper's lock, which a kill takes while they do.
+func (r *Registry) spawn(start func() (int, error), ended func(syscall.WaitStatus)) (int, error) {
+	r.freezer.forking.Lock()
+	defer r.freezer.forking.Unlock()
+	return r.reaper.Spawn(start, ended)
 }
 
 func (r *Registry) noteEnd() { r.running.Add(-1) }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"runtime"
+	"sync"
 	"syscall"
 	"time"
 
@@ -178,7 +179,8 @@ func (t *tree) signal(number syscall.Signal, send func(pid int, number syscall.S
 func (t *tree) kill(send func(pid int, number syscall.Signal), freezer *freezer) (gone bool, err error) {
 	walks <- struct{}{}
 	defer func() { <-walks }()
-	defer freezer.freeze()()
+	thaw := sync.OnceFunc(freezer.freeze())
+	defer thaw()
 	deadline := time.Now().Add(stopLimit)
 	stopped := map[int]bool{}
 	for time.Now().Before(deadline) {
@@ -205,6 +207,8 @@ func (t *tree) kill(send func(pid int, number syscall.Signal), freezer *freezer)
 	for pid := range stopped {
 		send(pid, unix.SIGKILL)
 	}
+	// Others need not wait for its end.
+	thaw()
 	deadline = time.Now().Add(killLimit)
 	empty, pause := 0, killPause
 	for {

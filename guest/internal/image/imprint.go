@@ -66,6 +66,7 @@ func (in imprint) write() error {
 		return err
 	}
 	files := []*os.File{image}
+	// It names what goes wrong, and goes on.
 	script := "cd /etc\n"
 	for _, file := range texts {
 		content, err := memoryFile(file.Name, file.Text)
@@ -73,46 +74,68 @@ func (in imprint) write() error {
 			return err
 		}
 		defer content.Close()
-		script += fmt.Sprintf("rm %[1]s\nwrite %[2]s %[1]s\nsif %[1]s mode 0100644\ncat %[1]s\n", file.Name, handed(len(files)))
+		script += fmt.Sprintf("rm %[1]s\nwrite %[2]s %[1]s\nsif %[1]s mode 0100644\n", file.Name, handed(len(files)))
 		files = append(files, content)
 	}
-	script += fmt.Sprintf("ssv volume_name %s\nstats -h\nstat %s/%s\n", in.Label, dbusFolder, machineID)
-	said, err := in.debugfs(script, files)
+	script += fmt.Sprintf("ssv volume_name %s\n", in.Label)
+	if _, err := in.debugfs(script, true, files); err != nil {
+		return err
+	}
+	hasDbusID, err := in.check(texts, image)
+	if err == nil && hasDbusID {
+		err = in.linkDbusID(image)
+	}
 	if err != nil {
 		return err
 	}
-	for _, file := range texts {
-		// It names what goes wrong, and goes on.
-		if !strings.Contains(said, fmt.Sprintf("debugfs: cat %s\n%sdebugfs: ", file.Name, file.Text)) {
-			return fmt.Errorf("/etc/%s was not written", file.Name)
-		}
-	}
-	if !regexp.MustCompile(`(?m)^Filesystem volume name: +` + in.Label + `$`).MatchString(said) {
-		return errors.New("the label was not written")
-	}
-	if err := in.linkDbusID(said, image); err != nil {
+	if err := image.Sync(); err != nil {
 		return err
 	}
 	return image.Chown(0, 0)
 }
 
-// linkDbusID makes dbus agree with systemd, where dbus has an id of its own: then the last thing that was said is what it is.
-func (in imprint) linkDbusID(said string, image *os.File) error {
-	if at := strings.LastIndex(said, "debugfs: stat "); !strings.Contains(said[at:], "Inode: ") {
-		return nil
+// check reads again what was written, from the root on, and looks whether dbus has an id of its own.
+func (in imprint) check(texts []identity.File, image *os.File) (hasDbusID bool, err error) {
+	script := "stats -h\n"
+	for _, file := range texts {
+		script += "cat /etc/" + file.Name + "\n"
 	}
-	script := fmt.Sprintf("cd %[1]s\nrm %[2]s\nsymlink %[2]s /etc/%[2]s\nstat %[2]s\n", dbusFolder, machineID)
-	said, err := in.debugfs(script, []*os.File{image})
+	script += fmt.Sprintf("stat %[1]s\nstat %[1]s/%[2]s\nclose\n", dbusFolder, machineID)
+	said, err := in.debugfs(script, false, []*os.File{image})
+	if err != nil {
+		return false, err
+	}
+	for _, file := range texts {
+		if !strings.Contains(said, fmt.Sprintf("debugfs: cat /etc/%s\n%sdebugfs: ", file.Name, file.Text)) {
+			return false, fmt.Errorf("/etc/%s was not written", file.Name)
+		}
+	}
+	if !regexp.MustCompile(`(?m)^Filesystem volume name: +` + in.Label + `$`).MatchString(said) {
+		return false, errors.New("the label was not written")
+	}
+	_, said, _ = strings.Cut(said, "debugfs: stat "+dbusFolder+"\n")
+	folder, file, _ := strings.Cut(said, "debugfs: stat ")
+	return strings.Contains(folder, "Type: directory") && strings.Contains(file, "Inode: "), nil
+}
+
+// linkDbusID makes dbus agree with systemd.
+func (in imprint) linkDbusID(image *os.File) error {
+	script := fmt.Sprintf("cd %[1]s\nrm %[2]s\nsymlink %[2]s /etc/%[2]s\nstat %[1]s/%[2]s\n", dbusFolder, machineID)
+	said, err := in.debugfs(script, true, []*os.File{image})
 	if err == nil && !strings.Contains(said, `"/etc/`+machineID+`"`) {
 		return fmt.Errorf("%s/%s was not linked", dbusFolder, machineID)
 	}
 	return err
 }
 
-func (in imprint) debugfs(script string, files []*os.File) (string, error) {
+func (in imprint) debugfs(script string, writes bool, files []*os.File) (string, error) {
+	args := []string{"-f", "-", handed(0)}
+	if writes {
+		args = append([]string{"-w"}, args...)
+	}
 	var said bytes.Buffer
 	t := tool{
-		name: "debugfs", args: []string{"-w", "-f", "-", handed(0)}, stdin: strings.NewReader(script), stdout: &said,
+		name: "debugfs", args: args, stdin: strings.NewReader(script), stdout: &said,
 		files: files, mapping: in.Mapping,
 	}
 	err := t.run()

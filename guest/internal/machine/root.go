@@ -120,9 +120,28 @@ func (v *vmm) mountDisk(number int, filesystem *Filesystem, target string, flags
 	return nil
 }
 
+// standIn makes what root inside may have removed, or replaced: a folder to mount on.
+func standIn(folder string) error {
+	var status unix.Stat_t
+	err := unix.Lstat(folder, &status)
+	if err == nil && status.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return nil
+	}
+	if err == nil {
+		err = os.Remove(folder)
+	}
+	if err != nil && err != unix.ENOENT {
+		return &os.PathError{Op: "replace", Path: folder, Err: err}
+	}
+	return os.Mkdir(folder, 0o755)
+}
+
 // switchRoot makes what is mounted on newRoot the root, and takes along what lies in none.
 func switchRoot() error {
 	for _, folder := range moved {
+		if err := standIn(newRoot + folder); err != nil {
+			return err
+		}
 		if err := unix.Mount(folder, newRoot+folder, "", unix.MS_MOVE, ""); err != nil {
 			return &os.PathError{Op: "move", Path: folder, Err: err}
 		}

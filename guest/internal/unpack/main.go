@@ -138,6 +138,10 @@ func run(cx context.Context, input Input, stdin *os.File) (*Result, error) {
 // makeFolders makes what every sandbox mounts on or works in. Below /run, which a tmpfs hides, are the mount points of agent
 // and channel: gVisor's file server makes missing ones on the disk, where a comparison with the baseline finds them.
 func makeFolders(root int) error {
+	// Who the workspace is stands in it, wherever it leads.
+	if err := unix.Mkdirat(root, "etc", 0o755); err != nil && err != unix.EEXIST {
+		return fmt.Errorf("make /etc: %w", err)
+	}
 	for _, folder := range []struct {
 		name string
 		mode uint32

@@ -189,12 +189,13 @@ export class AgentCalls implements AgentClient {
 
   async #startOnce(id: string, command: StartCommand, options: CallOptions): Promise<CommandOutput> {
     const { clock } = this.#sessions
-    if (clock !== null) {
-      await this.#session(options)
-      // No round trip, unless the guest may have stood still, or the host slept.
-      await clock.makeRight()
-    }
-    return this.#open(`/v1/commands/${id}/start`, command, options)
+    if (clock === null) return this.#open(`/v1/commands/${id}/start`, command, options)
+    const until = performance.now() + (options.timeoutMs ?? DEFAULT_TIMEOUT_MS)
+    const left = (): CallOptions => ({ ...options, timeoutMs: Math.max(1, Math.round(until - performance.now())) })
+    await this.#session(options)
+    // No round trip, unless the guest may have stood still, or the host slept.
+    await clock.makeRight(left())
+    return this.#open(`/v1/commands/${id}/start`, command, left())
   }
 
   /** However long an answer may take: without a link nothing is on its way. */

@@ -9,9 +9,9 @@ const HELLO_LIMIT_BYTES = 4096
 const HELLO_TIMEOUT_MS = 5_000
 /**
  * Where a link is no connection (a serial port), the nonce is lost when it comes to an agent that still serves an engine which is
- * gone. Once, another one follows, and the hello has to answer that.
+ * gone. Once, another one follows, and the hello has to answer that: not before such a session has ended, which takes it 1 s.
  */
-const ASK_AGAIN_MS = 1_000
+const ASK_AGAIN_MS = 1_500
 const MARK = Buffer.from('PYRO {')
 
 /** Who must be at the other end. */

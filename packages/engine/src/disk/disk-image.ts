@@ -40,6 +40,8 @@ export const imprintDisk = async (
   })
   signal.throwIfAborted()
   if (exitCode === 0) return
+  const known = toolFailure(stderr, 'the disk')
+  if (known !== null) throw known
   throw new PyroError('workspace.start-failed', `the disk image of the environment is damaged: ${lastLines(stderr)}`, {
     hint: 'pyro env remove NAME, and pull or import it again',
     data: { reason: 'workspace.start-failed' },
@@ -48,6 +50,23 @@ export const imprintDisk = async (
 
 /** Tells the disks of workspaces apart that began on the same environment. Ids are random at their end. */
 export const labelOf = (workspaceId: string): string => workspaceId.slice(-LABEL_CHARACTERS)
+
+const notMade = (said: string): PyroError =>
+  new PyroError('internal', `the disk image was not made: ${lastLines(said)}`)
+
+/** What has nothing to do with the image; null: it may have. */
+const toolFailure = (said: string, disk: string): PyroError | null => {
+  if (/executable file not found/.test(said)) {
+    return new PyroError('host.missing-tool', `disk images need mke2fs and debugfs: ${lastLines(said)}`, {
+      hint: 'apt-get install -y e2fsprogs',
+    })
+  }
+  if (!/no space|Could not allocate/i.test(said)) return null
+  return new PyroError('disk.full', `${disk} is too small for its environment`, {
+    hint: 'ask for more with --disk-mib, or make room on the host',
+    data: { said: lastLines(said) },
+  })
+}
 
 const lastLines = (text: string): string => text.trim().split('\n').slice(-3).join('; ')
 
@@ -64,13 +83,7 @@ export const makeDiskImage = async (
   })
   signal?.throwIfAborted()
   if (exitCode === 0) return
-  const what = lastLines(stderr)
-  if (/no space|Could not allocate/i.test(stderr))
-    throw new PyroError('disk.full', `a disk of ${request.bytes} bytes is too small for its environment`, {
-      hint: 'ask for more with --disk-mib',
-      data: { said: what },
-    })
-  throw new PyroError('internal', `the disk image was not made: ${what}`)
+  throw toolFailure(stderr, `a disk of ${request.bytes} bytes`) ?? notMade(stderr)
 }
 
 /** The UUID of the filesystem that the disks of an environment hold: the same content, the same UUID (version 8 of RFC 9562). */

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { availableParallelism } from 'node:os'
 import type { Volume } from '../disk/disk-store.ts'
 import { filesystemOf } from '../disk/disk-image.ts'
 import type { Inspect } from '../diff/frozen.ts'
@@ -13,6 +14,8 @@ import type { Workspace } from './workspace.ts'
 /** Whatever the size of the disks: the walk holds little of them. */
 const MEMORY_MIB = 512
 const PIDS = 256
+/** One walks, and one talks. */
+const VCPUS = Math.min(2, availableParallelism())
 
 /** No two engines give the same. */
 const newInspectorId = (workspaceId: string): string => `${workspaceId}-i${randomBytes(4).toString('hex')}`
@@ -59,7 +62,7 @@ const inspectorSpec = ({ row }: Workspace, volumes: readonly Volume[]): SandboxS
     filesystem: filesystemOf(row.environment.digest),
     inspects: volumes,
     hostname: 'inspector',
-    vcpus: 1,
+    vcpus: VCPUS,
     memoryMib: MEMORY_MIB,
     pidsMax: PIDS,
     token: newToken(),

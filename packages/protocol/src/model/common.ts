@@ -33,12 +33,12 @@ export const errorBody = z.object({
   data: z.record(z.string(), z.unknown()).nullable(),
 })
 
-/** Why a workspace is not running although nobody stopped it. */
-/** Of a filesystem: what ext4 holds and debugfs(8) takes. */
-export const filesystemLabel = z.string().min(1).max(15)
-
+/** Why a workspace is not running, or does not go on, although nobody stopped it. */
 export const failure = z.object({ code: z.string(), message: z.string(), hint: z.string().nullable() })
 export type Failure = z.infer<typeof failure>
+
+/** Of a filesystem: what ext4 holds and debugfs(8) takes. */
+export const filesystemLabel = z.string().min(1).max(15)
 
 /** Something going on that takes longer than a moment. */
 export const progress = z.object({

@@ -77,24 +77,26 @@ const isolationCapability = async (engine: Engine, probes: readonly Probe[]): Pr
   const { all } = engine.services.drivers
   const works = all.filter(({ isolation }, index) => isolation !== 'none' && probes[index]?.ok === true)
   const names = works.map(({ id, isolation }) => `${isolation} (${id})`).join(', ')
-  const fix = probes.find(({ ok, fix: remedy }) => !ok && remedy !== null)?.fix ?? null
+  const fix = probes.findLast(({ ok, fix: remedy }) => !ok && remedy !== null)?.fix ?? null
   const about = { id: 'isolation', required: true }
   const [first] = works
   if (first === undefined) return { ...about, ok: false, detail: 'no driver works on this host', fix }
   const chosen = await automatic(engine)
+  if (chosen === undefined)
+    return { ...about, ok: true, detail: `${names}; what a create takes is being tried`, fix: null }
   if (chosen !== null) return { ...about, ok: true, detail: `${names}; a create takes ${chosen}`, fix: null }
   return { ...about, ok: true, detail: `${names}; a create has to say --driver ${first.id}`, fix }
 }
 
-/** The driver that a create takes which names none; null when it would refuse. */
-const automatic = async ({ services }: Engine): Promise<string | null> => {
+/** The driver that a create takes which names none; null when it would refuse, undefined when that takes longer to find out. */
+const automatic = async ({ services }: Engine): Promise<string | null | undefined> => {
   try {
     const signal = AbortSignal.timeout(PROBE_DEADLINE_MS)
     const choice = services.drivers.choose({ driver: 'auto', isolation: 'auto' }, { signal })
     return (await withDeadline(choice, CHECK_DEADLINE_MS, () => late(CHECK_DEADLINE_MS))).driver.id
   } catch (error) {
-    if (isPyroError(error) && (error.code === 'isolation.unavailable' || error.code === 'request.timed-out'))
-      return null
+    if (isPyroError(error) && error.code === 'isolation.unavailable') return null
+    if (isPyroError(error) && error.code === 'request.timed-out') return undefined
     throw error
   }
 }

@@ -61,7 +61,7 @@ const bootAndSave = async (boot: TemplateBoot): Promise<void> => {
   )
   const failed = (what: string): PyroError =>
     new PyroError('workspace.start-failed', `the template of the microVM was not made: ${what}`, {
-      data: { console: said },
+      data: { console: said, ended: end !== null },
     })
   const check = (): void => {
     if (end !== null) throw failed(`${boot.vmmName} ended: ${end}`)

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { isPyroError } from '@pyro/protocol'
 import { z } from 'zod'
 import type { PrepareContext, Probe } from '../../driver/driver.ts'
 import { readJsonFile, writeJsonFile } from '../../lib/json-file.ts'
@@ -13,10 +14,13 @@ import type { QemuProgram } from './qemu-program.ts'
 /** The machine that is tried: what any guest needs, and no disk. */
 const TRIED: MachineShape = { accelerator: 'kvm', vcpus: 1, memoryMib: 256, commandsMib: 64, disks: [] }
 
+/** How long what says nothing of KVM itself (no kernel to be had, no space, a host under load) is not tried again. */
+const RETRY_MS = 60_000
+
 const verdictSchema = z.strictObject({
   /** Of the host's boot: another kernel may change everything. */
   bootId: z.string(),
-  /** Of qemu and the guest's kernel. */
+  /** Of qemu, the guest's kernel and the device. */
   build: z.string(),
   probe: z.strictObject({ ok: z.boolean(), detail: z.string(), fix: z.string().nullable() }),
 })
@@ -37,6 +41,7 @@ interface AccelerationOptions {
 export class Acceleration {
   readonly #options: AccelerationOptions
   readonly #work = new SharedWork<Probe>()
+  #passing: { readonly probe: Probe; readonly atMs: number } | null = null
 
   constructor(options: AccelerationOptions) {
     this.#options = options
@@ -50,15 +55,17 @@ export class Acceleration {
   async probe(owner: number, cx: PrepareContext): Promise<Probe> {
     const lacking = await this.#options.kvm.missing()
     if (lacking !== null) return lacking
+    if (this.#passing !== null && performance.now() - this.#passing.atMs < RETRY_MS) return this.#passing.probe
     const kernel = await this.#kernel(cx)
     if ('ok' in kernel) return kernel
     const bootId = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim()
-    const build = `${await this.#options.program.build()} ${kernel.id}`
+    const build = `${await this.#options.program.build()} ${kernel.id} ${this.#options.kvm.device}`
     const known = await readJsonFile(this.#file, verdictSchema)
     if (known?.bootId === bootId && known.build === build) return known.probe
     return this.#work.join('kvm', callerOf(cx), async (signal, onProgress) => {
       onProgress({ step: 'trying whether guests boot on KVM', done: null, total: null, unit: null, detail: null })
-      const probe = await this.#boot(kernel, owner, signal)
+      const { probe, lasts } = await this.#boot(kernel, owner, signal)
+      if (!lasts) return this.#pass(probe)
       await writeJsonFile(this.#file, { bootId, build, probe })
       return probe
     })
@@ -70,19 +77,26 @@ export class Acceleration {
       return await this.#options.kernels.obtain(cx)
     } catch (error) {
       cx.signal.throwIfAborted()
-      return { ok: false, detail: `no guest was booted on KVM: ${messageOf(error)}`, fix: null }
+      return this.#pass({ ok: false, detail: `no guest was booted on KVM: ${messageOf(error)}`, fix: null })
     }
   }
 
-  async #boot(kernel: GuestKernel, owner: number, signal: AbortSignal): Promise<Probe> {
+  #pass(probe: Probe): Probe {
+    this.#passing = { probe, atMs: performance.now() }
+    return probe
+  }
+
+  /** What a VMM that ended says of KVM lasts. */
+  async #boot(kernel: GuestKernel, owner: number, signal: AbortSignal): Promise<{ probe: Probe; lasts: boolean }> {
     const begun = performance.now()
     try {
       await this.#options.templates.tryOut({ kernel, machine: TRIED, owner, signal })
-      return { ok: true, detail: `a guest booted in ${Math.round(performance.now() - begun)} ms`, fix: null }
+      const detail = `a guest booted in ${Math.round(performance.now() - begun)} ms`
+      return { probe: { ok: true, detail, fix: null }, lasts: true }
     } catch (error) {
       signal.throwIfAborted()
       const detail = `${this.#options.kvm.device} is there, but no guest boots on it: ${messageOf(error)}`
-      return { ok: false, detail, fix: null }
+      return { probe: { ok: false, detail, fix: null }, lasts: isPyroError(error) && error.data?.['ended'] === true }
     }
   }
 
