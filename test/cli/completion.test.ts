@@ -25,7 +25,7 @@ const OFFERS: readonly (readonly [string, readonly string[]])[] = [
   ['pyro workspace reset fix-login --snap', ['--snapshot']],
   ['pyro workspace reset fix-login --snapshot ', ['baseline', 'green']],
   ['pyro workspace snapshot delete fix-login g', ['green']],
-  ['pyro workspace create --driver ', ['auto', 'runc', 'runsc']],
+  ['pyro workspace create --driver ', ['auto', 'firecracker', 'qemu', 'runc', 'runsc']],
   ['pyro mcp install c', ['claude-code', 'codex', 'cursor']],
   ['pyro completion ', ['bash', 'fish', 'zsh']],
   ['pyro workspace exec fix-login ', ['--']],

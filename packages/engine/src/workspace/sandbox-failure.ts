@@ -75,7 +75,7 @@ const startFailure = (name: string, error: unknown, kept: string, hint: string |
   }
   if (SPEAKING.has(error.code)) return error
   return new PyroError('workspace.start-failed', `the sandbox of "${name}" did not start: ${error.message}; ${kept}`, {
-    hint: error.hint ?? hint ?? 'pyro doctor, pyro daemon logs',
+    hint: hint ?? error.hint ?? 'pyro doctor, pyro daemon logs',
     data: { ...error.data, reason: error.code },
     cause: error,
   })
