@@ -19,6 +19,7 @@ export const commandHandlers = {
   'workspace.exec': async (call) => {
     const { engine, input } = call
     const workspace = await adopted(call, 'exec')
+    refuseLostInput(engine, workspace, call)
     const earlier = earlierCommand(engine, workspace, call.requestId)
     if (earlier !== null) return input.detach ? workspace.commands.result(earlier) : replay(call, workspace, earlier)
     const running = await startOnce(engine, workspace, input, call)
@@ -153,6 +154,29 @@ export const earlierCommand = (engine: Engine, workspace: Workspace, requestId: 
   if (requestId === null) return null
   const row = engine.services.store.commands.byRequest(requestId)
   return row === null || workspace.commands.find(row.id) !== null ? null : workspace.commands.row(row.id)
+}
+
+/**
+ * A call whose command was begun by an engine that is gone, before its caller heard of it: what had been sent of its input is lost,
+ * and its end was said to the command.
+ */
+export const refuseLostInput = (
+  engine: Engine,
+  workspace: Workspace,
+  { requestId, input }: Pick<HandlerCall<'workspace.exec' | 'run'>, 'requestId' | 'input'>,
+): void => {
+  if (requestId === null || !input.stdin || engine.starts.has(requestId)) return
+  const row = engine.services.store.commands.byRequest(requestId)
+  if (row === null) return
+  const { id: workspaceId, row: owner } = workspace
+  throw new PyroError(
+    'engine.unreachable',
+    `the engine ended before ${row.id} had its standard input; it goes on without`,
+    {
+      hint: `pyro workspace command wait ${owner.name} ${row.id}`,
+      data: { workspaceId, commandId: row.id },
+    },
+  )
 }
 
 /** What a command that has ended would have answered: its caller did not even hear that it had started. */

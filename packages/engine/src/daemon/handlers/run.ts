@@ -6,7 +6,7 @@ import { converse } from '../command-stream.ts'
 import { EngineLeaving, type HandlerCall } from '../handler.ts'
 import { progressTo } from '../handler.ts'
 import { sayingOutcome } from '../refused-archive.ts'
-import { earlierCommand, rememberEnd, replay, startOnce } from './command.ts'
+import { earlierCommand, refuseLostInput, rememberEnd, replay, startOnce } from './command.ts'
 
 /** How long the workspace of a `run` stays whose client went away: the result can be fetched meanwhile. */
 const VANISHED_KEPT_MS = 10 * 60_000
@@ -17,6 +17,7 @@ export const run = async (call: HandlerCall<'run'>): Promise<ResultOf<'run'>> =>
   const workspace = await ownWorkspace(call)
   let result: CommandResult
   try {
+    refuseLostInput(engine, workspace, call)
     const earlier = earlierCommand(engine, workspace, call.requestId)
     if (earlier === null) {
       const running = await startOnce(engine, workspace, input, call)
