@@ -2,6 +2,7 @@
 package channel
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -31,6 +32,8 @@ const (
 	sessionWindowBytes = 64 << 20
 	readFrameBytes     = 256 << 10
 	headerLimitBytes   = 16 << 10
+	// readBufferBytes holds a small request; what is larger is read past it.
+	readBufferBytes = 4 << 10
 )
 
 var resyncLine = regexp.MustCompile(`^PYRO ([0-9a-f]{32})\n$`)
@@ -86,11 +89,12 @@ func (l *Link) once() (bool, error) {
 // resync answers `PYRO <nonce>` with the hello, as often as it comes: an engine asks again when it gets no answer, and where
 // a link is no connection the first line may be that of an engine that is gone. It gives the link as the session finds it.
 func (l *Link) resync(conn net.Conn) (net.Conn, error) {
-	for begun := []byte{}; ; {
+	session := &bufferedConn{conn, bufio.NewReaderSize(conn, readBufferBytes)}
+	for {
 		if err := conn.SetDeadline(time.Now().Add(resyncTimeout)); err != nil {
 			return nil, err
 		}
-		nonce, err := readNonce(io.MultiReader(bytes.NewReader(begun), conn))
+		nonce, err := readNonce(session)
 		if err != nil {
 			return nil, err
 		}
@@ -98,12 +102,12 @@ func (l *Link) resync(conn net.Conn) (net.Conn, error) {
 			return nil, err
 		}
 		// Enough to tell another line from HTTP/2, which begins with PRI.
-		begun = make([]byte, 2)
-		if _, err := io.ReadFull(conn, begun); err != nil {
+		begun, err := session.reader.Peek(2)
+		if err != nil {
 			return nil, fmt.Errorf("the engine began no session: %w", err)
 		}
 		if !resyncPrefix(begun) {
-			return &begunConn{Conn: conn, begun: begun}, nil
+			return session, nil
 		}
 	}
 }
@@ -125,20 +129,13 @@ func (l *Link) answer(conn net.Conn, nonce string) error {
 	return conn.SetDeadline(time.Time{})
 }
 
-// begunConn is a connection of which some bytes were read already.
-type begunConn struct {
+// bufferedConn reads ahead: of a small request HTTP/2 reads each header and each body by itself.
+type bufferedConn struct {
 	net.Conn
-	begun []byte
+	reader *bufio.Reader
 }
 
-func (c *begunConn) Read(p []byte) (int, error) {
-	if len(c.begun) == 0 {
-		return c.Conn.Read(p)
-	}
-	n := copy(p, c.begun)
-	c.begun = c.begun[n:]
-	return n, nil
-}
+func (c *bufferedConn) Read(p []byte) (int, error) { return c.reader.Read(p) }
 
 // ResyncBytes is the length of the engine's line.
 const ResyncBytes = len("PYRO ") + 32 + 1

@@ -231,7 +231,7 @@ func (c *Command) CheckCursor(cursor int64) error {
 }
 
 // Stream writes the output from cursor on, as frames, and how the command ended. flush is called whenever what was
-// written should be seen.
+// written should be seen and more follows.
 func (c *Command) Stream(ctx context.Context, cursor int64, w io.Writer, flush func() error) error {
 	first, exists := c.ring.first(cursor)
 	if !exists {
@@ -268,10 +268,7 @@ func (c *Command) Stream(ctx context.Context, cursor int64, w io.Writer, flush f
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if err := frames.WriteJSON(w, frames.Result, c.Exit()); err != nil {
-		return err
-	}
-	return flush()
+	return frames.WriteJSON(w, frames.Result, c.Exit())
 }
 
 // writeBatch writes neighbouring frames of one block in one go. A gap before the batch is announced by another event.

@@ -3,7 +3,6 @@ package exec
 import (
 	"bytes"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 
@@ -186,30 +185,37 @@ func parseID(text string) (uint32, bool) {
 	return uint32(id), err == nil && id <= maxID
 }
 
-// readAccounts reads a regular file of bounded size; one that is missing is empty.
+// readAccounts reads a regular file of bounded size; one that is missing is empty. Each command does: no more calls than needed.
 func readAccounts(path string) ([]byte, error) {
-	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
-	if os.IsNotExist(err) {
+	const flags = unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC
+	file, err := unix.Open(path, flags, 0)
+	for err == unix.EINTR {
+		file, err = unix.Open(path, flags, 0)
+	}
+	if err == unix.ENOENT {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close()
-	status, err := file.Stat()
-	if err != nil {
+	defer unix.Close(file)
+	var status unix.Stat_t
+	if err := unix.Fstat(file, &status); err != nil {
 		return nil, err
 	}
-	if !status.Mode().IsRegular() {
+	if status.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil, fmt.Errorf("%s is not a regular file", path)
 	}
-	if status.Size() > accountsLimitBytes {
+	if status.Size > accountsLimitBytes {
 		return nil, fmt.Errorf("%s is larger than %d bytes", path, accountsLimitBytes)
 	}
-	content := make([]byte, status.Size())
-	n, err := file.ReadAt(content, 0)
-	if n < len(content) && err != nil {
-		return content[:n], nil
+	content := make([]byte, status.Size)
+	for read := 0; read < len(content); {
+		n, err := unix.Pread(file, content[read:], int64(read))
+		if n <= 0 || err != nil {
+			return content[:read], nil
+		}
+		read += n
 	}
 	return content, nil
 }

@@ -1,11 +1,9 @@
 package machine
 
 import (
-	"bufio"
 	"bytes"
 	"os"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -24,8 +22,15 @@ type Limits struct {
 	PidsMax     int64 `json:"pidsMax"`
 }
 
+// eventsBytes is more than the kernel writes of the events of a cgroup.
+const eventsBytes = 1024
+
 // commandGroup is the cgroup of user commands: what hits a limit there is a command, and the agent goes on.
-type commandGroup struct{ fd int }
+type commandGroup struct {
+	fd int
+	// memory and pids are its files of events: each command looks at them, and opening takes longer than reading.
+	memory, pids int
+}
 
 func newCommandGroup() (*commandGroup, error) {
 	if err := unix.Mount("cgroup", cgroupRoot, "cgroup2", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
@@ -37,11 +42,23 @@ func newCommandGroup() (*commandGroup, error) {
 	if err := os.Mkdir(userCgroup, 0o755); err != nil {
 		return nil, err
 	}
-	fd, err := unix.Open(userCgroup, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: userCgroup, Err: err}
+	group := &commandGroup{}
+	for _, open := range []struct {
+		fd    *int
+		path  string
+		flags int
+	}{
+		{&group.fd, userCgroup, unix.O_DIRECTORY},
+		{&group.memory, userCgroup + "/memory.events", 0},
+		{&group.pids, userCgroup + "/pids.events", 0},
+	} {
+		fd, err := unix.Open(open.path, unix.O_RDONLY|unix.O_CLOEXEC|open.flags, 0)
+		if err != nil {
+			return nil, &os.PathError{Op: "open", Path: open.path, Err: err}
+		}
+		*open.fd = fd
 	}
-	return &commandGroup{fd}, nil
+	return group, nil
 }
 
 func (g *commandGroup) limit(limits Limits) error {
@@ -57,11 +74,11 @@ func (g *commandGroup) message() message.Cgroup {
 	return message.Cgroup{Mode: "v2", DirectoryFd: &g.fd}
 }
 
-// limitCounts reads zeros where root inside has taken the cgroup away: then nothing is limited any more.
-func limitCounts() exec.LimitCounts {
+// counts are zeros where root inside has taken the cgroup away: then nothing is limited any more.
+func (g *commandGroup) counts() exec.LimitCounts {
 	return exec.LimitCounts{
-		Memory:   eventCount(userCgroup+"/memory.events", "oom_kill"),
-		Pids:     eventCount(userCgroup+"/pids.events", "max"),
+		Memory:   eventCount(g.memory, "oom_kill"),
+		Pids:     eventCount(g.pids, "max"),
 		DiskFull: isFull("/"),
 	}
 }
@@ -78,14 +95,15 @@ func isFull(disk string) bool {
 }
 
 // eventCount reads one line of `key value`.
-func eventCount(path, key string) int64 {
-	text, err := os.ReadFile(path)
+func eventCount(file int, key string) int64 {
+	var text [eventsBytes]byte
+	n, err := unix.Pread(file, text[:], 0)
 	if err != nil {
 		return 0
 	}
-	for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
-		name, value, _ := strings.Cut(lines.Text(), " ")
-		if count, err := strconv.ParseInt(value, 10, 64); name == key && err == nil {
+	for line := range bytes.Lines(text[:n]) {
+		name, value, _ := bytes.Cut(bytes.TrimSpace(line), []byte(" "))
+		if count, err := strconv.ParseInt(string(value), 10, 64); string(name) == key && err == nil {
 			return count
 		}
 	}

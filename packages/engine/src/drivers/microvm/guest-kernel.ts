@@ -1,8 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import { gzip } from 'node:zlib'
-import { promisify } from 'node:util'
 import { PyroError, type Progress } from '@pyro/protocol'
 import { z } from 'zod'
 import type { PrepareContext, PrunedThing } from '../../driver/driver.ts'
@@ -13,7 +11,6 @@ import { runProgram } from '../../process/program.ts'
 import { cpioArchive, type CpioFile } from './cpio.ts'
 import { appear, isThere, namesIn, removeFolders, removeHalfMade } from './whole-folder.ts'
 
-const compress = promisify(gzip)
 const UNPACK_TIMEOUT_MS = 60_000
 const ID_LENGTH = 16
 const PACKAGE_PREFIX = 'package-'
@@ -152,7 +149,7 @@ export class GuestKernels {
     if (await isWhole(place)) return { id, image, initramfs }
     await rm(place, { recursive: true, force: true })
     await appear(place, async (staging) => {
-      const archive = await compress(await this.#firstRoot(kernel, agent), { level: 1 })
+      const archive = await this.#firstRoot(kernel, agent)
       await writeFile(join(staging, 'initramfs.img'), archive)
       const manifest: z.infer<typeof manifestSchema> = {
         format: 1,
@@ -167,6 +164,7 @@ export class GuestKernels {
     return { id, image, initramfs }
   }
 
+  /** Not compressed: a guest, above all one that is emulated, would take longer to unpack it than its VMM to read it. */
   async #firstRoot(kernel: string, agent: Uint8Array): Promise<Buffer> {
     const files: CpioFile[] = [
       { path: AGENT_PATH.slice(1), content: agent, executable: true },
