@@ -3,7 +3,6 @@ import { join } from 'node:path'
 import { cpioArchive } from '../../packages/engine/src/drivers/microvm/cpio.ts'
 import { AGENT_PATH } from '../../packages/engine/src/drivers/microvm/guest-kernel.ts'
 import { timeMs } from '../measure.ts'
-import { EngineEnd } from './engine-end.ts'
 import type { MachineCopy } from './machine-copy.ts'
 
 const LOAD_ADDRESS = 0x400000
@@ -51,7 +50,7 @@ export const writeEmptyInit = async (folder: string): Promise<string> => {
 
 /** Milliseconds from the start of qemu to its end, which the init of the kernel brings about. */
 export const bareKernelMs = async (machine: MachineCopy, initramfs: string): Promise<number> => {
-  await using _end = await EngineEnd.listen(machine)
+  await using _link = await machine.listen()
   await using running = machine.start({ initramfs })
   return await timeMs(() => running.ended)
 }

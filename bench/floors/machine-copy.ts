@@ -6,6 +6,7 @@ import { basename, join } from 'node:path'
 import { agentConfig, vmmSpec, type AgentConfig, type VmmSpec } from '@pyro/protocol/guest'
 import type { Workspace } from '@pyro/sdk'
 import { z } from 'zod'
+import { AgentLink } from '../../packages/engine/src/agent/agent-link.ts'
 import { SEEN } from '../../packages/engine/src/drivers/microvm/machine-shape.ts'
 import type { Bench } from '../row.ts'
 import { sandboxOf } from '../sandbox.ts'
@@ -76,6 +77,19 @@ export class MachineCopy {
     const child = spawn(program, args, { stdio: [...BEFORE_FILES, ...descriptors], env: {}, cwd: this.folder })
     for (const descriptor of descriptors) closeSync(descriptor)
     return new RunningMachine(child)
+  }
+
+  /** The engine's end of its link. */
+  async listen(): Promise<AgentLink> {
+    await rm(this.engineSocket, { force: true })
+    return AgentLink.listen({
+      ...this.agent,
+      bootId: null,
+      ownClock: false,
+      socketPath: this.engineSocket,
+      stagingPath: `${this.engineSocket}.new`,
+      owner: 0,
+    })
   }
 
   async remove(): Promise<void> {

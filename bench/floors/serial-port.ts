@@ -1,16 +1,14 @@
 import { once } from 'node:events'
 import { createReadStream } from 'node:fs'
-import { rm } from 'node:fs/promises'
 import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import type { AgentClient } from '../../packages/engine/src/agent/agent-client.ts'
-import { AgentLink } from '../../packages/engine/src/agent/agent-link.ts'
 import type { MachineCopy } from './machine-copy.ts'
+import { runIn } from './machine-command.ts'
 
 const BOOT_TIMEOUT_MS = 120_000
 const DEVICE = '/dev/vport0p2'
-const PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
 /** One more serial port of a machine that boots, like that of its link: `cat` inside, a socket outside, nothing between them. */
 export class SerialPort implements AsyncDisposable {
@@ -27,18 +25,8 @@ export class SerialPort implements AsyncDisposable {
 
   static async open(machine: MachineCopy): Promise<SerialPort> {
     await using stack = new AsyncDisposableStack()
-    const [socketPath, port] = [machine.engineSocket, join(machine.folder, 'port.sock')]
-    await rm(socketPath, { force: true })
-    const link = stack.use(
-      await AgentLink.listen({
-        ...machine.agent,
-        bootId: null,
-        ownClock: true,
-        socketPath,
-        stagingPath: `${socketPath}.new`,
-        owner: 0,
-      }),
-    )
+    const port = join(machine.folder, 'port.sock')
+    const link = stack.use(await machine.listen())
     stack.use(machine.start({ change: withPort(port) }))
     await link.session({ timeoutMs: BOOT_TIMEOUT_MS })
     const socket = stack.adopt(connect(port), (open) => void open.destroy())
@@ -71,13 +59,8 @@ export class SerialPort implements AsyncDisposable {
     await this.#stack.disposeAsync()
   }
 
-  async #run(shell: string): Promise<void> {
-    const command = { shell, cwd: '/', user: null, env: [PATH], timeoutMs: null, stdin: false }
-    const output = await this.#agent.start(`cmd-floor${(this.#commands += 1)}`, command)
-    const said: Buffer[] = []
-    for await (const { data } of output) said.push(data)
-    const { exitCode } = await output.exit
-    if (exitCode !== 0) throw new Error(`${shell} ended with ${exitCode}: ${Buffer.concat(said).toString()}`)
+  #run(shell: string): Promise<void> {
+    return runIn(this.#agent, `cmd-floor${(this.#commands += 1)}`, { shell })
   }
 }
 
