@@ -30,7 +30,8 @@ type growth struct{ afterFullReads, bytes int }
 var (
 	// Pipe memory is accounted per user across all sandboxes of a host: only busy pipes take more, and little.
 	sharedKernelGrowth = growth{afterFullReads: 8, bytes: 256 << 10}
-	// gVisor accounts nothing, and there each change between writer and reader is dear: twice the throughput.
+	// A sandbox with a kernel of its own takes from nobody, and there each change between writer and reader is dear: in gVisor this
+	// is twice the throughput.
 	ownKernelGrowth = growth{afterFullReads: 1, bytes: 1 << 20}
 )
 

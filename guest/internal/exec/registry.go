@@ -57,6 +57,10 @@ type LimitCounts struct {
 
 // NewRegistry takes over all forking. limits is nil where this sandbox does not count.
 func NewRegistry(reaper *reap.Reaper, cgroup message.Cgroup, maxRunning int, limits func() LimitCounts) (*Registry, error) {
+	growth := sharedKernelGrowth
+	if shield.Needed() || limits != nil {
+		growth = ownKernelGrowth
+	}
 	if limits == nil {
 		limits = func() LimitCounts { return LimitCounts{} }
 	}
@@ -67,10 +71,6 @@ func NewRegistry(reaper *reap.Reaper, cgroup message.Cgroup, maxRunning int, lim
 	forker, err := startForker(cgroup)
 	if err != nil {
 		return nil, err
-	}
-	growth := sharedKernelGrowth
-	if shield.Needed() {
-		growth = ownKernelGrowth
 	}
 	return &Registry{
 		growth: growth, reaper: reaper, forker: forker, freezer: newFreezer(cgroup), maxRunning: maxRunning, null: null, limits: limits,
