@@ -3,8 +3,8 @@ import type { AgentClient } from '../agent/agent-client.ts'
 import type { DiskStore, Volume, VolumeId } from '../disk/disk-store.ts'
 import type { Driver } from './driver.ts'
 
-/** What the guest may take to write out what it holds back. */
-const FLUSH_TIMEOUT_MS = 60_000
+/** What the guest may take to write out what it holds back, to flush and to freeze: the disk of the host may be busy. */
+const WRITE_OUT_TIMEOUT_MS = 60_000
 /** The guest lets its writers go on after 2 s, whoever asks: on a host under load that may be too early. */
 const TRIES = 3
 
@@ -37,7 +37,7 @@ export const flushVolume = async (
   volume: VolumeId,
   { agent, signal }: CopyContext,
 ): Promise<void> => {
-  await agent?.flush({ timeoutMs: FLUSH_TIMEOUT_MS, ...(signal === undefined ? {} : { signal }) })
+  await agent?.flush({ timeoutMs: WRITE_OUT_TIMEOUT_MS, ...(signal === undefined ? {} : { signal }) })
   await disks.flush(volume)
 }
 
@@ -87,7 +87,7 @@ const copyFrozen = async (
   let made: Volume
   try {
     // Not given up once it is asked for: a freeze that comes about all the same would have nobody who ends it.
-    await disk.freeze()
+    await disk.freeze({ timeoutMs: WRITE_OUT_TIMEOUT_MS })
     made = await copy()
   } catch (error) {
     await Promise.allSettled([disk.thaw()])
