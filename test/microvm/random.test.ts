@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import type { Workspace } from '@pyro/sdk'
@@ -38,29 +39,40 @@ print(json.dumps({"drawn": drawn, "name": name}))
 interface Drawn {
   readonly drawn: Readonly<Record<string, string>>
   readonly name: Readonly<Record<string, string>>
+  readonly memory: string
 }
 
 /** What the first program of a machine draws, and what the engine's record knows of its agent. */
 const drawIn = async (ws: Workspace): Promise<Drawn> => {
   const { stdout } = await ws.exec(['python3', '-c', DRAW], { check: true })
-  const { drawn, name } = JSON.parse(stdout) as Drawn
-  return { drawn: { ...drawn, ...(await agentOf(ws)) }, name }
+  const { drawn, name } = JSON.parse(stdout) as Omit<Drawn, 'memory'>
+  const { spec, details } = await recordOf(ws)
+  return {
+    drawn: { ...drawn, 'token of the agent': spec.token, 'boot id of the agent': details.bootId },
+    name,
+    memory: memoryOf(details.pid),
+  }
 }
 
-const agentOf = async (ws: Workspace): Promise<Record<string, string>> => {
+interface SandboxRecord {
+  readonly spec: { readonly token: string }
+  readonly details: { readonly bootId: string; readonly pid: number }
+}
+
+const recordOf = async (ws: Workspace): Promise<SandboxRecord> => {
   const { generation } = await ws.status()
   const db = new DatabaseSync(join(world.home, 'state.db'), { readOnly: true })
   try {
     const row = db.prepare('SELECT record FROM sandboxes WHERE id = ?').get(`${ws.id}-g${generation}`)
-    const { spec, details } = JSON.parse(String(row?.['record'])) as {
-      spec: { token: string }
-      details: { bootId: string }
-    }
-    return { 'token of the agent': spec.token, 'boot id of the agent': details.bootId }
+    return JSON.parse(String(row?.['record'])) as SandboxRecord
   } finally {
     db.close()
   }
 }
+
+/** Device and inode of the file that a machine's memory began with; a machine that booted has none. */
+const memoryOf = (pid: number): string =>
+  /^\S+ \S+ \S+ (\S+ \d+) +\/pyro\/memory$/m.exec(readFileSync(`/proc/${pid}/maps`, 'utf8'))?.[1] ?? 'of its own'
 
 describe('machines from one template', () => {
   test('share no random number, key, boot id or token, and no name but with those of their workspace', async () => {
@@ -74,6 +86,10 @@ describe('machines from one template', () => {
     await one.stop()
     await one.start()
     machines.push(await drawIn(one))
+
+    const [memory] = machines.map((machine) => machine.memory)
+    expect(memory).not.toBe('of its own')
+    expect(machines.map((machine) => machine.memory)).toEqual(machines.map(() => memory))
 
     const kinds = Object.keys(machines[0]?.drawn ?? {})
     expect(kinds).toHaveLength(10 + VCPUS)
