@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { chmod, chown, mkdir, mkdtemp, open, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { Progress } from '@pyro/protocol'
 import { CONFIG_DISK_BYTES } from '@pyro/protocol/guest'
 import type { PrepareContext, PrunedThing } from '../../driver/driver.ts'
 import { z } from 'zod'
@@ -8,6 +9,7 @@ import { readJsonFile } from '../../lib/json-file.ts'
 import { SharedWork } from '../../lib/shared-work.ts'
 import { errnoOf } from '../../process/identity.ts'
 import { callerOf, type GuestKernel } from './guest-kernel.ts'
+import { PassingFailures } from './passing-failures.ts'
 import { appear, isThere, namesIn, removeFolders, removeHalfMade } from './whole-folder.ts'
 
 const KEY_LENGTH = 16
@@ -63,10 +65,12 @@ export class Templates<M> {
   readonly #work = new SharedWork<void>()
   /** By folder, what the files of a template looked like when they were found whole. */
   readonly #whole = new Map<string, string>()
+  readonly #failures: PassingFailures<true>
 
-  constructor(place: string, maker: TemplateMaker<M>) {
+  constructor(place: string, maker: TemplateMaker<M>, nowMs?: () => number) {
     this.#place = place
     this.#maker = maker
+    this.#failures = new PassingFailures(nowMs)
   }
 
   /**
@@ -89,6 +93,20 @@ export class Templates<M> {
       await appear(place, (staging) => this.#make(staging, { ...request, signal }))
     })
     return template
+  }
+
+  /** Null when it cannot be made, now or lately: for a VMM whose machines can boot instead. */
+  async obtainIfPossible(request: TemplateRequest<M>, cx: PrepareContext): Promise<Template | null> {
+    const key = JSON.stringify([request.kernel.id, request.machine])
+    if (this.#failures.of(key) !== null) return null
+    try {
+      return await this.obtain(request, cx)
+    } catch (error) {
+      cx.signal.throwIfAborted()
+      this.#failures.note(key, true)
+      cx.onProgress?.(withoutTemplate(error))
+      return null
+    }
   }
 
   /** Makes one and throws it away: rejects when such a machine does not boot here. */
@@ -165,6 +183,14 @@ export class Templates<M> {
     return whole
   }
 }
+
+const withoutTemplate = (error: unknown): Progress => ({
+  step: 'booting without a template',
+  done: null,
+  total: null,
+  unit: null,
+  detail: error instanceof Error ? error.message : String(error),
+})
 
 /** Changes with whatever is done to the files; null when one is not there. */
 const printOf = async (paths: readonly string[]): Promise<string | null> => {

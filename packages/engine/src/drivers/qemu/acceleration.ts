@@ -7,6 +7,7 @@ import { readJsonFile, writeJsonFile } from '../../lib/json-file.ts'
 import { SharedWork } from '../../lib/shared-work.ts'
 import { callerOf, type GuestKernel, type GuestKernels } from '../microvm/guest-kernel.ts'
 import type { Kvm } from '../microvm/kvm.ts'
+import { PassingFailures } from '../microvm/passing-failures.ts'
 import type { Templates } from '../microvm/templates.ts'
 import type { Accelerator, MachineShape } from './command-line.ts'
 import type { QemuProgram } from './qemu-program.ts'
@@ -14,8 +15,8 @@ import type { QemuProgram } from './qemu-program.ts'
 /** The machine that is tried: what any guest needs, and no disk. */
 const TRIED: MachineShape = { accelerator: 'kvm', vcpus: 1, memoryMib: 256, commandsMib: 64, disks: [] }
 
-/** How long what says nothing of KVM itself (no kernel to be had, no space, a host under load) is not tried again. */
-const RETRY_MS = 60_000
+/** There is one thing to try. */
+const WORK = 'kvm'
 
 const verdictSchema = z.strictObject({
   /** Of the host's boot: another kernel may change everything. */
@@ -41,7 +42,8 @@ interface AccelerationOptions {
 export class Acceleration {
   readonly #options: AccelerationOptions
   readonly #work = new SharedWork<Probe>()
-  #passing: { readonly probe: Probe; readonly atMs: number } | null = null
+  /** What says nothing of KVM itself. */
+  readonly #failures = new PassingFailures<Probe>()
 
   constructor(options: AccelerationOptions) {
     this.#options = options
@@ -55,17 +57,18 @@ export class Acceleration {
   async probe(owner: number, cx: PrepareContext): Promise<Probe> {
     const lacking = await this.#options.kvm.missing()
     if (lacking !== null) return lacking
-    if (this.#passing !== null && performance.now() - this.#passing.atMs < RETRY_MS) return this.#passing.probe
+    const passing = this.#failures.of(WORK)
+    if (passing !== null) return passing
     const kernel = await this.#kernel(cx)
     if ('ok' in kernel) return kernel
     const bootId = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim()
     const build = `${await this.#options.program.build()} ${kernel.id} ${this.#options.kvm.device}`
     const known = await readJsonFile(this.#file, verdictSchema)
     if (known?.bootId === bootId && known.build === build) return known.probe
-    return this.#work.join('kvm', callerOf(cx), async (signal, onProgress) => {
+    return this.#work.join(WORK, callerOf(cx), async (signal, onProgress) => {
       onProgress({ step: 'trying whether guests boot on KVM', done: null, total: null, unit: null, detail: null })
       const { probe, lasts } = await this.#boot(kernel, owner, signal)
-      if (!lasts) return this.#pass(probe)
+      if (!lasts) return this.#failures.note(WORK, probe)
       await writeJsonFile(this.#file, { bootId, build, probe })
       return probe
     })
@@ -77,13 +80,9 @@ export class Acceleration {
       return await this.#options.kernels.obtain(cx)
     } catch (error) {
       cx.signal.throwIfAborted()
-      return this.#pass({ ok: false, detail: `no guest was booted on KVM: ${messageOf(error)}`, fix: null })
+      const detail = `no guest was booted on KVM: ${messageOf(error)}`
+      return this.#failures.note(WORK, { ok: false, detail, fix: null })
     }
-  }
-
-  #pass(probe: Probe): Probe {
-    this.#passing = { probe, atMs: performance.now() }
-    return probe
   }
 
   /** What a VMM that ended says of KVM lasts. */

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { PyroError, type Progress } from '@pyro/protocol'
+import { PyroError } from '@pyro/protocol'
 import type { VmmSpec } from '@pyro/protocol/guest'
 import { z } from 'zod'
 import type { PrepareContext, Probe, SandboxSpec } from '../../driver/driver.ts'
@@ -39,21 +39,9 @@ export function qemuTechnology(options: {
   const program = new QemuProgram(options.kvm)
   const templates = new Templates(options.folder, qemuTemplates({ ...options, program }))
   const acceleration = new Acceleration({ ...options, program, templates })
-  const booting = new Set<string>()
   /** Null: the machine boots, which takes longer and is the same otherwise. */
-  const templateOf = async (request: TemplateRequest<MachineShape>, cx: PrepareContext): Promise<Template | null> => {
-    const shape = JSON.stringify(request.machine)
-    if (!options.templates || booting.has(shape)) return null
-    try {
-      return await templates.obtain(request, cx)
-    } catch (error) {
-      cx.signal.throwIfAborted()
-      // Whatever was in its way (no space, a kernel that cannot save), it is not tried again at each start.
-      booting.add(shape)
-      cx.onProgress?.(withoutTemplate(error))
-      return null
-    }
-  }
+  const templateOf = async (request: TemplateRequest<MachineShape>, cx: PrepareContext): Promise<Template | null> =>
+    options.templates ? templates.obtainIfPossible(request, cx) : null
   /** All that a machine is started from. */
   const machineOf = async (spec: SandboxSpec, owner: number, cx: PrepareContext) => {
     const kernel = await options.kernels.obtain(cx)
@@ -138,14 +126,6 @@ export function qemuTechnology(options: {
     },
   }
 }
-
-const withoutTemplate = (error: unknown): Progress => ({
-  step: 'booting without a template',
-  done: null,
-  total: null,
-  unit: null,
-  detail: error instanceof Error ? error.message : String(error),
-})
 
 const vmmFile = (paths: SandboxPaths): string => join(paths.folder, 'vmm.json')
 const controlSocket = (paths: SandboxPaths): string => join(paths.folder, 'qmp.sock')
