@@ -19,6 +19,8 @@ export interface Driver {
   /** What a volume of its sandboxes holds: the root filesystem as a folder, or `DISK_FILE` with an ext4 filesystem. */
   readonly volumes: 'trees' | 'images'
   readonly disks: DiskStore
+  /** Memory of the host that a sandbox of this size may take, with what runs it. */
+  hostMemoryMib(memoryMib: number): number
   /** Never throws; bounded in time; tries for real. */
   probe(): Promise<Probe>
   /**

@@ -25,7 +25,9 @@ describe('memory of the host', () => {
   })
 
   test('that it never had is not waited for', async () => {
-    const admitted = new Admission(host(4096)).admit(5000, new AbortController().signal)
-    await expect(admitted).rejects.toMatchObject({ code: 'limit.exceeded', message: expect.stringContaining('4096') })
+    await expect(new Admission(host(4096)).refuseTooLarge(5000)).rejects.toMatchObject({
+      code: 'limit.exceeded',
+      message: expect.stringContaining('4096'),
+    })
   })
 })

@@ -23,7 +23,7 @@ export const readHostMemory = async (): Promise<HostMemory> => {
 }
 
 /**
- * Lets a sandbox start only while the host could give it the memory of its spec. Memory that is promised to sandboxes which are
+ * Lets a sandbox start only while the host could give it the memory that it may take. Memory that is promised to sandboxes which are
  * being started counts as taken.
  */
 export class Admission {
@@ -36,12 +36,17 @@ export class Admission {
     this.#waitMs = waitMs
   }
 
+  /** What the host never has is not waited for, and nothing is made for it. */
+  async refuseTooLarge(memoryMib: number): Promise<void> {
+    const memory = await this.#read()
+    if (memoryMib > memory.totalMib) throw tooMuch(memoryMib, memory, 'the host has')
+  }
+
   /** Dispose when the sandbox runs, or does not. */
   async admit(memoryMib: number, signal: AbortSignal): Promise<Disposable> {
     const deadline = Date.now() + this.#waitMs
     for (;;) {
       const memory = await this.#read()
-      if (memoryMib > memory.totalMib) throw tooMuch(memoryMib, memory, 'the host has')
       if (memory.availableMib - this.#promisedMib >= memoryMib) return this.#promise(memoryMib)
       if (Date.now() >= deadline) throw tooMuch(memoryMib, memory, 'the host has free')
       await sleep(POLL_MS, signal)
@@ -64,7 +69,7 @@ const tooMuch = (wantedMib: number, memory: HostMemory, what: string): PyroError
   const has = what === 'the host has' ? memory.totalMib : memory.availableMib
   return new PyroError(
     'limit.exceeded',
-    `the sandbox wants ${wantedMib} MiB of memory, ${what} ${has} MiB; nothing was changed`,
+    `the sandbox takes ${wantedMib} MiB of memory, ${what} ${has} MiB; nothing was changed`,
     {
       hint: 'stop a workspace, or create one with a smaller --memory-mib',
       data: { limit: 'host-memory', wantedMib, availableMib: memory.availableMib, totalMib: memory.totalMib },

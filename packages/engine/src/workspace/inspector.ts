@@ -40,7 +40,7 @@ export const inspectorOf = (workspace: Workspace): Inspect => {
     let sandbox: Sandbox | null = null
     undo.defer(() => endSandbox(services, spec.sandboxId, sandbox, 0))
     {
-      using _memory = await services.admission.admit(MEMORY_MIB, call)
+      using _memory = await services.admission.admit(driver.hostMemoryMib(MEMORY_MIB), call)
       sandbox = await driver.start(spec, { signal: call, deadlineMs: START_DEADLINE_MS })
     }
     const tools = new OfflineAgent(machineRoles(sandbox.agent))

@@ -43,8 +43,10 @@ export const startSandbox = async (
     pidsMax: pidsFor(limits, row.memoryMib),
     token: plan.token,
   }
+  const memoryMib = driver.hostMemoryMib(row.memoryMib)
+  await services.admission.refuseTooLarge(memoryMib)
   await driver.prepare(spec, { signal, onProgress })
-  using _memory = await services.admission.admit(row.memoryMib, signal)
+  using _memory = await services.admission.admit(memoryMib, signal)
   const record: SandboxRecord = { driver: driver.id, spec, details: {} }
   putSandbox(services, record, 'starting')
   const sandbox = await driver.start(spec, { signal, deadlineMs: START_DEADLINE_MS })

@@ -70,6 +70,10 @@ export class MonitoredDriver implements Driver {
     this.#ranges = new IdRanges({ idBase: options.config.idBase, agentBinary: () => this.#agentBinary() })
   }
 
+  hostMemoryMib(memoryMib: number): number {
+    return this.#technology.limits?.hostMemoryMib(memoryMib) ?? memoryMib
+  }
+
   probe(): Promise<Probe> {
     return cachedProbe(this, this.#technology, {
       config: this.#config,
@@ -295,7 +299,7 @@ export class MonitoredDriver implements Driver {
   }
 
   #hostLimits(spec: SandboxSpec): CgroupLimits {
-    return { ...spec, memoryMib: this.#technology.limits?.hostMemoryMib(spec.memoryMib) ?? spec.memoryMib }
+    return { ...spec, memoryMib: this.hostMemoryMib(spec.memoryMib) }
   }
 
   async #cgroup(sandboxId: string): Promise<SandboxCgroup | null> {

@@ -15,7 +15,7 @@ export interface Technology {
   readonly limits: {
     /** User commands get a group of their own, so that hitting a limit ends a command and not the sandbox. */
     readonly commandsApart: boolean
-    /** Memory of the host that a sandbox of this size may take. */
+    /** As `Driver.hostMemoryMib`. */
     hostMemoryMib(memoryMib: number): number
     /** Who puts the sandbox into its control group: the runtime, or the monitor, before it calls one. */
     readonly entered: 'by-runtime' | 'by-monitor'
