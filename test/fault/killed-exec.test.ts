@@ -1,8 +1,13 @@
+import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
+import { request, type ClientRequest } from 'node:http'
+import { text } from 'node:stream/consumers'
 import type { TestedDriver } from '@pyro/driver-testkit'
-import type { Workspace } from '@pyro/sdk'
-import { afterAll, beforeAll, describe, expect } from 'vitest'
+import { encodeFrame, encodeJsonFrame, FRAME, FRAMES_CONTENT_TYPE, REQUEST_ID_HEADER } from '@pyro/protocol'
+import { socketOfHome, type Workspace } from '@pyro/sdk'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { onEveryDriver } from '../support/every-driver.ts'
-import { ENVIRONMENT, World } from '../support/world.ts'
+import { ENVIRONMENT, until, World } from '../support/world.ts'
 import { expectInOrder } from './account.ts'
 import { armFault, during, type Fault } from './injection.ts'
 import { SMALL } from './killed-engine.ts'
@@ -152,6 +157,52 @@ describe('a command whose engine is killed', () => {
 })
 
 describe('run', () => {
+  /** One call, as often as it is made: a client makes it again when it heard nothing from its engine. */
+  const fed = (input: object): (() => ClientRequest) => {
+    const head = encodeJsonFrame(FRAME.input, {
+      environment: ENVIRONMENT,
+      driver: 'runc',
+      command: 'cat; sleep 600',
+      ...SMALL,
+      ...input,
+      stdin: true,
+    })
+    const headers = { 'content-type': FRAMES_CONTENT_TYPE, [REQUEST_ID_HEADER]: randomUUID() }
+    return () => {
+      const call = request({ socketPath: socketOfHome(world.home), method: 'POST', path: '/v1/run', headers })
+      call.write(head)
+      call.write(encodeFrame(FRAME.stdin, Buffer.from('begun')))
+      return call
+    }
+  }
+  const begun = async (): Promise<boolean> => {
+    const [ws] = await world.pyro.workspaces.list()
+    return ws !== undefined && (await (await world.pyro.workspaces.get(ws.workspaceId)).commands.list()).length > 0
+  }
+
+  test.each([
+    { keep: false, message: 'its workspace is deleted', hint: 'run it again', left: 0 },
+    { keep: true, message: 'it goes on without', hint: 'pyro workspace command wait', left: 1 },
+  ])('whose input was lost with its engine says what helps: $hint', async ({ keep, message, hint, left }) => {
+    const ask = fed({ keep })
+    await world.pyro.engine.start()
+    ask().on('error', () => undefined)
+    await until(begun, 'the command to begin')
+    await world.killEngine()
+    await world.pyro.engine.start()
+    const again = ask()
+    const [response] = (await once(again, 'response')) as [AsyncIterable<Buffer>]
+    const said = await text(response)
+    expect(said).toContain('engine.unreachable')
+    expect(said).toContain(message)
+    expect(said).toContain(hint)
+    again.destroy()
+    const workspaces = await world.pyro.workspaces.list()
+    expect(workspaces).toHaveLength(left)
+    for (const { workspaceId } of workspaces) await (await world.pyro.workspaces.get(workspaceId)).delete()
+    await expectInOrder(world)
+  })
+
   onEveryDriver('killed.run', async (driver) => {
     const cases: readonly (readonly [string, Fault])[] = [
       ['workspace.create/clone', 'kill-after'],

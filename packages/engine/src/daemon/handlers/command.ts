@@ -19,7 +19,7 @@ export const commandHandlers = {
   'workspace.exec': async (call) => {
     const { engine, input } = call
     const workspace = await adopted(call, 'exec')
-    refuseLostInput(engine, workspace, call)
+    refuseLostInput(engine, workspace, { ...call, ends: false })
     const earlier = earlierCommand(engine, workspace, call.requestId)
     if (earlier !== null) return input.detach ? workspace.commands.result(earlier) : replay(call, workspace, earlier)
     const running = await startOnce(engine, workspace, input, call)
@@ -158,22 +158,23 @@ export const earlierCommand = (engine: Engine, workspace: Workspace, requestId: 
 
 /**
  * A call whose command was begun by an engine that is gone, before its caller heard of it: what had been sent of its input is lost,
- * and its end was said to the command.
+ * and its end was said to the command. `ends`: the refusal takes the command along.
  */
 export const refuseLostInput = (
   engine: Engine,
   workspace: Workspace,
-  { requestId, input }: Pick<HandlerCall<'workspace.exec' | 'run'>, 'requestId' | 'input'>,
+  call: Pick<HandlerCall<'workspace.exec' | 'run'>, 'requestId' | 'input'> & { readonly ends: boolean },
 ): void => {
+  const { requestId, input, ends } = call
   if (requestId === null || !input.stdin || engine.starts.has(requestId)) return
   const row = engine.services.store.commands.byRequest(requestId)
   if (row === null) return
   const { id: workspaceId, row: owner } = workspace
   throw new PyroError(
     'engine.unreachable',
-    `the engine ended before ${row.id} had its standard input; it goes on without`,
+    `the engine ended before ${row.id} had its standard input; ${ends ? 'its workspace is deleted' : 'it goes on without'}`,
     {
-      hint: `pyro workspace command wait ${owner.name} ${row.id}`,
+      hint: ends ? 'run it again' : `pyro workspace command wait ${owner.name} ${row.id}`,
       data: { workspaceId, commandId: row.id },
     },
   )

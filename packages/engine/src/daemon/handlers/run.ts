@@ -17,7 +17,7 @@ export const run = async (call: HandlerCall<'run'>): Promise<ResultOf<'run'>> =>
   const workspace = await ownWorkspace(call)
   let result: CommandResult
   try {
-    refuseLostInput(engine, workspace, call)
+    refuseLostInput(engine, workspace, { ...call, ends: !input.keep })
     const earlier = earlierCommand(engine, workspace, call.requestId)
     if (earlier === null) {
       const running = await startOnce(engine, workspace, input, call)
