@@ -210,6 +210,15 @@ describe('an image', () => {
     expect((await ws.exec(['/bin/sh', '-c', asked])).stdout).toBe(asImage.stdout)
   })
 
+  onEveryDriver('environment.name-places', async (driver) => {
+    const obstacles = [folder('etc/hostname'), folder('etc/hosts'), { name: 'etc/hosts/inner', content: 'x' }]
+    const archive = hostFile('obstacles.tar', tarOf([...small, ...obstacles]))
+    await world.pyro.environments.import('obstacles:1', archive, { replace: true })
+    await using ws = await world.pyro.workspaces.create({ environment: 'obstacles:1', driver, name: 'named', ...SMALL })
+    const asked = 'cat /etc/hostname; while read a b; do echo $b; done < /etc/hosts'
+    expect((await ws.exec(asked)).stdout).toMatch(/^named\nlocalhost\nnamed\n/)
+  })
+
   onEveryDriver('environment.working-folder-missing', async (driver) => {
     const config = { WorkingDir: 'not/there', User: '1234:4321' }
     const parts = ociLayout([{ ref: 'app:1', layers: [small], config }])

@@ -44,10 +44,58 @@ func (i Identity) Files() ([]File, error) {
 	}, nil
 }
 
+// places are where an identity stands.
+var places = []struct {
+	folder string
+	names  []string
+}{
+	{"etc", []string{"hostname", "hosts", "machine-id", "resolv.conf"}},
+	{"var/lib/dbus", []string{"machine-id"}},
+}
+
+// MakeRoom deletes the folders that stand in these places: whatever else does is easily replaced, also in an image.
+func MakeRoom(root int) error {
+	for _, place := range places {
+		for _, name := range place.names {
+			if err := deleteFolder(root, place.folder, name); err != nil {
+				return fmt.Errorf("delete /%s/%s: %w", place.folder, name, err)
+			}
+		}
+	}
+	return nil
+}
+
+func deleteFolder(root int, folder, name string) error {
+	dir, err := unix.Openat(root, folder, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if isNoFolder(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dir)
+	var stat unix.Stat_t
+	err = unix.Fstatat(dir, name, &stat, unix.AT_SYMLINK_NOFOLLOW)
+	if err == unix.ENOENT {
+		return nil
+	}
+	if err == nil && stat.Mode&unix.S_IFMT == unix.S_IFDIR {
+		_, err = tree.Delete(context.Background(), dir, name)
+	}
+	return err
+}
+
+func isNoFolder(err error) bool {
+	return err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ELOOP
+}
+
 // Write gives the volume with this root its names. What stood there, symlinks included, is replaced and not followed.
 func Write(root int, identity Identity) error {
 	files, err := identity.Files()
 	if err != nil {
+		return err
+	}
+	if err := MakeRoom(root); err != nil {
 		return err
 	}
 	etc, err := folder(root, "etc")
@@ -79,7 +127,7 @@ func folder(root int, name string) (int, error) {
 func linkDbusID(root int) error {
 	const name = "machine-id"
 	dbus, err := unix.Openat(root, "var/lib/dbus", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ELOOP {
+	if isNoFolder(err) {
 		return nil
 	}
 	if err != nil {
@@ -116,7 +164,7 @@ func replaceFile(dir int, name, text string) error {
 	})
 }
 
-// replace makes an entry under the temporary name and renames it over name, whatever that was.
+// replace makes an entry under the temporary name and renames it over name, whatever that was but a folder.
 func replace(dir int, name string, create func() error) error {
 	err := create()
 	if err == unix.EEXIST {
@@ -127,11 +175,5 @@ func replace(dir int, name string, create func() error) error {
 	if err != nil {
 		return err
 	}
-	err = unix.Renameat(dir, temporaryName, dir, name)
-	if err == unix.EISDIR || err == unix.ENOTEMPTY || err == unix.EEXIST {
-		if _, err = tree.Delete(context.Background(), dir, name); err == nil {
-			err = unix.Renameat(dir, temporaryName, dir, name)
-		}
-	}
-	return err
+	return unix.Renameat(dir, temporaryName, dir, name)
 }

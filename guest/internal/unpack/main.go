@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"pyro.dev/agent/internal/archive"
+	"pyro.dev/agent/internal/identity"
 	"pyro.dev/agent/internal/isolate"
 	"pyro.dev/agent/internal/message"
 )
@@ -126,6 +127,9 @@ func run(cx context.Context, input Input, stdin *os.File) (*Result, error) {
 		return nil, message.Errorf(message.KindInvalid, "the archive holds no file")
 	}
 	if err := makeFolders(root); err != nil {
+		return nil, err
+	}
+	if err := identity.MakeRoom(root); err != nil {
 		return nil, err
 	}
 	if err := makeWorkingDir(result.WorkingDir); err != nil {

@@ -194,6 +194,20 @@ func TestARootFilesystemIsUnpackedAsItsOwnersMadeIt(t *testing.T) {
 	}
 }
 
+func TestFoldersMakeRoomForTheIdentity(t *testing.T) {
+	_, volume := mustUnpack(t, pack(t, file("etc/hostname/inner/f", "x"), node("etc/hosts/", tar.TypeDir, ""), file("etc/resolv.conf", "x"),
+		node("etc/machine-id", tar.TypeSymlink, "hosts"), file("etc/other/f", "x"), file("var/lib/dbus/machine-id/f", "x")), nil)
+	got := listing(t, volume)
+	for path, there := range map[string]bool{
+		"etc/hostname": false, "etc/hosts": false, "etc/resolv.conf": true, "etc/machine-id": true, "etc/other/f": true,
+		"var/lib/dbus": true, "var/lib/dbus/machine-id": false,
+	} {
+		if _, found := got[path]; found != there {
+			t.Errorf("%s is there: %t", path, found)
+		}
+	}
+}
+
 func TestAnArchiveMayComeThroughAPipe(t *testing.T) {
 	for _, how := range []string{"plain", "gzip"} {
 		answer, volume := unpackFrom(t, bytes.NewReader(compressed(t, how, rootfs(t))), nil)

@@ -8,6 +8,9 @@ export const ENVIRONMENTS = {
   'environment.working-folder-missing': {
     text: 'a working folder that an image names and does not hold is there all the same',
   },
+  'environment.name-places': {
+    text: 'a folder of an environment that stands where the names of a workspace go is no obstacle',
+  },
   'environment.owners': { text: 'modes and owners of an environment are inside what its archive says' },
   'environment.set-id': {
     text: 'a set-id program of an environment works for a user who is not root',
