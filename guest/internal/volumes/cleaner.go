@@ -111,7 +111,7 @@ func deletedRoots(fd int) (map[uint64]bool, error) {
 }
 
 // removeEmptyQgroups drops the groups of freed subvolumes. Only commits take freed extents off their groups, and only an
-// empty group can go: one whose bytes a snapshot still holds stays (EBUSY). Newer kernels have dropped it already
+// empty group can go: one whose bytes a snapshot still holds stays (EBUSY), and a full filesystem may have no room to forget one. Newer kernels have dropped it already
 // (ENOENT); without quotas there is none (ENOTCONN).
 func removeEmptyQgroups(cx context.Context, fd int, subvolumes []uint64) error {
 	for range qgroupCommits {
@@ -124,7 +124,7 @@ func removeEmptyQgroups(cx context.Context, fd int, subvolumes []uint64) error {
 			case nil, unix.ENOENT:
 			case unix.ENOTCONN:
 				return nil
-			case unix.EBUSY:
+			case unix.EBUSY, unix.ENOSPC:
 				held = append(held, id)
 			default:
 				return err

@@ -285,12 +285,16 @@ export class BtrfsStore implements DiskStore {
     return this.#helper.request('qgroup.usage', { path, qgroup }, usage)
   }
 
-  /** Stays while the cleaner still works on a member; the next opening of the store removes it. */
+  /**
+   * Stays while the cleaner still works on a member, and where a full filesystem has no room to forget it: it holds nothing, and the
+   * next opening of the store removes it.
+   */
   async #removeGroup(qgroup: string): Promise<void> {
     try {
       await this.#helper.request('qgroup.remove', { path: this.#folder, qgroup }, none)
     } catch (error) {
-      if (!isVolumesError(error, 'not-found', 'busy')) throw toPyroError(error, `removing accounting group ${qgroup}`)
+      if (!isVolumesError(error, 'not-found', 'busy', 'no-space'))
+        throw toPyroError(error, `removing accounting group ${qgroup}`)
     }
   }
 
