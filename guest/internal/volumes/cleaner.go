@@ -111,8 +111,8 @@ func deletedRoots(fd int) (map[uint64]bool, error) {
 }
 
 // removeEmptyQgroups drops the groups of freed subvolumes. Only commits take freed extents off their groups, and only an
-// empty group can go: one whose bytes a snapshot still holds stays (EBUSY), and a full filesystem may have no room to forget one. Newer kernels have dropped it already
-// (ENOENT); without quotas there is none (ENOTCONN).
+// empty group can go: one whose bytes a snapshot still holds stays (EBUSY), and a full filesystem may have no room to forget
+// one. Newer kernels have dropped it already (ENOENT); without quotas there is none (ENOTCONN).
 func removeEmptyQgroups(cx context.Context, fd int, subvolumes []uint64) error {
 	for range qgroupCommits {
 		if err := ioctl(fd, iocSync, new(uint64)); err != nil {
