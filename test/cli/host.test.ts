@@ -300,9 +300,13 @@ describe('an engine that does not answer', () => {
     try {
       const status = await said(world, ['daemon', 'status'])
       expect(status).toMatchObject({ code: 'engine.unreachable', exit: 7 })
-      expect(status.message).toContain(`an engine (pid ${pid}) has ${world.pyro.client.socket} and did not answer`)
+      const who = `an engine (pid ${pid}) has ${world.pyro.client.socket} and did not answer`
+      expect(status.message).toContain(who)
       expect(status.hint).toContain(`kill -KILL ${pid}`)
-      expect(await said(world, ['daemon', 'start'])).toMatchObject({ code: 'engine.unreachable', exit: 7 })
+      const start = await said(world, ['daemon', 'start'])
+      expect(start).toMatchObject({ code: 'engine.unreachable', exit: 7 })
+      expect(start.message).toContain(who)
+      expect(start.hint).toContain(`kill -KILL ${pid}`)
       expect((await world.cli(['version'])).stdout).toContain('engine does not answer')
       const began = Date.now()
       expect(await said(world, ['daemon', 'stop'])).toMatchObject({ code: 'engine.unreachable', exit: 7 })

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { isErrorCode, PyroError, type ErrorBody } from '@pyro/protocol/client'
 import { EngineLog } from './engine-log.ts'
 import { locateEngine } from './locate.ts'
+import { silentEngine } from './silent.ts'
 
 /** How long a started engine may take until its socket answers. */
 const START_DEADLINE_MS = 15_000
@@ -77,17 +78,20 @@ const waitForAnswer = async (start: EngineStart, launchOne: () => Ended, log: En
   const deadline = Date.now() + START_DEADLINE_MS
   let ended = launchOne()
   let launchedAt = Date.now()
+  let isTaken = false
   while (Date.now() < deadline) {
     if (await start.answers()) return
     const end = ended.value
     if (end !== null && end.code !== 0) throw startFailure(end, log)
     // It found another engine at this home, which may have been about to leave.
+    isTaken ||= end !== null
     if (end !== null && Date.now() - launchedAt > RELAUNCH_MS) {
       ended = launchOne()
       launchedAt = Date.now()
     }
     await sleep(POLL_MS, undefined, start.signal === undefined ? {} : { signal: start.signal })
   }
+  if (isTaken) throw silentEngine(start.socket, START_DEADLINE_MS)
   throw new PyroError(
     'engine.unreachable',
     `the engine did not answer on ${start.socket} within ${START_DEADLINE_MS / 1000} s`,
