@@ -2,11 +2,15 @@ package exec
 
 import (
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"pyro.dev/agent/internal/message"
 )
+
+// forkLimit is more than a fork takes whose child does not stand still.
+const forkLimit = time.Second
 
 // freezer lets user commands stand still while a tree of them is looked through: where processes are made faster than a
 // walk passes by them, it would find no end. It needs a control group (v2) that is the agent's to freeze, and does nothing
@@ -47,7 +51,7 @@ func (f *freezer) change(by int) {
 	switch is := f.holds > 0; {
 	case f.fd < 0 || is == was:
 	case is:
-		f.forking.Lock()
+		f.lockForks()
 		f.set("1")
 	default:
 		f.set("0")
@@ -55,5 +59,32 @@ func (f *freezer) change(by int) {
 	}
 }
 
+// lockForks waits for a fork under way and keeps others from beginning. Nobody here wants the group frozen yet; root inside may
+// have frozen it, so that no fork would end: it is let go on.
+func (f *freezer) lockForks() {
+	if f.forking.TryLock() {
+		return
+	}
+	locked, over := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(over)
+		for {
+			select {
+			case <-locked:
+				return
+			case <-time.After(forkLimit):
+				f.set("0")
+			}
+		}
+	}()
+	f.forking.Lock()
+	close(locked)
+	<-over
+}
+
 // set does nothing where root inside has taken the group away: a walk then does without.
-func (f *freezer) set(state string) { _, _ = unix.Pwrite(f.fd, []byte(state), 0) }
+func (f *freezer) set(state string) {
+	if f.fd >= 0 {
+		_, _ = unix.Pwrite(f.fd, []byte(state), 0)
+	}
+}

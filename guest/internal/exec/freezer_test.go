@@ -76,6 +76,64 @@ func TestKillsAndStartsAtOnceAllComeToAnEnd(t *testing.T) {
 	}
 }
 
+func TestACommandStartsAndEndsInAGroupThatRootInsideHasFrozen(t *testing.T) {
+	if gvisortest.Inside() {
+		return
+	}
+	registry := newRegistryIn(t, commandGroup(t))
+	other := start(t, registry, "other", script("sleep 1000"))
+	registry.freezer.set("1")
+	// A start that stands still takes this program along when its memory is collected: no deadline of the test itself would end it.
+	late := time.AfterFunc(patience, func() { panic("the start stands still") })
+	if err := start(t, registry, "late", script("sleep 1000")).Kill(); err != nil {
+		t.Error(err)
+	}
+	if err := other.Kill(); err != nil {
+		t.Error(err)
+	}
+	late.Stop()
+}
+
+func TestAKillLetsAForkGoOnThatRootInsideHasFrozen(t *testing.T) {
+	if gvisortest.Inside() {
+		return
+	}
+	cgroup := commandGroup(t)
+	registry := newRegistryIn(t, cgroup)
+	victim := start(t, registry, "victim", script("sleep 1000"))
+	frozen := func() bool {
+		text := make([]byte, 1)
+		fd, err := unix.Openat(*cgroup.DirectoryFd, "cgroup.freeze", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Error(err)
+			return false
+		}
+		defer unix.Close(fd)
+		_, err = unix.Read(fd, text)
+		return err == nil && string(text) == "1"
+	}
+	// As a fork whose child stands still.
+	registry.freezer.forking.Lock()
+	registry.freezer.set("1")
+	go func() {
+		for frozen() {
+			time.Sleep(time.Millisecond)
+		}
+		registry.freezer.forking.Unlock()
+	}()
+	killed := make(chan error, 1)
+	go func() { killed <- victim.Kill() }()
+	select {
+	case err := <-killed:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		registry.freezer.set("0")
+		t.Fatal("the kill waits for the fork")
+	}
+}
+
 func TestWhatIsNotOfTheTreeGoesOnAfterAKill(t *testing.T) {
 	if gvisortest.Inside() {
 		return

@@ -111,10 +111,12 @@ func (r *Registry) enter(command *Command) error {
 	return nil
 }
 
-// spawn waits for commands that stand still before it takes the reaper's lock, which a kill takes while they do.
+// spawn waits for commands that stand still before it takes the reaper's lock, which a kill takes while they do. Those that
+// root inside has frozen go on: the new one would stand still with them, and all who wait for its start.
 func (r *Registry) spawn(start func() (int, error), ended func(syscall.WaitStatus)) (int, error) {
 	r.freezer.forking.Lock()
 	defer r.freezer.forking.Unlock()
+	r.freezer.set("0")
 	return r.reaper.Spawn(start, ended)
 }
 

@@ -1,0 +1,30 @@
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { createOn } from '../support/driver-workspaces.ts'
+import { World } from '../support/world.ts'
+
+const PATIENCE_MS = 30_000
+
+let world: World
+beforeAll(async () => {
+  world = await World.open()
+})
+afterAll(() => world[Symbol.asyncDispose]())
+
+/** From a control group beside that of the commands. */
+const FREEZE = `
+mountpoint -q /sys/fs/cgroup || mount -t cgroup2 none /sys/fs/cgroup
+commands=/sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)
+mkdir /sys/fs/cgroup/beside
+echo $$ > /sys/fs/cgroup/beside/cgroup.procs
+echo 1 > $commands/cgroup.freeze
+cat $commands/cgroup.events
+`
+
+test('a machine whose root has frozen its commands starts others and kills those', async () => {
+  await using ws = await createOn(world, 'qemu')
+  const still = await ws.exec('sleep 1000', { detach: true })
+  expect((await ws.exec(FREEZE, { check: true })).stdout).toContain('frozen 1')
+  const signal = AbortSignal.timeout(PATIENCE_MS)
+  expect((await ws.exec('echo started', { check: true, signal })).stdout).toBe('started\n')
+  expect(await still.kill('KILL')).toMatchObject({ signal: 'KILL' })
+})
