@@ -7,6 +7,7 @@ import {
   readdirSync,
   readlinkSync,
   symlinkSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs'
 import { afterAll, beforeAll, describe, expect } from 'vitest'
@@ -29,6 +30,11 @@ describe('export', () => {
   onEveryDriver('export.folder', async (driver) => {
     using folder = new TemporaryFolder()
     makeProject(folder.path)
+    // With a time in whole seconds it stands in the tar without an extension, cut in two.
+    const long = folder.at('packages/with-a-long-name/src/components/dialogs/settings/advanced/network/proxy')
+    mkdirSync(long, { recursive: true })
+    writeFileSync(`${long}/configuration-form.test.tsx`, 'long\n')
+    utimesSync(`${long}/configuration-form.test.tsx`, 1_700_000_000, 1_700_000_000)
     await using ws = await createOn(world, driver, { seed: { path: folder.path } })
     using target = new TemporaryFolder()
     const exported = await ws.export('/workspace', { output: target.at('out') })

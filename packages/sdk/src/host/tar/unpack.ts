@@ -110,7 +110,7 @@ export class TarReader {
 
   #entry(type: string, sizeBytes: number): UnpackedEntry {
     const block = this.#block
-    const prefix = text(block, FIELD.magic).startsWith('ustar\0') ? text(block, FIELD.prefix) : ''
+    const prefix = text(block, FIELD.magic) === 'ustar' ? text(block, FIELD.prefix) : ''
     const name = text(block, FIELD.name)
     const extension = this.#extension
     this.#extension = {}
