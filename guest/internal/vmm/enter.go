@@ -40,20 +40,21 @@ func becomeProgram(bundle string, tied bool) error {
 		return err
 	}
 	if tied {
-		if err := tieToParent(); err != nil {
+		if err := tieToParent(answerFd); err != nil {
 			return err
 		}
 	}
 	return &os.PathError{Op: "exec", Path: s.Argv[0], Err: syscall.Exec(s.Argv[0], s.Argv, []string{"HOME=/"})}
 }
 
-// tieToParent comes after the change of ids, which would take it away.
-func tieToParent() error {
+// tieToParent ends this process with its parent, which reads pipe. It comes after the change of ids, which would take it
+// away.
+func tieToParent(pipe int32) error {
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return os.NewSyscallError("prctl", err)
 	}
 	// A parent that died before no longer reads.
-	answer := []unix.PollFd{{Fd: answerFd, Events: unix.POLLOUT}}
+	answer := []unix.PollFd{{Fd: pipe, Events: unix.POLLOUT}}
 	if _, err := unix.Poll(answer, 0); err != nil || answer[0].Revents&unix.POLLERR != 0 {
 		return errors.New("the parent is gone")
 	}

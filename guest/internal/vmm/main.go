@@ -109,9 +109,14 @@ func run(bundle, pidFile string) error {
 	return os.WriteFile(pidFile, []byte(strconv.Itoa(pid)), 0o600)
 }
 
-// hold runs the program to its end, which comes with the end of this process at the latest.
+// hold runs the program to its end, which comes with the end of this process at the latest, and that with the end of who
+// started it and reads its output.
 func hold(bundle string) int {
 	runtime.LockOSThread()
+	if err := tieToParent(int32(os.Stdout.Fd())); err != nil {
+		fmt.Fprintln(os.Stderr, "vmm:", err)
+		return exitFailed
+	}
 	pid, err := launch(bundle, true)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "vmm:", err)

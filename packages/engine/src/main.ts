@@ -153,9 +153,13 @@ const start = async (log: Log): Promise<void> => {
     host,
     usedBy: (digest) => store.workspaces.all().flatMap((row) => (row.environment.digest === digest ? [row.name] : [])),
   })
-  const drivers = new DriverChoice(
-    createDrivers({ config, disks, agentBinary: agentPath, packageFiles: packageFiles(config) }),
-  )
+  const driverSet = createDrivers({ config, disks, agentBinary: agentPath, packageFiles: packageFiles(config) })
+  try {
+    await driverSet.tidy()
+  } catch (error) {
+    log.warn(errorFields(error), 'what was left half-made was not removed')
+  }
+  const drivers = new DriverChoice(driverSet)
   const pins = new VolumePins()
   const releaser = new Releaser({ store, drivers, pins, logFolder: commandLogFolder(config.home), log })
   const services: Services = {

@@ -1,3 +1,4 @@
+import { join } from 'node:path'
 import { PyroError } from '@pyro/protocol'
 import type { DiskStore } from '../disk/disk-store.ts'
 import type { Driver } from '../driver/driver.ts'
@@ -6,6 +7,7 @@ import { fakeTechnology } from './fake/fake.ts'
 import { firecrackerTechnology } from './firecracker/firecracker.ts'
 import { GuestKernels, type PackageFiles } from './microvm/guest-kernel.ts'
 import { Kvm } from './microvm/kvm.ts'
+import { removeHalfMade } from './microvm/whole-folder.ts'
 import { MonitoredDriver } from './monitored/monitored-driver.ts'
 import { qemuTechnology } from './qemu/qemu.ts'
 import { runcTechnology } from './oci/runc.ts'
@@ -19,6 +21,8 @@ export interface DriverSet {
   readonly automatic: readonly Driver[]
   /** `driver.unavailable` when there is none of this name. */
   get(id: string): Driver
+  /** Removes what killed engines left half-made of kernels and templates. */
+  tidy(): Promise<void>
 }
 
 export interface DriverSetOptions {
@@ -50,6 +54,9 @@ export function createDrivers(options: DriverSetOptions): DriverSet {
       throw new PyroError('driver.unavailable', `there is no driver ${id} here`, {
         hint: `drivers: ${all.map((candidate) => candidate.id).join(', ')}`,
       })
+    },
+    async tidy() {
+      for (const name of ['kernels', 'templates']) await removeHalfMade(join(folder, name))
     },
   }
 }

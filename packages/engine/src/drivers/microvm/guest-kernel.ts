@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { PyroError, type Progress } from '@pyro/protocol'
@@ -9,7 +9,7 @@ import { SharedWork } from '../../lib/shared-work.ts'
 import { nowText } from '../../lib/wait.ts'
 import { runProgram } from '../../process/program.ts'
 import { cpioArchive, type CpioFile } from './cpio.ts'
-import { appear, isThere, namesIn, removeFolders, removeHalfMade } from './whole-folder.ts'
+import { appear, halfMadeName, isThere, namesIn, removeFolders, removeHalfMade } from './whole-folder.ts'
 
 const UNPACK_TIMEOUT_MS = 60_000
 const ID_LENGTH = 16
@@ -130,7 +130,7 @@ export class GuestKernels {
     const used = kernel === null ? [] : [basename(dirname(kernel.image)), kernel.id]
     if (kernel === null) this.#obtained = null
     const names = await namesIn(folder)
-    if (names.length > 0) await removeHalfMade(folder)
+    await removeHalfMade(folder)
     return removeFolders(
       folder,
       names.filter((name) => !name.startsWith('.') && !used.includes(name)),
@@ -192,7 +192,7 @@ export class GuestKernels {
   }
 
   async #unpack(folder: string, options: ObtainOptions): Promise<string> {
-    const staging = join(folder, `.package-${randomBytes(4).toString('hex')}`)
+    const staging = join(folder, halfMadeName('package'))
     await rm(staging, { recursive: true, force: true })
     await mkdir(staging, { mode: 0o700 })
     try {

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { chmod, chown, mkdir, mkdtemp, open, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
+import { chmod, chown, mkdir, open, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Progress } from '@pyro/protocol'
 import { CONFIG_DISK_BYTES } from '@pyro/protocol/guest'
@@ -10,7 +10,7 @@ import { SharedWork } from '../../lib/shared-work.ts'
 import { errnoOf } from '../../process/identity.ts'
 import { callerOf, type GuestKernel } from './guest-kernel.ts'
 import { PassingFailures } from './passing-failures.ts'
-import { appear, isThere, namesIn, removeFolders, removeHalfMade } from './whole-folder.ts'
+import { appear, halfMadeName, namesIn, removeFolders, removeHalfMade } from './whole-folder.ts'
 
 const KEY_LENGTH = 16
 const TEMPLATE_FILES = ['memory', 'state'] as const
@@ -114,7 +114,8 @@ export class Templates<M> {
     const folder = join(this.#place, 'templates')
     await mkdir(folder, { recursive: true, mode: 0o700 })
     await removeHalfMade(folder)
-    const staging = await mkdtemp(join(folder, '.try-'))
+    const staging = join(folder, halfMadeName('try'))
+    await mkdir(staging, { mode: 0o700 })
     try {
       await this.#make(staging, cx)
     } finally {
@@ -125,7 +126,7 @@ export class Templates<M> {
   /** Removes templates that are not of this kernel; null: all. */
   async prune(kernel: GuestKernel | null): Promise<readonly PrunedThing[]> {
     const folder = join(this.#place, 'templates')
-    if (await isThere(folder)) await removeHalfMade(folder)
+    await removeHalfMade(folder)
     const unused = (await namesIn(folder)).filter(
       (name) => !name.startsWith('.') && (kernel === null || !name.startsWith(`${kernel.id}-`)),
     )

@@ -2,16 +2,21 @@ import { randomBytes } from 'node:crypto'
 import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { PrunedThing } from '../../driver/driver.ts'
-import { errnoOf } from '../../process/identity.ts'
+import { errnoOf, processStat } from '../../process/identity.ts'
 
 /** What `stat` counts blocks in, whatever the filesystem (stat(2)). */
 const BLOCK_BYTES = 512
-/** Nothing takes this long to make: what is older was left by an engine that was killed. */
+/** Nothing takes this long to make: what is older was left by an engine that was killed, whoever has its pid now. */
 const HALF_MADE_MS = 60 * 60_000
+/** `.<name>-<pid of the engine>-<random>` */
+const HALF_MADE = /^\..*-(\d+)-[^-]+$/
+
+/** Name of a folder that is being made by this engine. */
+export const halfMadeName = (name: string): string => `.${name}-${process.pid}-${randomBytes(4).toString('hex')}`
 
 /** Makes a folder that is there whole or not at all; one that is there already is left as it is. */
 export const appear = async (place: string, fill: (staging: string) => Promise<void>): Promise<void> => {
-  const staging = join(dirname(place), `.${basename(place)}-${randomBytes(4).toString('hex')}`)
+  const staging = join(dirname(place), halfMadeName(basename(place)))
   await mkdir(staging, { recursive: true, mode: 0o700 })
   try {
     await fill(staging)
@@ -46,12 +51,19 @@ export const namesIn = async (folder: string): Promise<string[]> => {
   }
 }
 
-/** What killed engines left half-made. */
-export const removeHalfMade = async (folder: string): Promise<void> => {
-  for (const name of (await readdir(folder)).filter((candidate) => candidate.startsWith('.'))) {
-    const path = join(folder, name)
-    if (await isOlder(path, HALF_MADE_MS)) await rm(path, { recursive: true, force: true })
+/** Names of what killed engines left half-made in a folder. */
+export const halfMadeIn = async (folder: string): Promise<string[]> => {
+  const left: string[] = []
+  for (const name of (await namesIn(folder)).filter((candidate) => candidate.startsWith('.'))) {
+    const pid = HALF_MADE.exec(name)?.[1]
+    const isOrphan = pid !== undefined && processStat(Number(pid)) === null
+    if (isOrphan || (await isOlder(join(folder, name), HALF_MADE_MS))) left.push(name)
   }
+  return left
+}
+
+export const removeHalfMade = async (folder: string): Promise<void> => {
+  for (const name of await halfMadeIn(folder)) await rm(join(folder, name), { recursive: true, force: true })
 }
 
 /** What is gone meanwhile is not. */
