@@ -13,6 +13,8 @@ import { workspaceRecord } from './record.ts'
 import { exitFailure } from './sandbox-failure.ts'
 import { volumeId, type Services } from './services.ts'
 
+/** How long a look waits for it to be known whether a sandbox of a former engine lives. */
+const ADOPTION_LOOK_MS = 500
 /** How old the size of a disk in a list may be. */
 const USAGE_AGE_MS = 5_000
 const USAGE_TIMEOUT_MS = 800
@@ -101,10 +103,17 @@ export class Workspace {
     return workspaceRecord(this.services.store, row, this.commands.last(), this.#diskBytes)
   }
 
-  /** With the size of the disk, unless the store is slow to say. */
+  /** With the size of the disk, unless the store is slow to say, and with what a former engine left, unless that is. */
   async freshRecord(): Promise<WorkspaceRecord> {
-    if (Date.now() - this.#diskBytesAt > USAGE_AGE_MS) await this.#measure()
+    const isOld = Date.now() - this.#diskBytesAt > USAGE_AGE_MS
+    await Promise.all([this.#takenOver(), isOld ? this.#measure() : null])
     return this.record()
+  }
+
+  async #takenOver(): Promise<void> {
+    if (this.adoption === null) return
+    // Lists answer within a second, whatever became of a sandbox.
+    await withDeadline(this.adoption, ADOPTION_LOOK_MS, () => new Error('late')).catch(() => undefined)
   }
 
   /** A turn of the actor for an ask that its phase allows. Waits, bounded, for other turns and passing phases. */
