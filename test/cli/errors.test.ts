@@ -58,6 +58,15 @@ describe('every error of the catalogue', () => {
     expect(said.exit ?? exitOf(code)).toBe(exitOf(code))
   })
 
+  test('speaks of the options and words of the line, where a value is refused', async () => {
+    const said = await world.cli(['ws', 'create', ENVIRONMENT, '--vcpus', '0', '--disk-mib', '0', '--driver', 'runc'])
+    expect(said.stderr).toMatch(
+      /^error: --vcpus: Too small.*; --disk-mib: Too small.*; nothing was changed \(input.invalid\)$/m,
+    )
+    expect((await world.cli(['ws', 'create', ENVIRONMENT, '--name', '-x'])).stderr).toMatch(/^error: --name: /m)
+    expect((await world.cli(['ws', 'snapshot', 'create', SHARED, 'a b'])).stderr).toMatch(/^error: [A-Z]+: /m)
+  })
+
   test('left the workspace that they share as it was', async () => {
     const ws = await world.pyro.workspaces.get(SHARED)
     expect(ws.info).toMatchObject({ phase: 'running', resetCount: 0, snapshots: ['baseline'], failure: null })

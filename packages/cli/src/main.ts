@@ -78,7 +78,7 @@ const run = async (
   const [{ Pyro }, { command }] = await Promise.all([import('@pyro/sdk'), MODULES[entry.id]()])
   const onWorkspaceStarted = (name: string): void => terminal.talk(`${name} was stopped; it was started for this`)
   const pyro = Pyro.open({ onWorkspaceStarted })
-  interrupts.onLeft(() => show(left(entry, args), terminal))
+  interrupts.onLeft(() => show(left(entry, args), terminal, entry))
   try {
     return await command({ args, terminal, interrupts, pyro })
   } finally {
@@ -114,14 +114,14 @@ interface Failure {
 const fail = (thrown: unknown, { terminal, interrupts, entry }: Failure): number => {
   if (terminal.outputClosed.aborted) return Number(process.exitCode ?? EXIT.other)
   const error = isPyroError(thrown) ? thrown : defect(thrown)
-  show(error, terminal)
+  show(error, terminal, entry)
   if (error.code === 'request.cancelled' && interrupts.exitCode !== null) return interrupts.exitCode
   return exitOf(error, entry)
 }
 
-const show = (error: PyroError, terminal: Terminal): void => {
+const show = (error: PyroError, terminal: Terminal, entry: CommandEntry | null): void => {
   if (terminal.json) terminal.document({ error: error.toBody() })
-  else terminal.error(renderError(error, terminal))
+  else terminal.error(renderError(error, terminal, entry))
 }
 
 /** Nobody waits for the engine's answer any more. */
