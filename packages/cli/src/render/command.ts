@@ -8,10 +8,10 @@ export const summaryOf = (result: CommandResult): string =>
 export const outcomeOf = (result: CommandResult): string => {
   if (result.state === 'running') return 'running'
   if (result.state === 'interrupted') return `interrupted by ${result.interruptedBy ?? 'the end of its sandbox'}`
-  if (result.timedOut) return 'timed out'
-  if (result.limit !== null) return `exit ${result.exitCode} (${result.limit} limit)`
-  if (result.signal !== null) return `killed by ${result.signal}`
-  return `exit ${result.exitCode}`
+  const limit = result.limit === null ? '' : ` (${result.limit} limit)`
+  if (result.timedOut) return `timed out${limit}`
+  if (result.limit === null && result.signal !== null) return `killed by ${result.signal}`
+  return `exit ${result.exitCode}${limit}`
 }
 
 /** The command's own code; 125 when it has none. */

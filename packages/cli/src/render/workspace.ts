@@ -87,7 +87,9 @@ const diskOf = ({ diskMib, diskBytes, limits }: WorkspaceRecord): string => {
 const commandsOf = ({ commandCount, lastCommand }: WorkspaceRecord): string => {
   if (lastCommand === null) return String(commandCount)
   const { running, exitCode, limit } = lastCommand
-  const state = running ? 'running' : `exit ${exitCode}${limit === null ? '' : `, at its ${limit} limit`}`
+  // The engine writes none for a command that did not come to its end.
+  const ended = exitCode === null ? 'interrupted' : `exit ${exitCode}`
+  const state = running ? 'running' : `${ended}${limit === null ? '' : `, at its ${limit} limit`}`
   return `${commandCount}, last: ${commandText(lastCommand.command)} (${state})`
 }
 
