@@ -18,6 +18,8 @@ const KEPT_WITHIN_MS = 30_000
 const NOTICED_WITHIN_MS = 4_500
 /** A link without an answer lives no longer. */
 const LINK_GONE_MS = 18_000
+/** The engine tells a machine the time more often. */
+const TOLD_WITHIN_MS = 12_500
 
 let world: World
 beforeAll(async () => {
@@ -93,6 +95,36 @@ describe('the clock of a machine', () => {
       return asked.wait()
     })
     expect(error).toBeLessThan(TOLERANCE_MS)
+  })
+
+  test('is not set back by what the engine told its VMM while that was frozen', async () => {
+    await using ws = await createOn(world, 'qemu')
+    const tellOn = 'for i in 1 2 3 4 5 6 7 8 9 10; do date +%s%N; sleep 0.2; done'
+    const { inside } = await sandboxOf(world, ws.id)
+    const engine = await world.enginePid()
+    if (engine === null) throw new Error('no engine runs')
+    // Some seconds before it is told again.
+    await sleep(TOLD_WITHIN_MS / 2)
+    signalAll(inside, 'SIGSTOP')
+    const asked = [ws.exec(tellOn, { check: true })]
+    await sleep(TOLD_WITHIN_MS - 1_000)
+    asked.push(ws.exec(tellOn, { check: true }))
+    await sleep(1_000)
+    // Who is slow to tell the time again is of no help.
+    signalAll([engine], 'SIGSTOP')
+    const wentOnMs = Date.now()
+    signalAll(inside, 'SIGCONT')
+    await sleep(2_000)
+    signalAll([engine], 'SIGCONT')
+    for (const { stdout } of await Promise.all(asked)) {
+      const saidMs = stdout
+        .trim()
+        .split('\n')
+        .map((line) => Number(line) / 1e6)
+      // No program goes on before the machine does.
+      expect(Math.min(...saidMs)).toBeGreaterThan(wentOnMs - TOLERANCE_MS)
+      expect(Math.max(...saidMs)).toBeLessThan(Date.now() + TOLERANCE_MS)
+    }
   })
 
   test('is brought right when its machine is seen to have stood still', async () => {

@@ -22,10 +22,10 @@ const (
 )
 
 // A clock is brought right slowly, by 0.5 ms a second (adjtime(3)), when it is behind by less than stepLimit or ahead by less than
-// stepBackLimit: what the engine says was true when it said so.
+// stepBackLimit: what the engine says is wrong by 25 ms at most, and 100 ms are allowed.
 const (
 	stepLimit     = 50 * time.Millisecond
-	stepBackLimit = 100 * time.Millisecond
+	stepBackLimit = 75 * time.Millisecond
 )
 
 type sandbox struct {
@@ -49,7 +49,7 @@ func (s *sandbox) Status() (message.AgentStatus, error) {
 		return message.AgentStatus{}, &os.PathError{Op: "list", Path: "/proc", Err: err}
 	}
 	return message.AgentStatus{
-		BootID: s.bootID, UptimeMs: time.Since(s.started).Milliseconds(), Commands: s.commands.Running(),
+		BootID: s.bootID, UptimeMs: s.Uptime().Milliseconds(), Commands: s.commands.Running(),
 		Processes: len(pids),
 	}, nil
 }
@@ -63,6 +63,9 @@ func (s *sandbox) Flush() error {
 	unix.Sync()
 	return nil
 }
+
+// Uptime counts on whatever the time is set to.
+func (s *sandbox) Uptime() time.Duration { return time.Since(s.started) }
 
 func (s *sandbox) SetClock(now time.Time) error {
 	if s.machine == nil {

@@ -47,6 +47,7 @@ func (s *fakeSandbox) Status() (message.AgentStatus, error) {
 	return message.AgentStatus{BootID: "boot", UptimeMs: 1, Commands: 2, Processes: 3}, s.problem
 }
 func (s *fakeSandbox) Flush() error                 { s.flushed++; return s.problem }
+func (s *fakeSandbox) Uptime() time.Duration        { return 5 * time.Second }
 func (s *fakeSandbox) SetClock(now time.Time) error { s.clock = now; return s.problem }
 func (s *fakeSandbox) Freeze() error                { s.frozen = true; return s.problem }
 func (s *fakeSandbox) Thaw() (bool, error) {

@@ -26,6 +26,8 @@ const (
 type Sandbox interface {
 	Status() (message.AgentStatus, error)
 	Flush() error
+	// Uptime is how long the agent runs.
+	Uptime() time.Duration
 	// SetClock fails where the clock is the host's.
 	SetClock(now time.Time) error
 	// Freeze stops all writing to the disk until Thaw, or until the agent finds that nobody thaws it.
@@ -49,6 +51,7 @@ func Routes(commands *exec.Registry, sandbox Sandbox, logger *log.Logger) http.H
 		"POST /v1/status":                s.status,
 		"POST /v1/flush":                 s.flush,
 		"POST /v1/clock":                 s.clock,
+		"POST /v1/set-clock":             s.setClock,
 		"POST /v1/freeze":                s.freeze,
 		"POST /v1/thaw":                  s.thaw,
 		"POST /v1/roles/{name}":          s.role,
@@ -152,14 +155,20 @@ func (s *server) flush(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *server) clock(w http.ResponseWriter, r *http.Request) error {
+	return answer(w, message.ClockReading{UptimeUs: s.sandbox.Uptime().Microseconds()})
+}
+
+func (s *server) setClock(w http.ResponseWriter, r *http.Request) error {
 	var request message.SetClock
 	if err := message.Decode(r.Body, smallRequestBytes, &request); err != nil {
 		return err
 	}
-	if request.UnixUs <= 0 {
-		return message.Errorf(message.KindInvalid, "unixUs must be positive")
+	if request.UnixUs <= 0 || request.UptimeUs < 0 {
+		return message.Errorf(message.KindInvalid, "unixUs must be positive, uptimeUs not negative")
 	}
-	if err := s.sandbox.SetClock(time.UnixMicro(request.UnixUs)); err != nil {
+	// The machine may have stood still with this message in its queue: what it says was true then.
+	passed := s.sandbox.Uptime() - time.Duration(request.UptimeUs)*time.Microsecond
+	if err := s.sandbox.SetClock(time.UnixMicro(request.UnixUs).Add(passed)); err != nil {
 		return err
 	}
 	return answer(w, empty{})

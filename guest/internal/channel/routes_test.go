@@ -88,16 +88,28 @@ func TestShutdownIsAnsweredBeforeItHappens(t *testing.T) {
 	}
 }
 
-func TestFlushFlushes(t *testing.T) {
+func TestTheClockIsSetToWhatTimeItIsByNow(t *testing.T) {
 	sandbox := &fakeSandbox{}
-	for body, code := range map[string]int{`{"unixUs":1764115200123456}`: http.StatusOK, `{"unixUs":-1}`: http.StatusBadRequest, `{}`: http.StatusBadRequest} {
-		if answer := serveFor(t, sandbox, "/v1/clock", body); answer.Code != code {
+	if answer := serveFor(t, sandbox, "/v1/clock", "{}"); answer.Body.String() != `{"uptimeUs":5000000}` {
+		t.Errorf("got %d %s", answer.Code, answer.Body)
+	}
+	for body, code := range map[string]int{
+		`{"uptimeUs":2000000,"unixUs":1764115200123456}`: http.StatusOK,
+		`{"uptimeUs":2000000,"unixUs":-1}`:               http.StatusBadRequest,
+		`{"uptimeUs":-1,"unixUs":1764115200123456}`:      http.StatusBadRequest,
+		`{}`: http.StatusBadRequest,
+	} {
+		if answer := serveFor(t, sandbox, "/v1/set-clock", body); answer.Code != code {
 			t.Errorf("%s: got %d %s", body, answer.Code, answer.Body)
 		}
 	}
-	if sandbox.clock.UnixMicro() != 1764115200123456 {
+	if sandbox.clock.UnixMicro() != 1764115203123456 {
 		t.Errorf("the clock is %s", sandbox.clock)
 	}
+}
+
+func TestFlushFlushes(t *testing.T) {
+	sandbox := &fakeSandbox{}
 	if answer := serveFor(t, sandbox, "/v1/flush", "{}"); answer.Code != http.StatusOK || answer.Body.String() != "{}" || sandbox.flushed != 1 {
 		t.Errorf("got %d %s, flushed %d times", answer.Code, answer.Body, sandbox.flushed)
 	}

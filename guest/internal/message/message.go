@@ -142,9 +142,15 @@ type CommandEntry struct {
 	Cursor  int64        `json:"cursor"`
 }
 
-// SetClock is the body of clock: microseconds since 1970.
+// ClockReading answers clock: how long the agent runs, by a clock that nobody sets.
+type ClockReading struct {
+	UptimeUs int64 `json:"uptimeUs"`
+}
+
+// SetClock is the body of set-clock: what time it was at a reading, in microseconds since 1970.
 type SetClock struct {
-	UnixUs int64 `json:"unixUs"`
+	UptimeUs int64 `json:"uptimeUs"`
+	UnixUs   int64 `json:"unixUs"`
 }
 
 // Shutdown is the body of shutdown.

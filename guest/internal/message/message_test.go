@@ -33,6 +33,7 @@ func TestRequestsAreThoseOfTheProtocol(t *testing.T) {
 func TestAnswersAreThoseOfTheProtocol(t *testing.T) {
 	goldentest.RoundTrips[message.Hello](t, "hello")
 	goldentest.RoundTrips[message.Thawed](t, "thawed")
+	goldentest.RoundTrips[message.ClockReading](t, "clock-reading")
 	goldentest.RoundTrips[message.AgentStatus](t, "agent-status")
 	goldentest.RoundTrips[message.Started](t, "command-event", "form 1")
 	goldentest.RoundTrips[message.Attached](t, "command-event", "form 2")

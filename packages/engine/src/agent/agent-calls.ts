@@ -4,6 +4,7 @@ import { FRAME, encodeJsonFrame, frameHeader, isPyroError } from '@pyro/protocol
 import {
   agentStatus,
   attachCommand,
+  clockReading,
   commandListing,
   extractInput,
   extractResult,
@@ -175,10 +176,12 @@ export class AgentCalls implements AgentClient {
     }
   }
 
-  async setClock(options?: CallOptions): Promise<void> {
-    // Not what performance counts from its origin on: that knows of no sleep of the host.
-    const now = setClock.parse({ unixUs: Date.now() * 1000 })
-    await this.#unary('/v1/clock', now, empty, 'command', options)
+  async uptimeUs(options?: CallOptions): Promise<number> {
+    return (await this.#unary('/v1/clock', {}, clockReading, 'command', options)).uptimeUs
+  }
+
+  async setClock(was: z.infer<typeof setClock>, options?: CallOptions): Promise<void> {
+    await this.#unary('/v1/set-clock', setClock.parse(was), empty, 'command', options)
   }
 
   async shutdown(options: { readonly graceMs: number }): Promise<void> {

@@ -8,6 +8,7 @@ import type {
   extractResult,
   readFile,
   readFileResult,
+  setClock,
   signalCommand,
   StartCommand,
   writeFile,
@@ -65,8 +66,10 @@ export interface AgentClient {
   thaw(options?: CallOptions): Promise<boolean>
   /** Of a sandbox with a kernel of its own: runs a one-shot role of the agent on its disks. */
   role(name: 'populate' | 'inspect', signal: AbortSignal | undefined): Promise<RoleRun>
-  /** Of a sandbox with a clock of its own: makes it the host's. */
-  setClock(options?: CallOptions): Promise<void>
+  /** How long it runs, in microseconds. */
+  uptimeUs(options?: CallOptions): Promise<number>
+  /** Of a sandbox with a clock of its own: what time it was when it ran for so long. */
+  setClock(was: z.infer<typeof setClock>, options?: CallOptions): Promise<void>
   shutdown(options: { readonly graceMs: number }): Promise<void>
 }
 

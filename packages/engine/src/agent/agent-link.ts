@@ -49,7 +49,7 @@ export class AgentLink implements Sessions, AsyncDisposable {
     this.#bootId = options.bootId
     const agent = new AgentCalls(this)
     this.agent = agent
-    this.clock = options.ownClock ? new GuestClock((how) => agent.setClock(how)) : null
+    this.clock = options.ownClock ? new GuestClock(agent) : null
     this.#next.promise.then(null, noOneWaits)
     this.#server = createServer({ pauseOnConnect: false }, (socket) => this.#accept(socket))
   }

@@ -3,30 +3,48 @@ import { GuestClock } from './guest-clock.ts'
 
 const HOUR_MS = 3_600_000
 
-/** A host whose clocks a test moves, and a guest that is told in so many milliseconds each what time it is. */
+/** When the guest began to run, by the steady clock. */
+const BEGAN_MS = 600
+
+/** A host whose clocks a test moves, and a guest that is asked and told in so many milliseconds each, in turn, what time it is. */
 const withGuest = (tookMs: readonly number[] = []) => {
   const host = { wall: 1_764_000_000_000, steady: 1_000 }
   const pass = (ms: number): void => {
     host.wall += ms
     host.steady += ms
   }
-  const told: number[] = []
-  const clock = new GuestClock(
-    () => {
-      told.push(host.wall)
-      pass(tookMs[told.length - 1] ?? 1)
-      return Promise.resolve()
+  const asked: number[] = []
+  /** How far the guest's clock is off the host's each time when it has been set. */
+  const offMs: number[] = []
+  let messages = 0
+  /** Half of the time passes before the guest acts, half of it after. */
+  const message = <T>(act: () => T): Promise<T> => {
+    const halfMs = (tookMs[messages++] ?? 2) / 2
+    pass(halfMs)
+    const answer = act()
+    pass(halfMs)
+    return Promise.resolve(answer)
+  }
+  const guest = {
+    uptimeUs: () => {
+      asked.push(host.wall)
+      return message(() => (host.steady - BEGAN_MS) * 1000)
     },
-    { wallMs: () => host.wall, steadyMs: () => host.steady },
-  )
-  return { host, pass, told, clock }
+    setClock: (was: { uptimeUs: number; unixUs: number }) =>
+      message(() => {
+        const sinceMs = host.steady - BEGAN_MS - was.uptimeUs / 1000
+        offMs.push(was.unixUs / 1000 + sinceMs - host.wall)
+      }),
+  }
+  const clock = new GuestClock(guest, { wallMs: () => host.wall, steadyMs: () => host.steady })
+  return { host, pass, asked, offMs, clock }
 }
 
 describe('the clock of a guest', () => {
   test('is made right before its first program, and then trusted', async () => {
-    const { clock, told, pass } = withGuest()
+    const { clock, offMs, pass } = withGuest()
     await clock.makeRight()
-    expect(told).toHaveLength(1)
+    expect(offMs).toEqual([0])
     pass(HOUR_MS)
     expect(clock.makeRight()).toBeNull()
   })
@@ -35,46 +53,58 @@ describe('the clock of a guest', () => {
     ['the host slept', HOUR_MS],
     ['its time was set back', -HOUR_MS],
   ])('is made right before the next program when %s', async (_what, jumpMs) => {
-    const { clock, told, host } = withGuest()
+    const { clock, offMs, host } = withGuest()
     await clock.makeRight()
     host.wall += jumpMs
     await clock.makeRight()
-    expect(told.at(-1)).toBe(host.wall - 1)
+    expect(offMs).toEqual([0, 0])
     expect(clock.makeRight()).toBeNull()
   })
 
   test('is made right before the next program when its machine may have stood still', async () => {
-    const { clock, told } = withGuest()
+    const { clock, offMs } = withGuest()
     await clock.makeRight()
     clock.doubt()
     await clock.makeRight()
-    expect(told).toHaveLength(2)
+    expect(offMs).toEqual([0, 0])
   })
 
-  test('is told again what was on its way for too long, within bounds', async () => {
+  test('is not set by an answer that took too long, within bounds', async () => {
     const late = withGuest([400, 60, 3])
     await late.clock.makeRight()
-    expect(late.told).toHaveLength(3)
+    expect(late.asked).toHaveLength(3)
+    expect(late.offMs).toEqual([0])
     const always = withGuest(Array<number>(100).fill(400))
     await always.clock.makeRight()
-    expect(always.told).toHaveLength(5)
+    expect(always.asked).toHaveLength(5)
+    expect(always.offMs).toHaveLength(1)
+  })
+
+  test('is not set back by what waited for a VMM that was frozen, and is then set again', async () => {
+    const { clock, asked, offMs } = withGuest([2, 12_000])
+    await clock.makeRight()
+    expect(offMs).toEqual([0, 0])
+    expect(asked).toHaveLength(2)
   })
 
   test('is looked after now and then, which keeps no program waiting', async () => {
-    const { clock, told, pass } = withGuest()
+    const { clock, asked, pass } = withGuest()
     await clock.makeRight()
     pass(5_000)
     clock.keep()
-    expect(told).toHaveLength(1)
+    expect(asked).toHaveLength(1)
     pass(5_000)
     clock.keep()
-    expect(told).toHaveLength(2)
+    expect(asked).toHaveLength(2)
     expect(clock.makeRight()).toBeNull()
   })
 
   test('is told once by all who wait for it, and again after it could not be told', async () => {
     let tries = 0
-    const clock = new GuestClock(() => (++tries === 1 ? Promise.reject(new Error('no link')) : Promise.resolve()))
+    const clock = new GuestClock({
+      uptimeUs: () => (++tries === 1 ? Promise.reject(new Error('no link')) : Promise.resolve(1)),
+      setClock: () => Promise.resolve(),
+    })
     const both = [clock.makeRight(), clock.makeRight()]
     for (const one of both) await expect(one).rejects.toThrow('no link')
     expect(tries).toBe(1)

@@ -1,11 +1,11 @@
-import type { CallOptions } from './agent-client.ts'
+import type { AgentClient, CallOptions } from './agent-client.ts'
 
 /**
- * A message that was under way for longer said what time it was too late. Together with what the agent corrects slowly (50 ms,
- * guest/internal/boot) the clock is right within 100 ms.
+ * An answer that took longer says too little of when it was given: at half the time, give or take as much. Together with what
+ * the agent corrects slowly (75 ms, guest/internal/boot) the clock is right within 100 ms.
  */
 const ROUND_TRIP_MS = 50
-/** Of messages, on a host so busy that none is that fast. */
+/** Of asking, on a host so busy that none is that fast. */
 const TRIES = 5
 /** How long a clock is trusted: it runs a little faster or slower than the host's, and root inside may set it. */
 const TRUST_MS = 10_000
@@ -23,15 +23,14 @@ const HOST: HostClocks = { wallMs: () => Date.now(), steadyMs: () => performance
 
 /** Keeps the clock of a guest that has one of its own at the host's. */
 export class GuestClock {
-  readonly #tell: (options?: CallOptions) => Promise<void>
+  readonly #guest: Pick<AgentClient, 'uptimeUs' | 'setClock'>
   readonly #host: HostClocks
   /** Null: nothing is known of it. */
   #set: { readonly atMs: number; readonly offsetMs: number } | null = null
   #underWay: Promise<void> | null = null
 
-  /** `tell` sends the guest what time it is. */
-  constructor(tell: (options?: CallOptions) => Promise<void>, host: HostClocks = HOST) {
-    this.#tell = tell
+  constructor(guest: Pick<AgentClient, 'uptimeUs' | 'setClock'>, host: HostClocks = HOST) {
+    this.#guest = guest
     this.#host = host
   }
 
@@ -58,12 +57,17 @@ export class GuestClock {
     return this.#underWay
   }
 
+  /** The guest is told what time it was when it answered: what waits in the queue of a VMM that is frozen does not grow old. */
   async #bringRight(options: CallOptions | undefined): Promise<void> {
     for (let tries = 1; ; tries += 1) {
       const [atMs, offsetMs] = [this.#host.steadyMs(), this.#offsetMs()]
-      await this.#tell(options)
-      const tookMs = this.#host.steadyMs() - atMs
-      if (tookMs > ROUND_TRIP_MS && tries < TRIES) continue
+      const uptimeUs = await this.#guest.uptimeUs(options)
+      const answeredMs = this.#host.steadyMs()
+      if (answeredMs - atMs > ROUND_TRIP_MS && tries < TRIES) continue
+      const unixMs = (atMs + answeredMs) / 2 + offsetMs
+      await this.#guest.setClock({ uptimeUs, unixUs: Math.round(unixMs * 1000) }, options)
+      // The machine itself may have stood still meanwhile, and its uptime with it.
+      if (this.#host.steadyMs() - answeredMs > ROUND_TRIP_MS && tries < TRIES) continue
       this.#set = { atMs, offsetMs }
       return
     }

@@ -29,8 +29,11 @@ export const agentConfig = z.strictObject({
 })
 export type AgentConfig = z.infer<typeof agentConfig>
 
-/** `/v1/clock`: microseconds since 1970, as it is when the agent reads it. */
-export const setClock = z.strictObject({ unixUs: z.int().positive() })
+/** Answers `/v1/clock`: how long the agent runs, by a clock that nobody sets. */
+export const clockReading = z.strictObject({ uptimeUs: z.int().nonnegative() })
+
+/** `/v1/set-clock`: what time it was at a reading, in microseconds since 1970. It stays true however late it arrives. */
+export const setClock = z.strictObject({ uptimeUs: z.int().nonnegative(), unixUs: z.int().positive() })
 
 /** Answers `/v1/thaw`: false when the disk was written to before, because the agent or somebody inside ended the freeze. */
 export const thawed = z.strictObject({ held: z.boolean() })
