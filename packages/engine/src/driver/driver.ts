@@ -38,10 +38,16 @@ export interface Driver {
   adopt(record: SandboxRecord, cx: StartContext): Promise<Sandbox>
   /** Kills and releases all that carries this record's name. Idempotent; works when everything is dead or frozen. Leaves the disk. */
   reclaim(record: SandboxTrace): Promise<SandboxExit>
-  /** Frees the space of what was made to start sandboxes sooner: what no start will use again, with `all` everything. */
-  prune(options: { readonly all: boolean }): Promise<readonly PrunedThing[]>
+  /** Frees the space of what was fetched and made to start sandboxes: what no start will use again, with `all` everything. */
+  prune(options: PruneOptions): Promise<readonly PrunedThing[]>
   /** Everything on this host that looks made by this driver for this home, for the leak audit. */
   audit(): Promise<readonly DriverObject[]>
+}
+
+export interface PruneOptions {
+  readonly all: boolean
+  /** There are workspaces of its isolation. They start without a network: what cannot be made without one stays. */
+  readonly inUse: boolean
 }
 
 export interface PrunedThing {

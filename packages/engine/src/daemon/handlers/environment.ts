@@ -23,10 +23,14 @@ export const environmentHandlers = {
   'environment.remove': ({ engine, input }) => engine.services.environments.remove(input.environment),
 
   'environment.prune': async ({ engine, input }) => {
-    const { environments, drivers } = engine.services
+    const { environments, drivers, store } = engine.services
     const { removed } = await environments.prune(input)
-    for (const driver of drivers.all)
-      for (const { name, bytes } of await driver.prune(input)) removed.push({ kind: 'cache', name, bytes })
+    for (const driver of drivers.all) {
+      // Drivers of one isolation may share what they start from.
+      const inUse = store.workspaces.all().some((row) => drivers.find(row.driver)?.isolation === driver.isolation)
+      for (const { name, bytes } of await driver.prune({ ...input, inUse }))
+        removed.push({ kind: 'cache', name, bytes })
+    }
     return { removed, freedBytes: removed.reduce((sum, { bytes }) => sum + bytes, 0) }
   },
 } satisfies Partial<Handlers>

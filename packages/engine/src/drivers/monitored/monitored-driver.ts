@@ -11,6 +11,7 @@ import type {
   PrepareContext,
   Probe,
   PrunedThing,
+  PruneOptions,
   Sandbox,
   SandboxExit,
   SandboxRecord,
@@ -173,7 +174,7 @@ export class MonitoredDriver implements Driver {
     return exit
   }
 
-  async prune(options: { readonly all: boolean }): Promise<readonly PrunedThing[]> {
+  async prune(options: PruneOptions): Promise<readonly PrunedThing[]> {
     return (await this.#technology.prune?.(options)) ?? []
   }
 

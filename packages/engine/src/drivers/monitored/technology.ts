@@ -1,5 +1,5 @@
 import type { AgentConfig, MonitorSpec } from '@pyro/protocol/guest'
-import type { PrepareContext, Probe, PrunedThing, Sandbox, SandboxSpec } from '../../driver/driver.ts'
+import type { PrepareContext, Probe, PrunedThing, PruneOptions, Sandbox, SandboxSpec } from '../../driver/driver.ts'
 import type { Isolation } from '@pyro/protocol'
 import type { SandboxIds } from './id-ranges.ts'
 import type { SandboxCgroup } from './sandbox-cgroup.ts'
@@ -40,7 +40,7 @@ export interface Technology {
   /** As `Driver.prepare`; `owner` is the user of the host that the sandbox's processes run as. */
   prepare?(spec: SandboxSpec, owner: number, cx: PrepareContext): Promise<void>
   /** As `Driver.prune`. */
-  prune?(options: { readonly all: boolean }): Promise<readonly PrunedThing[]>
+  prune?(options: PruneOptions): Promise<readonly PrunedThing[]>
   /** Writes what the runtime reads. */
   writeBundle(spec: SandboxSpec, bundle: Bundle, signal: AbortSignal): Promise<void>
   /** The guest's clock is not the host's, and stands wherever it was. */

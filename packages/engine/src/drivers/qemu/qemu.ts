@@ -78,9 +78,9 @@ export function qemuTechnology(options: {
         })
       await machineOf(spec, owner, cx)
     },
-    async prune({ all }) {
-      const kernel = all ? null : await options.kernels.present()
-      return [...(await templates.prune(kernel)), ...(await options.kernels.prune(kernel))]
+    async prune({ all, inUse }) {
+      const kernel = all && !inUse ? null : await options.kernels.present()
+      return [...(await templates.prune(all ? null : kernel)), ...(await options.kernels.prune(kernel))]
     },
     async writeBundle(spec, bundle, signal) {
       const { kernel, disks, shape, template } = await machineOf(spec, bundle.ids.base, { signal })

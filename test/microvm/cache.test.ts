@@ -1,0 +1,42 @@
+import { cpSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { createOn } from '../support/driver-workspaces.ts'
+import { ENVIRONMENT_CACHE, World } from '../support/world.ts'
+
+const NOWHERE = 'http://127.0.0.1:9'
+
+/** A cache of its own: what is lost here is nobody else's. */
+let cache: string
+let world: World
+beforeAll(async () => {
+  cache = mkdtempSync(join(tmpdir(), 'pyro-cache-'))
+  const filled = existsSync(ENVIRONMENT_CACHE) ? readdirSync(ENVIRONMENT_CACHE) : []
+  for (const name of filled.filter((candidate) => candidate !== 'templates'))
+    cpSync(join(ENVIRONMENT_CACHE, name), join(cache, name), { recursive: true })
+  world = await World.open({ env: { PYRO_ENVIRONMENT_CACHE: cache } })
+})
+afterAll(async () => {
+  await world[Symbol.asyncDispose]()
+  rmSync(cache, { recursive: true, force: true })
+})
+
+const names = (folder: string): string[] => readdirSync(join(cache, folder)).sort()
+
+describe('a prune of everything', () => {
+  test('leaves the kernel of machines as long as there are workspaces that start with it', async () => {
+    const ws = await createOn(world, 'qemu')
+    await world.pyro.environments.prune({ all: true })
+    expect(names('templates')).toEqual([])
+    expect(names('kernels')).toHaveLength(2)
+    await world.restartEngine({ PYRO_DEBIAN_MIRROR: NOWHERE })
+    await ws.reset()
+    expect((await ws.exec('echo here', { check: true })).stdout).toBe('here\n')
+    await ws.delete()
+    const { removed } = await world.pyro.environments.prune({ all: true })
+    expect(removed.map(({ kind }) => kind)).toContain('cache')
+    expect(names('kernels')).toEqual([])
+    await world.restartEngine({ PYRO_DEBIAN_MIRROR: '' })
+  })
+})
