@@ -1,4 +1,5 @@
-import { cpSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { cpSync, existsSync, mkdtempSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -23,6 +24,30 @@ afterAll(async () => {
 })
 
 const names = (folder: string): string[] => readdirSync(join(cache, folder)).sort()
+
+/** All its content is lost, and nothing of it looks different. */
+const damage = (file: string): void => {
+  const { size } = statSync(file)
+  const like = join(world.folder, 'like')
+  writeFileSync(like, '')
+  execFileSync('touch', ['-r', file, like])
+  truncateSync(file, 0)
+  truncateSync(file, size)
+  execFileSync('touch', ['-r', like, file])
+}
+
+test('a workspace starts although the memory of its template is damaged, which goes', async () => {
+  await using ws = await createOn(world, 'qemu')
+  await ws.stop()
+  const made = names('templates')
+  expect(made).not.toEqual([])
+  for (const name of made) damage(join(cache, 'templates', name, 'memory'))
+  await ws.start()
+  expect((await ws.exec('echo here', { check: true })).stdout).toBe('here\n')
+  expect(names('templates')).toHaveLength(made.length - 1)
+  await ws.reset()
+  expect((await ws.exec('echo here', { check: true })).stdout).toBe('here\n')
+})
 
 describe('a prune of everything', () => {
   test('leaves the kernel of machines as long as there are workspaces that start with it', async () => {

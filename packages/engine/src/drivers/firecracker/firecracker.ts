@@ -1,6 +1,7 @@
 import { chown, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { PrepareContext, SandboxSpec } from '../../driver/driver.ts'
+import { discardTemplate, vmmFile } from '../microvm/failed-start.ts'
 import { writeConfigDisk } from '../microvm/config-disk.ts'
 import type { GuestKernels } from '../microvm/guest-kernel.ts'
 import type { Kvm } from '../microvm/kvm.ts'
@@ -72,8 +73,9 @@ export function firecrackerTechnology(options: {
       await symlink(INSIDE.socket, join(sockets, SOCKETS.engine))
       const { channel } = bundle.paths
       const vmm = sandboxVmm(await host(), { owner, sockets, config, channel, disks, ...template })
-      await writeFile(join(bundle.paths.folder, 'vmm.json'), JSON.stringify(vmm), { mode: 0o600 })
+      await writeFile(vmmFile(bundle.paths), JSON.stringify(vmm), { mode: 0o600 })
     },
+    startFailed: (paths) => discardTemplate(templates, paths),
     runtime: (_paths, agentBinary) => Promise.resolve({ runtime: [agentBinary, 'vmm'], runtimeLogFile: null }),
     // The guest, and what it may make of Firecracker, finds no folder of the host that it can write to, and nobody who still asks.
     async begin(paths, signal) {

@@ -3,6 +3,8 @@ const PANIC = /Kernel panic - not syncing: (.{1,200}?)(?= \[| CPU:|$)/
 /** The last line of an agent that ends itself, which its kernel does not survive. */
 const AGENT_ENDED = /.*pyro-agent: (.{1,300}?) \[ *[\d.]+\] Kernel panic - not syncing: Attempted to kill init/s
 
+export const agentGaveUp = (log: string): boolean => AGENT_ENDED.test(log)
+
 export const lastWordsOfLinux = (log: string): string | null => {
   const agent = AGENT_ENDED.exec(log)?.[1]
   if (agent !== undefined) return `the agent gave up: ${agent}`

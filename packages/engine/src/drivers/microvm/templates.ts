@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto'
-import { chmod, chown, mkdir, open, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { chmod, chown, mkdir, open, readFile, rename, rm, stat, truncate, writeFile } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
 import type { Progress } from '@pyro/protocol'
-import { CONFIG_DISK_BYTES } from '@pyro/protocol/guest'
+import { CONFIG_DISK_BYTES, type VmmSpec } from '@pyro/protocol/guest'
 import type { PrepareContext, PrunedThing } from '../../driver/driver.ts'
 import { z } from 'zod'
 import { readJsonFile } from '../../lib/json-file.ts'
@@ -77,14 +77,11 @@ export class Templates<M> {
    * Made when first asked for; one making of each at a time, which ends when nobody waits for it any more.
    */
   async obtain(request: TemplateRequest<M>, cx: PrepareContext): Promise<Template> {
-    const { kernel, machine } = request
-    const content = JSON.stringify([kernel.id, ...(await this.#maker.depends(machine))])
-    const key = `${kernel.id}-${sha256(content).slice(0, KEY_LENGTH)}`
     const folder = join(this.#place, 'templates')
-    const place = join(folder, key)
+    const place = await this.#placeOf(request)
     const template = { memory: join(place, 'memory'), state: join(place, 'state') }
-    if (await this.#isWhole(place, template, this.#maker.memoryBytes(machine))) return template
-    await this.#work.join(key, callerOf(cx), async (signal, onProgress) => {
+    if (await this.#isWhole(place, template, this.#maker.memoryBytes(request.machine))) return template
+    await this.#work.join(basename(place), callerOf(cx), async (signal, onProgress) => {
       onProgress({ step: 'booting a machine to start others from', done: null, total: null, unit: null, detail: null })
       await mkdir(folder, { recursive: true, mode: 0o700 })
       await removeHalfMade(folder)
@@ -95,11 +92,12 @@ export class Templates<M> {
     return template
   }
 
-  /** Null when it cannot be made, now or lately: for a VMM whose machines can boot instead. */
+  /** Null when it cannot be made or used, now or lately: for a VMM whose machines can boot instead. */
   async obtainIfPossible(request: TemplateRequest<M>, cx: PrepareContext): Promise<Template | null> {
     const key = JSON.stringify([request.kernel.id, request.machine])
     if (this.#failures.of(key) !== null) return null
     try {
+      if (this.#failures.of(await this.#placeOf(request)) !== null) return null
       return await this.obtain(request, cx)
     } catch (error) {
       cx.signal.throwIfAborted()
@@ -107,6 +105,28 @@ export class Templates<M> {
       cx.onProgress?.(withoutTemplate(error))
       return null
     }
+  }
+
+  /**
+   * Throws away the template that a machine began with which did not start; whether it is to blame is not known. False: there was none.
+   * Machines that run with it keep it.
+   */
+  async discardOf(vmm: Pick<VmmSpec, 'mounts'>): Promise<boolean> {
+    const folder = join(this.#place, 'templates')
+    const place = vmm.mounts.map(({ source }) => dirname(source)).find((candidate) => dirname(candidate) === folder)
+    if (place === undefined) return false
+    this.#failures.note(place, true)
+    this.#whole.delete(place)
+    const gone = join(folder, halfMadeName(basename(place)))
+    try {
+      await rename(place, gone)
+    } catch (error) {
+      // Another start was first.
+      if (errnoOf(error) === 'ENOENT') return true
+      throw error
+    }
+    await rm(gone, { recursive: true, force: true })
+    return true
   }
 
   /** Makes one and throws it away: rejects when such a machine does not boot here. */
@@ -131,6 +151,11 @@ export class Templates<M> {
       (name) => !name.startsWith('.') && (kernel === null || !name.startsWith(`${kernel.id}-`)),
     )
     return removeFolders(folder, unused)
+  }
+
+  async #placeOf({ kernel, machine }: TemplateRequest<M>): Promise<string> {
+    const content = JSON.stringify([kernel.id, ...(await this.#maker.depends(machine))])
+    return join(this.#place, 'templates', `${kernel.id}-${sha256(content).slice(0, KEY_LENGTH)}`)
   }
 
   async #make(folder: string, cx: TemplateRequest<M> & { readonly signal: AbortSignal }): Promise<void> {
@@ -168,7 +193,8 @@ export class Templates<M> {
 
   /**
    * Folders appear whole; a disk that was full or lost its power may have cut a file short, and anybody's hand may have changed one.
-   * Memory is too large to be read at each start: that it has its size and was not written to since must do.
+   * Memory is too large to be read at each start: that it has its size and was not written to since must do. A template
+   * whose start fails is thrown away (`discardOf`).
    */
   async #isWhole(place: string, template: Template, memoryBytes: number): Promise<boolean> {
     const seen = await printOf([template.memory, template.state])

@@ -104,6 +104,19 @@ export async function waitForStatus(
   return abortable(seen.promise, signal)
 }
 
+/** Rejects when the sandbox ends; nobody waits for a hello from the dead. */
+export function rejectOnExit(paths: SandboxPaths, watcher: FolderWatch): Promise<never> {
+  const ended = settleLater<never>()
+  const look = (): void => {
+    readExit(paths).then((exit) => {
+      if (exit !== null) ended.reject(new Error(`the sandbox ended at once: ${exit.signal ?? exit.exitCode}`))
+    }, ended.reject)
+  }
+  watcher.on(paths.exit, look)
+  look()
+  return ended.promise
+}
+
 export const readStatus = (paths: SandboxPaths): Promise<MonitorStatus | null> =>
   readIfWritten(paths.status, monitorStatus)
 

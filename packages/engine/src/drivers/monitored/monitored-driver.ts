@@ -20,12 +20,19 @@ import type {
   StartContext,
 } from '../../driver/driver.ts'
 import type { EngineConfig } from '../../lib/config.ts'
-import { settleLater } from '../../lib/wait.ts'
 import { detectCgroups, type CgroupHost } from '../../process/cgroup-host.ts'
 import { errnoOf, isAlive, type ProcessIdentity } from '../../process/identity.ts'
 import { publishAgent } from './agent-binary.ts'
 import { auditSandboxes } from './audit.ts'
-import { FolderWatch, killMonitorTree, readExit, readStatus, startMonitor, tailOf, waitForStatus } from './monitor.ts'
+import {
+  FolderWatch,
+  killMonitorTree,
+  readStatus,
+  rejectOnExit,
+  startMonitor,
+  tailOf,
+  waitForStatus,
+} from './monitor.ts'
 import { explainExit, LAST_WORDS_BYTES, MonitoredSandbox, releaseSandbox } from './monitored-sandbox.ts'
 import { IdRanges, type SandboxIds } from './id-ranges.ts'
 import { cachedProbe } from './probe.ts'
@@ -39,6 +46,8 @@ const RUNTIME_DELETE_TIMEOUT_MS = 10_000
 const LOG_TAIL_BYTES = 2048
 /** First of the descriptors that a runtime hands on. */
 const FIRST_PASSED_FD = 3
+
+type FailedStart = (paths: SandboxPaths) => Promise<void>
 
 export interface MonitoredOptions {
   readonly config: EngineConfig
@@ -94,7 +103,22 @@ export class MonitoredDriver implements Driver {
     if (technology.prepare !== undefined) await technology.prepare(spec, (await this.#idsOf(spec)).base, cx)
   }
 
+  /** Once more, within the same time, when it may have failed for what it started from. */
   async start(spec: SandboxSpec, cx: StartContext): Promise<Sandbox> {
+    const until = performance.now() + cx.deadlineMs
+    let isWorthMore = false
+    try {
+      return await this.#startOnce(spec, cx, async (paths) => {
+        isWorthMore = (await this.#technology.startFailed?.(paths)) ?? false
+      })
+    } catch (error) {
+      const deadlineMs = Math.floor(until - performance.now())
+      if (!isWorthMore || cx.signal.aborted || deadlineMs <= 0) throw error
+      return await this.#startOnce(spec, { ...cx, deadlineMs })
+    }
+  }
+
+  async #startOnce(spec: SandboxSpec, cx: StartContext, failed?: FailedStart): Promise<Sandbox> {
     cx.signal.throwIfAborted()
     const signal = AbortSignal.any([cx.signal, AbortSignal.timeout(cx.deadlineMs)])
     const paths = sandboxPaths(this.#config.runtimeDir, spec.sandboxId)
@@ -105,6 +129,7 @@ export class MonitoredDriver implements Driver {
       await killMonitorTree(paths)
       await releaseSandbox({ paths, cgroup, init: null, monitor: null })
     })
+    let isMonitored = false
     try {
       await Promise.all([this.#makeFolders(paths, ids), cgroup?.create(this.#hostLimits(spec), ids.base)])
       const link = undo.use(await this.#listen(paths, spec, { ids, bootId: null }))
@@ -119,6 +144,7 @@ export class MonitoredDriver implements Driver {
       signal.throwIfAborted()
       const monitorSpec = await this.#monitorSpec(spec, { ...bundle, deadlineMs: cx.deadlineMs })
       const monitor = await startMonitor(agentBinary, paths, monitorSpec)
+      isMonitored = true
       const status = await waitForStatus(monitor, paths, watcher, signal)
       const ended = rejectOnExit(paths, watcher)
       await this.#begin(paths, signal, ended)
@@ -130,6 +156,8 @@ export class MonitoredDriver implements Driver {
       undo.move()
       return sandbox
     } catch (error) {
+      // One whose monitor was killed says nothing of what it started from.
+      if (isMonitored && !cx.signal.aborted && (await readStatus(paths)) !== null) await failed?.(paths)
       if (cx.signal.aborted || isPyroError(error)) throw error
       const what = signal.aborted ? `did not start within ${cx.deadlineMs} ms` : 'did not start'
       const why = await this.#whyNot(paths)
@@ -348,19 +376,6 @@ function commandCgroup(cgroup: SandboxCgroup | null): AgentConfig['cgroup'] {
   if (cgroup.userDirectory !== null) return { mode: 'v2', directoryFd: FIRST_PASSED_FD }
   const tasksFds = cgroup.userTasks.map((_, index) => FIRST_PASSED_FD + index)
   return tasksFds.length === 0 ? { mode: 'none' } : { mode: 'v1', tasksFds }
-}
-
-/** Rejects when the sandbox ends; nobody waits for a hello from the dead. */
-function rejectOnExit(paths: SandboxPaths, watcher: FolderWatch): Promise<never> {
-  const ended = settleLater<never>()
-  const look = (): void => {
-    readExit(paths).then((exit) => {
-      if (exit !== null) ended.reject(new Error(`the sandbox ended at once: ${exit.signal ?? exit.exitCode}`))
-    }, ended.reject)
-  }
-  watcher.on(paths.exit, look)
-  look()
-  return ended.promise
 }
 
 async function makePassable(folder: string): Promise<void> {

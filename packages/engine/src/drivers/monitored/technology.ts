@@ -51,6 +51,11 @@ export interface Technology {
   watch?(paths: SandboxPaths, wentOn: () => void): SandboxWatch
   /** What is left to do once its process runs. */
   begin?(paths: SandboxPaths, signal: AbortSignal): Promise<void>
+  /**
+   * Told that a start failed that nobody cancelled, while its bundle is there. True: what it started from was thrown away, and another
+   * start does without it or makes it anew.
+   */
+  startFailed?(paths: SandboxPaths): Promise<boolean>
   /** How the monitor calls the runtime. */
   runtime(paths: SandboxPaths, agentBinary: string): Promise<Pick<MonitorSpec, 'runtime' | 'runtimeLogFile'>>
 }

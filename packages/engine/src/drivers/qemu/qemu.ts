@@ -4,6 +4,7 @@ import type { VmmSpec } from '@pyro/protocol/guest'
 import { z } from 'zod'
 import type { PrepareContext, Probe, SandboxSpec } from '../../driver/driver.ts'
 import { readJsonFile, writeJsonFile } from '../../lib/json-file.ts'
+import { discardTemplate, vmmFile } from '../microvm/failed-start.ts'
 import { writeConfigDisk } from '../microvm/config-disk.ts'
 import type { GuestKernels } from '../microvm/guest-kernel.ts'
 import type { Kvm } from '../microvm/kvm.ts'
@@ -117,6 +118,7 @@ export function qemuTechnology(options: {
       await writeJsonFile(vmmFile(bundle.paths), vmm)
     },
     watch: (paths, wentOn) => new HostSpaceWatch(controlSocket(paths), wentOn),
+    startFailed: (paths) => discardTemplate(templates, paths),
     runtime: (_paths, agentBinary) => Promise.resolve({ runtime: [agentBinary, 'vmm'], runtimeLogFile: null }),
     async begin(paths, signal) {
       const vmm = await readJsonFile(vmmFile(paths), z.object({ argv: z.array(z.string()) }))
@@ -127,5 +129,4 @@ export function qemuTechnology(options: {
   }
 }
 
-const vmmFile = (paths: SandboxPaths): string => join(paths.folder, 'vmm.json')
 const controlSocket = (paths: SandboxPaths): string => join(paths.folder, 'qmp.sock')
