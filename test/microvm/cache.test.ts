@@ -45,6 +45,7 @@ test('a workspace starts although the memory of its template is damaged, which g
   await ws.start()
   expect((await ws.exec('echo here', { check: true })).stdout).toBe('here\n')
   expect(names('templates')).toHaveLength(made.length - 1)
+  expect(world.engineLog()).toContain('a start failed: its template is thrown away')
   await ws.reset()
   expect((await ws.exec('echo here', { check: true })).stdout).toBe('here\n')
 })

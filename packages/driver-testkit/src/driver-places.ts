@@ -2,7 +2,7 @@ import { chmodSync, mkdtempSync, realpathSync, rmSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { configFrom, createDrivers, packageFiles, openDiskStore } from '@pyro/engine'
+import { configFrom, createDrivers, createLog, packageFiles, openDiskStore } from '@pyro/engine'
 import type { DriverPlace } from './driver-sandboxes.ts'
 
 /** A home in a temporary folder, with one driver on its disk store. */
@@ -25,7 +25,13 @@ export const driverPlace = async (options: {
     home,
   )
   const disks = await openDiskStore(config, { agentPath: options.agentPath })
-  const host = { config, disks, agentBinary: options.agentPath, packageFiles: packageFiles(config) }
+  const host = {
+    config,
+    disks,
+    agentBinary: options.agentPath,
+    packageFiles: packageFiles(config),
+    log: createLog('silent'),
+  }
   return {
     disks,
     agentPath: options.agentPath,

@@ -4,5 +4,6 @@ export { DISK_FILE, type DiskStore, type Volume, type VolumeId } from './disk/di
 export { labelOf, makeDiskImage } from './disk/disk-image.ts'
 export { packageFiles } from './environment/package-files.ts'
 export { configFrom } from './lib/config.ts'
+export { createLog } from './lib/log.ts'
 export { createDrivers } from './drivers/index.ts'
 export type { Driver, Sandbox, SandboxRecord, SandboxSpec } from './driver/driver.ts'

@@ -153,7 +153,7 @@ const start = async (log: Log): Promise<void> => {
     host,
     usedBy: (digest) => store.workspaces.all().flatMap((row) => (row.environment.digest === digest ? [row.name] : [])),
   })
-  const driverSet = createDrivers({ config, disks, agentBinary: agentPath, packageFiles: packageFiles(config) })
+  const driverSet = createDrivers({ config, disks, agentBinary: agentPath, packageFiles: packageFiles(config), log })
   try {
     await driverSet.tidy()
   } catch (error) {

@@ -3,6 +3,7 @@ import { PyroError } from '@pyro/protocol'
 import type { DiskStore } from '../disk/disk-store.ts'
 import type { Driver } from '../driver/driver.ts'
 import type { EngineConfig } from '../lib/config.ts'
+import type { Log } from '../lib/log.ts'
 import { fakeTechnology } from './fake/fake.ts'
 import { firecrackerTechnology } from './firecracker/firecracker.ts'
 import { GuestKernels, type PackageFiles } from './microvm/guest-kernel.ts'
@@ -30,10 +31,11 @@ export interface DriverSetOptions {
   readonly disks: DiskStore
   readonly agentBinary: string
   readonly packageFiles: PackageFiles
+  readonly log: Log
 }
 
 export function createDrivers(options: DriverSetOptions): DriverSet {
-  const { config, agentBinary: agentPath, packageFiles } = options
+  const { config, agentBinary: agentPath, packageFiles, log } = options
   // Machines hold nothing of a home: what is made for one serves all that share a cache.
   const folder = config.environmentCache ?? config.home
   const kernels = new GuestKernels({ folder, agentPath, packageFiles })
@@ -41,7 +43,7 @@ export function createDrivers(options: DriverSetOptions): DriverSet {
   const runc = new MonitoredDriver(runcTechnology(), options)
   const fake = new MonitoredDriver(fakeTechnology(), options)
   const kvm = new Kvm(config.kvmDevice)
-  const machines = { folder, runtimeDir: config.runtimeDir, agentPath, kernels, kvm }
+  const machines = { folder, runtimeDir: config.runtimeDir, agentPath, kernels, kvm, log }
   const qemu = new MonitoredDriver(qemuTechnology({ ...machines, templates: config.machineTemplates }), options)
   const firecracker = new MonitoredDriver(firecrackerTechnology(machines), options)
   const all: readonly Driver[] = [firecracker, qemu, runsc, runc, ...(config.testDriver ? [fake] : [])]

@@ -1,6 +1,7 @@
 import { chown, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { PrepareContext, SandboxSpec } from '../../driver/driver.ts'
+import type { Log } from '../../lib/log.ts'
 import { discardTemplate, vmmFile } from '../microvm/failed-start.ts'
 import { writeConfigDisk } from '../microvm/config-disk.ts'
 import type { GuestKernels } from '../microvm/guest-kernel.ts'
@@ -31,6 +32,7 @@ export function firecrackerTechnology(options: {
   readonly agentPath: string
   readonly kernels: GuestKernels
   readonly kvm: Kvm
+  readonly log: Log
 }): Technology {
   const program = new VmmProgram('firecracker')
   const host = async (): Promise<FirecrackerHost> => ({
@@ -38,7 +40,11 @@ export function firecrackerTechnology(options: {
     programMounts: await program.mounts(),
     kvm: { mount: options.kvm.mount, groups: await options.kvm.groups() },
   })
-  const templates = new Templates(options.folder, firecrackerTemplates({ program, host, agentPath: options.agentPath }))
+  const templates = new Templates(
+    options.folder,
+    firecrackerTemplates({ program, host, agentPath: options.agentPath }),
+    options.log,
+  )
   /** All that a machine is started from. */
   const machineOf = async (spec: SandboxSpec, owner: number, cx: PrepareContext) => {
     const kernel = await options.kernels.obtain(cx)

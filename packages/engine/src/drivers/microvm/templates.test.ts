@@ -15,6 +15,7 @@ afterAll(() => rm(folder, { recursive: true }))
 test('a template that could not be made is not tried again at each start, but after a while', async () => {
   let nowMs = 0
   const tried: string[] = []
+  const logged: unknown[] = []
   const templates = new Templates<string>(
     folder,
     {
@@ -26,6 +27,7 @@ test('a template that could not be made is not tried again at each start, but af
         return Promise.reject(new Error('no space'))
       },
     },
+    { warn: (...what: unknown[]) => void logged.push(what) },
     () => nowMs,
   )
   const said: (string | null)[] = []
@@ -42,6 +44,7 @@ test('a template that could not be made is not tried again at each start, but af
   await start('small')
   expect(tried).toEqual(['small'])
   expect(said.filter((detail) => detail !== null)).toEqual(['no space'])
+  expect(logged).toEqual([[expect.objectContaining({ error: 'no space' }), expect.any(String)]])
   await start('large')
   expect(tried).toEqual(['small', 'large'])
   nowMs += MINUTE_MS - 1

@@ -6,6 +6,7 @@ import { CONFIG_DISK_BYTES, type VmmSpec } from '@pyro/protocol/guest'
 import type { PrepareContext, PrunedThing } from '../../driver/driver.ts'
 import { z } from 'zod'
 import { readJsonFile } from '../../lib/json-file.ts'
+import { errorFields, type Log } from '../../lib/log.ts'
 import { SharedWork } from '../../lib/shared-work.ts'
 import { errnoOf } from '../../process/identity.ts'
 import { callerOf, type GuestKernel } from './guest-kernel.ts'
@@ -65,11 +66,13 @@ export class Templates<M> {
   readonly #work = new SharedWork<void>()
   /** By folder, what the files of a template looked like when they were found whole. */
   readonly #whole = new Map<string, string>()
+  readonly #log: Pick<Log, 'warn'>
   readonly #failures: PassingFailures<true>
 
-  constructor(place: string, maker: TemplateMaker<M>, nowMs?: () => number) {
+  constructor(place: string, maker: TemplateMaker<M>, log: Pick<Log, 'warn'>, nowMs?: () => number) {
     this.#place = place
     this.#maker = maker
+    this.#log = log
     this.#failures = new PassingFailures(nowMs)
   }
 
@@ -102,6 +105,7 @@ export class Templates<M> {
     } catch (error) {
       cx.signal.throwIfAborted()
       this.#failures.note(key, true)
+      this.#log.warn(errorFields(error), 'a template of machines was not made: they boot')
       cx.onProgress?.(withoutTemplate(error))
       return null
     }
@@ -115,6 +119,7 @@ export class Templates<M> {
     const folder = join(this.#place, 'templates')
     const place = vmm.mounts.map(({ source }) => dirname(source)).find((candidate) => dirname(candidate) === folder)
     if (place === undefined) return false
+    this.#log.warn({ template: basename(place) }, 'a start failed: its template is thrown away')
     this.#failures.note(place, true)
     this.#whole.delete(place)
     const gone = join(folder, halfMadeName(basename(place)))

@@ -4,6 +4,7 @@ import type { VmmSpec } from '@pyro/protocol/guest'
 import { z } from 'zod'
 import type { PrepareContext, Probe, SandboxSpec } from '../../driver/driver.ts'
 import { readJsonFile, writeJsonFile } from '../../lib/json-file.ts'
+import type { Log } from '../../lib/log.ts'
 import { discardTemplate, vmmFile } from '../microvm/failed-start.ts'
 import { writeConfigDisk } from '../microvm/config-disk.ts'
 import type { GuestKernels } from '../microvm/guest-kernel.ts'
@@ -34,11 +35,12 @@ export function qemuTechnology(options: {
   readonly agentPath: string
   readonly kernels: GuestKernels
   readonly kvm: Kvm
+  readonly log: Log
   /** False: each machine boots. */
   readonly templates: boolean
 }): Technology {
   const program = new QemuProgram(options.kvm)
-  const templates = new Templates(options.folder, qemuTemplates({ ...options, program }))
+  const templates = new Templates(options.folder, qemuTemplates({ ...options, program }), options.log)
   const acceleration = new Acceleration({ ...options, program, templates })
   /** Null: the machine boots, which takes longer and is the same otherwise. */
   const templateOf = async (request: TemplateRequest<MachineShape>, cx: PrepareContext): Promise<Template | null> =>
