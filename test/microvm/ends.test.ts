@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import type { Workspace } from '@pyro/sdk'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { runtimeFolder } from '../fault/account.ts'
+import { sandboxOf, signalAll } from '../fault/outside.ts'
 import { createOn } from '../support/driver-workspaces.ts'
 import { until, World } from '../support/world.ts'
 
@@ -36,9 +37,23 @@ describe('a machine', () => {
 
   test('that restarts or switches itself off is stopped, and is left by reset', async () => {
     await using ws = await createOn(world, 'qemu', { diskMib: 512 })
-    const reboot = ws.exec('echo b > /proc/sysrq-trigger')
-    await expect(reboot).rejects.toMatchObject({ code: 'command.interrupted' })
-    await expectLeft(ws, /the sandbox ended/)
+    for (const key of ['b', 'o']) {
+      const end = ws.exec(`echo ${key} > /proc/sysrq-trigger; sleep 60`)
+      await expect(end).rejects.toMatchObject({ code: 'command.interrupted' })
+      await expectLeft(ws, /the guest switched itself off or restarted/)
+    }
+  })
+
+  test('whose VMM is ended from outside says by what', async () => {
+    await using ws = await createOn(world, 'qemu', { diskMib: 512 })
+    for (const [signal, why] of [
+      ['SIGKILL', /its VMM was ended by SIGKILL/],
+      ['SIGTERM', /its VMM was ended by signal 15/],
+    ] as const) {
+      signalAll((await sandboxOf(world, ws.id)).inside, signal)
+      await expectLeft(ws, why)
+    }
+    expect(await ws.status()).toMatchObject({ phase: 'running', failure: null })
   })
 
   test('that floods its console fills no disk of the host, and answers', async () => {

@@ -10,6 +10,7 @@ export function fakeTechnology(): Technology {
   return {
     id: 'fake',
     isolation: 'none',
+    mainProcess: 'its first process',
     limits: null,
     volumes: 'trees',
     ids: 'shared',

@@ -11,3 +11,11 @@ export const lastWordsOfLinux = (log: string): string | null => {
   const why = PANIC.exec(log)?.[1]
   return why === undefined ? null : `the kernel of the guest gave up: ${why}`
 }
+
+/** What qemu says when it is asked to end from outside; it ends with 0 then, too. */
+const ASKED = /terminating on signal (\d+)/
+
+export const orderlyEndOfMachine = (log: string): string => {
+  const signal = ASKED.exec(log)?.[1]
+  return signal === undefined ? 'the guest switched itself off or restarted' : `its VMM was ended by signal ${signal}`
+}

@@ -1,5 +1,5 @@
 import type { Technology } from '../monitored/technology.ts'
-import { lastWordsOfLinux } from './last-words.ts'
+import { lastWordsOfLinux, orderlyEndOfMachine } from './last-words.ts'
 
 /** Of the guest's console, the newest is kept. */
 const CONSOLE_BYTES = 256 * 1024
@@ -7,6 +7,7 @@ const CONSOLE_BYTES = 256 * 1024
 /** What any machine with a kernel of its own is, whatever its VMM. */
 export const MACHINE = {
   isolation: 'microvm',
+  mainProcess: 'its VMM',
   volumes: 'images',
   ids: 'alone',
   logLimitBytes: CONSOLE_BYTES,
@@ -14,4 +15,5 @@ export const MACHINE = {
   configBy: 'disk',
   flush: 'sync',
   lastWords: lastWordsOfLinux,
+  orderlyEnd: orderlyEndOfMachine,
 } as const satisfies Partial<Technology>

@@ -1,5 +1,6 @@
 import { rm } from 'node:fs/promises'
 import { isPyroError, type Failure } from '@pyro/protocol'
+import type { MonitorExit } from '@pyro/protocol/guest'
 import type { AgentClient } from '../../agent/agent-client.ts'
 import type { AgentLink } from '../../agent/agent-link.ts'
 import type { LimitCounters, Sandbox, SandboxExit, SandboxRecord } from '../../driver/driver.ts'
@@ -147,6 +148,8 @@ export class MonitoredSandbox implements Sandbox {
   }
 
   async #explain(): Promise<SandboxExit> {
+    // We may see the end before its monitor has written down how.
+    await awaitExitFile(this.#parts.monitor, this.#parts.paths)
     return explainExit(this.#parts)
   }
 }
@@ -170,13 +173,9 @@ const limitsEndIt = ({ limits }: Pick<Technology, 'limits'>): boolean =>
 /** Why a sandbox that nobody stopped is dead. */
 export async function explainExit({ paths, cgroup, technology }: EndedParts): Promise<SandboxExit> {
   const exit = await readExit(paths)
-  const how =
-    exit === null
-      ? 'how is not known'
-      : exit.signal === null
-        ? `exit code ${exit.exitCode}`
-        : `killed by SIG${exit.signal}`
-  const words = technology.lastWords?.(await tailOf(paths.log, LAST_WORDS_BYTES)) ?? null
+  const log = await tailOf(paths.log, LAST_WORDS_BYTES)
+  const how = exit === null ? 'how is not known' : howItEnded(exit, technology, log)
+  const words = technology.lastWords?.(log) ?? null
   if (words !== null) return { reason: 'crashed', detail: words }
   if (limitsEndIt(technology) && cgroup !== null) {
     const counters = cgroup.counters()
@@ -184,6 +183,12 @@ export async function explainExit({ paths, cgroup, technology }: EndedParts): Pr
     if (counters.pids > 0) return { reason: 'pids', detail: `the sandbox used up its processes (${how})` }
   }
   return { reason: exit === null ? 'unknown' : 'crashed', detail: `the sandbox ended: ${how}` }
+}
+
+const howItEnded = (exit: MonitorExit, technology: Technology, log: string): string => {
+  if (exit.signal !== null) return `${technology.mainProcess} was ended by SIG${exit.signal}`
+  const orderly = exit.exitCode === 0 ? technology.orderlyEnd?.(log) : undefined
+  return orderly ?? `${technology.mainProcess} ended with exit code ${exit.exitCode}`
 }
 
 export interface ReleasedParts {
@@ -205,11 +210,15 @@ export async function releaseSandbox(parts: ReleasedParts): Promise<void> {
 }
 
 async function endMonitor(monitor: ProcessIdentity, paths: SandboxPaths): Promise<void> {
+  await awaitExitFile(monitor, paths)
+  signalProcess(monitor, 'SIGKILL')
+  await waitForEnd(monitor)
+}
+
+async function awaitExitFile(monitor: ProcessIdentity, paths: SandboxPaths): Promise<void> {
   const until = performance.now() + EXIT_FILE_WAIT_MS
   while (isAlive(monitor) && performance.now() < until && (await readExit(paths)) === null)
     await sleep(EXIT_FILE_STEP_MS)
-  signalProcess(monitor, 'SIGKILL')
-  await waitForEnd(monitor)
 }
 
 async function waitForEnd(identity: ProcessIdentity | null): Promise<void> {

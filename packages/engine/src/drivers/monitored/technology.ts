@@ -45,6 +45,10 @@ export interface Technology {
   writeBundle(spec: SandboxSpec, bundle: Bundle, signal: AbortSignal): Promise<void>
   /** The guest's clock is not the host's, and stands wherever it was. */
   readonly ownClock: boolean
+  /** What the monitor waits for, for people. */
+  readonly mainProcess: string
+  /** What it means that it ended with exit code 0, from the end of its log; absent: no more than that. */
+  orderlyEnd?(log: string): string
   /** Why a guest ended, from the end of what it wrote; null: it does not say. What it wrote is a guest's word, for people. */
   lastWords?(log: string): string | null
   /** Helps a sandbox along while it runs. `wentOn` is called when it had stood still. */

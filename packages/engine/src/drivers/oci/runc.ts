@@ -15,6 +15,7 @@ export function runcTechnology(change: ConfigChange = (config) => config): Techn
   return {
     id: 'runc',
     isolation: 'container',
+    mainProcess: 'its first process',
     limits: { commandsApart: true, hostMemoryMib: (mib) => mib, entered: 'by-runtime' },
     volumes: 'trees',
     ids: 'mapped',

@@ -17,6 +17,7 @@ export function runscTechnology(change: ConfigChange = (config) => config): Tech
   return {
     id: 'runsc',
     isolation: 'gvisor',
+    mainProcess: 'its sentry',
     limits: { commandsApart: false, hostMemoryMib: (mib) => mib, entered: 'by-runtime' },
     // What programs inside use is gVisor's; the host sees the one process that is gVisor.
     volumes: 'trees',
