@@ -1,13 +1,16 @@
 import type { Workspace } from '@pyro/sdk'
 import { afterAll, beforeAll, describe, expect } from 'vitest'
 import { onEveryDriver } from '../support/every-driver.ts'
-import { ENVIRONMENT, World } from '../support/world.ts'
+import { ENVIRONMENT, until, World } from '../support/world.ts'
 import { expectInOrder } from './account.ts'
 import { markedWorkspace, markOf, SMALL } from './killed-engine.ts'
 import { LOOK_MS, sandboxOf, signalAll, timed } from './outside.ts'
 
 /** Leaving a frozen sandbox takes its grace and a start, and a busy host its time; waiting for the sandbox never ends. */
 const LEAVE_MS = 60_000
+
+/** From the freeze until the status says so: two pings, and what a link may take to be there again. */
+const TOLD_MS = 35_000
 
 let world: World
 beforeAll(async () => {
@@ -29,6 +32,14 @@ const expectLooksAnswered = async (ws: Workspace): Promise<void> => {
     snapshots: () => ws.snapshots.list(),
   }
   for (const [name, look] of Object.entries(looks)) expect({ name, took: await timed(look) }).toSatisfy(isQuick)
+}
+
+const expectTold = async (ws: Workspace): Promise<void> => {
+  await until(async () => (await ws.status()).failure !== null, 'the status to tell of the silence', TOLD_MS)
+  const unreachable = { code: 'sandbox.unreachable', hint: expect.stringContaining(`workspace reset ${ws.name}`) }
+  expect(await ws.status()).toMatchObject({ phase: 'running', generation: 1, failure: unreachable })
+  const listed = (await world.pyro.workspaces.list()).find(({ workspaceId }) => workspaceId === ws.id)
+  expect(listed).toMatchObject({ phase: 'running', failure: unreachable })
 }
 
 const isQuick = ({ took }: { readonly took: number }): boolean => took < LOOK_MS
@@ -79,5 +90,17 @@ describe('a frozen sandbox', () => {
     expect(await command.wait()).toMatchObject({ exitCode: 4, stdout: 'thawed\n' })
     expect(await markOf(ws)).toBe('now')
     await expectInOrder(world)
+  })
+
+  onEveryDriver('frozen.told', async (driver) => {
+    await using ws = await markedWorkspace(world, driver)
+    const thaw = await freeze(ws)
+    await expectTold(ws)
+    await world.restartEngine()
+    await expectTold(ws)
+    thaw()
+    await until(async () => (await ws.status()).failure === null, 'the silence to end', LEAVE_MS)
+    expect(await markOf(ws)).toBe('now')
+    expect(await ws.status()).toMatchObject({ phase: 'running', generation: 1, failure: null })
   })
 })

@@ -10,6 +10,9 @@ import { until, World } from '../support/world.ts'
 /** What is kept of a console, and as much again while it is cut. */
 const CONSOLE_BYTES = 2 * 256 * 1024
 
+/** reboot(2) on x86-64: the number of the call, and what makes it stop the processors and nothing else. */
+const REBOOT = { number: 169, halt: [0xfee1dead, 0x28121969, 0xcdef0123] } as const
+
 let world: World
 beforeAll(async () => {
   world = await World.open()
@@ -53,6 +56,18 @@ describe('a machine', () => {
       signalAll((await sandboxOf(world, ws.id)).inside, signal)
       await expectLeft(ws, why)
     }
+    expect(await ws.status()).toMatchObject({ phase: 'running', failure: null })
+  })
+
+  test('that halts says within 35 seconds that it does not answer, and is left by reset', async () => {
+    await using ws = await createOn(world, 'qemu', { diskMib: 512 })
+    const halt = ws.exec(['perl', '-e', `syscall(${REBOOT.number}, ${REBOOT.halt.join(', ')}, 0)`])
+    halt.catch(() => undefined)
+    await until(async () => (await ws.status()).failure !== null, 'the status to tell', 35_000)
+    expect(await ws.status()).toMatchObject({ phase: 'running', failure: { code: 'sandbox.unreachable' } })
+    await ws.reset()
+    await expect(halt).rejects.toMatchObject({ code: expect.stringMatching(/unreachable|interrupted/) as string })
+    expect((await ws.exec('echo here', { check: true })).stdout).toBe('here\n')
     expect(await ws.status()).toMatchObject({ phase: 'running', failure: null })
   })
 

@@ -46,6 +46,7 @@ const empty = z.strictObject({})
 export interface Sessions {
   readonly bootId: string
   readonly connected: boolean
+  readonly downSince: number | null
   /** Null where it is the host's. */
   readonly clock: GuestClock | null
   session(options: { readonly signal?: AbortSignal | undefined; readonly timeoutMs: number }): Promise<LinkSession>
@@ -65,6 +66,10 @@ export class AgentCalls implements AgentClient {
 
   get connected(): boolean {
     return this.#sessions.connected
+  }
+
+  get downSince(): number | null {
+    return this.#sessions.downSince
   }
 
   status(options?: CallOptions): Promise<z.infer<typeof agentStatus>> {

@@ -43,6 +43,8 @@ export interface AgentClient {
   /** Boot id of the running agent; new for every sandbox. */
   readonly bootId: string
   readonly connected: boolean
+  /** Since when there is no link, by the host's clock; null while there is one. */
+  readonly downSince: number | null
   status(options?: CallOptions): Promise<z.infer<typeof agentStatus>>
   /** Resolves when the command runs (or failed to start: then `exit` says why). */
   start(id: string, command: StartCommand, options?: CallOptions): Promise<CommandOutput>

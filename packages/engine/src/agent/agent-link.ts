@@ -37,6 +37,7 @@ export class AgentLink implements Sessions, AsyncDisposable {
   readonly #unproven = new Set<Socket>()
   #bootId: string | null
   #session: LinkSession | null = null
+  #downSince: number | null = Date.now()
   #next = Promise.withResolvers<LinkSession>()
   #lastFault: PyroError | null = null
   #faults = 0
@@ -75,6 +76,10 @@ export class AgentLink implements Sessions, AsyncDisposable {
 
   get connected(): boolean {
     return this.#session?.open === true
+  }
+
+  get downSince(): number | null {
+    return this.#downSince
   }
 
   /** Why the last dial-in or session ended badly; null when none did. */
@@ -165,13 +170,17 @@ export class AgentLink implements Sessions, AsyncDisposable {
     this.#session?.destroy('a newer link took its place')
     this.clock?.doubt()
     this.#session = session
+    this.#downSince = null
     this.#next.resolve(session)
     this.#next = Promise.withResolvers<LinkSession>()
     this.#next.promise.then(null, noOneWaits)
     void session.ended.then((reason) => {
       if (session.hostile) this.#note(reason)
       else this.#faults = 0
-      if (this.#session === session) this.#session = null
+      if (this.#session === session) {
+        this.#session = null
+        this.#downSince = Date.now()
+      }
       this.#sessionEnded?.()
     })
   }

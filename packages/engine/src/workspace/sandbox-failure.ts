@@ -1,5 +1,6 @@
 import { isPyroError, PyroError, type Failure } from '@pyro/protocol'
-import type { SandboxExit } from '../driver/driver.ts'
+import type { Sandbox, SandboxExit } from '../driver/driver.ts'
+import { nowText } from '../lib/wait.ts'
 import { isUnwritten } from '../store/database.ts'
 import type { WorkspaceRow } from '../store/workspaces.ts'
 
@@ -27,6 +28,23 @@ export const exitFailure = (row: Pick<WorkspaceRow, 'name' | 'memoryMib'>, exit:
         message: `the sandbox died (${exit.detail}); the disk is kept`,
         hint: start,
       }
+  }
+}
+
+/** A link that broke is there again much sooner, also where everything is emulated. */
+const SILENT_MS = 15_000
+
+/** What the record says of a sandbox that lives and does not answer. It may do so again: nothing is ended. */
+export const silentFailure = (
+  row: Pick<WorkspaceRow, 'name' | 'phase'>,
+  sandbox: { readonly agent: Pick<Sandbox['agent'], 'downSince'> } | null,
+): Failure | null => {
+  const since = sandbox?.agent.downSince ?? null
+  if (since === null || row.phase !== 'running' || Date.now() - since < SILENT_MS) return null
+  return {
+    code: 'sandbox.unreachable',
+    message: `its agent has not answered since ${nowText(since)}; what is inside may be frozen, halted or starved`,
+    hint: `pyro workspace reset ${row.name}, or stop and start; it goes on by itself if the agent answers again`,
   }
 }
 

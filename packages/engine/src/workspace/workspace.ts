@@ -10,7 +10,7 @@ import { Actor } from './actor.ts'
 import { CommandBook } from './commands/command-book.ts'
 import { decide, wrongPhase, type Ask } from './phases.ts'
 import { workspaceRecord } from './record.ts'
-import { exitFailure } from './sandbox-failure.ts'
+import { exitFailure, silentFailure } from './sandbox-failure.ts'
 import { volumeId, type Services } from './services.ts'
 
 /** How long a look waits for it to be known whether a sandbox of a former engine lives. */
@@ -99,8 +99,8 @@ export class Workspace {
   }
 
   record(): WorkspaceRecord {
-    const row = { ...this.#row, failure: this.#row.failure ?? this.#sandbox?.trouble ?? null }
-    return workspaceRecord(this.services.store, row, this.commands.last(), this.#diskBytes)
+    const failure = this.#row.failure ?? this.#sandbox?.trouble ?? silentFailure(this.#row, this.#sandbox)
+    return workspaceRecord(this.services.store, { ...this.#row, failure }, this.commands.last(), this.#diskBytes)
   }
 
   /** With the size of the disk, unless the store is slow to say, and with what a former engine left, unless that is. */
