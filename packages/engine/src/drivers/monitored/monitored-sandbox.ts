@@ -14,7 +14,7 @@ import type { SandboxWatch, Technology } from './technology.ts'
 /** How often a sandbox is looked at that says nothing: its monitor may have been killed, so that no exit file comes. */
 const LOOK_INTERVAL_MS = 2_000
 /** From the death of the sandbox to the monitor's exit file. */
-const EXIT_FILE_WAIT_MS = 1_000
+const EXIT_FILE_WAIT_MS = 3_000
 const EXIT_FILE_STEP_MS = 10
 /** A shut-down that the agent promised may take this much longer than its grace. */
 const SHUTDOWN_EXTRA_MS = 2_000
