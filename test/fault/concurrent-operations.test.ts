@@ -18,8 +18,14 @@ beforeAll(async () => {
 })
 afterAll(() => world[Symbol.asyncDispose]())
 
+/** Like Promise.all, but nothing goes on when it rejects: a second try begins with nobody else in the world. */
+const together = async (works: readonly Promise<void>[]): Promise<void> => {
+  for (const outcome of await Promise.allSettled(works)) if (outcome.status === 'rejected') throw outcome.reason
+}
+
 describe('two hundred operations at once', () => {
   onEveryDriver('concurrent.mixed', async (driver) => {
+    await world.pyro.workspaces.delete([], { all: true })
     const random = Random.seeded(`concurrent operations on ${driver}`)
     const names = Array.from({ length: WORKSPACES }, (_, index) => `w${index}`)
     const lanes = await Promise.all(names.map((name, index) => Lane.open(world, driver, random.fork(index), name)))
@@ -30,9 +36,9 @@ describe('two hundred operations at once', () => {
       const disturbances = async (): Promise<void> => {
         for (let count = 0; count < DISTURBANCES / 2; count++) await lane.disturb()
       }
-      await Promise.all([steps(), disturbances(), disturbances()])
+      await together([steps(), disturbances(), disturbances()])
     }
-    await Promise.all(lanes.map((lane) => during(lane.told, () => drive(lane))))
+    await together(lanes.map((lane) => during(lane.told, () => drive(lane))))
     const listed = (await world.pyro.workspaces.list()).map(({ name }) => name)
     expect(listed.sort()).toEqual(names.sort())
     for (const lane of lanes) await during(lane.told, () => expectLikeModel(lane))

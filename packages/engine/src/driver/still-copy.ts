@@ -6,7 +6,7 @@ import type { Driver } from './driver.ts'
 /** What the guest may take to write out what it holds back, to flush and to freeze: the disk of the host may be busy. */
 const WRITE_OUT_TIMEOUT_MS = 60_000
 /** The guest lets its writers go on after 2 s, whoever asks: on a host under load that may be too early. */
-const TRIES = 3
+const TRIES = 8
 
 /** What the agent of a running sandbox does for a copy of its disk. */
 export interface StillGuest extends Pick<AgentClient, 'flush'> {
