@@ -116,7 +116,7 @@ func (r *Registry) enter(command *Command) error {
 func (r *Registry) spawn(start func() (int, error), ended func(syscall.WaitStatus)) (int, error) {
 	r.freezer.forking.Lock()
 	defer r.freezer.forking.Unlock()
-	r.freezer.set("0")
+	r.freezer.thaw()
 	return r.reaper.Spawn(start, ended)
 }
 
