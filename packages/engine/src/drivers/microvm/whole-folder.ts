@@ -52,7 +52,7 @@ export const namesIn = async (folder: string): Promise<string[]> => {
 }
 
 /** Names of what killed engines left half-made in a folder. */
-export const halfMadeIn = async (folder: string): Promise<string[]> => {
+const halfMadeIn = async (folder: string): Promise<string[]> => {
   const left: string[] = []
   for (const name of (await namesIn(folder)).filter((candidate) => candidate.startsWith('.'))) {
     const pid = HALF_MADE.exec(name)?.[1]
