@@ -6,11 +6,8 @@ import { expectInOrder } from './account.ts'
 import { markedWorkspace, markOf, SMALL } from './killed-engine.ts'
 import { LOOK_MS, sandboxOf, signalAll, timed } from './outside.ts'
 
-/** Leaving a frozen sandbox takes its grace and a start, and a busy host its time; waiting for the sandbox never ends. */
-const LEAVE_MS = 60_000
-
-/** From the freeze until the status says so: two pings, and what a link may take to be there again. */
-const TOLD_MS = 35_000
+/** Leaving a frozen sandbox takes its grace and a start, its silence to be told two pings, and a busy host its time; waiting for it never ends. */
+const PATIENCE_MS = 60_000
 
 let world: World
 beforeAll(async () => {
@@ -35,7 +32,7 @@ const expectLooksAnswered = async (ws: Workspace): Promise<void> => {
 }
 
 const expectTold = async (ws: Workspace): Promise<void> => {
-  await until(async () => (await ws.status()).failure !== null, 'the status to tell of the silence', TOLD_MS)
+  await until(async () => (await ws.status()).failure !== null, 'the status to tell of the silence', PATIENCE_MS)
   const unreachable = { code: 'sandbox.unreachable', hint: expect.stringContaining(`workspace reset ${ws.name}`) }
   expect(await ws.status()).toMatchObject({ phase: 'running', generation: 1, failure: unreachable })
   const listed = (await world.pyro.workspaces.list()).find(({ workspaceId }) => workspaceId === ws.id)
@@ -60,7 +57,7 @@ describe('a frozen sandbox', () => {
       await freeze(ws)
       await expectLooksAnswered(ws)
       expect((await other.exec('echo still here')).stdout).toBe('still here\n')
-      expect(await timed(leave)).toBeLessThan(LEAVE_MS)
+      expect(await timed(leave)).toBeLessThan(PATIENCE_MS)
       await expect(waiting).rejects.toMatchObject({ code: 'command.interrupted', data: { interruptedBy: way } })
       await expectInOrder(world)
       if (way !== 'delete') expect(await markOf(ws)).toBe('kept')
@@ -99,7 +96,7 @@ describe('a frozen sandbox', () => {
     await world.restartEngine()
     await expectTold(ws)
     thaw()
-    await until(async () => (await ws.status()).failure === null, 'the silence to end', LEAVE_MS)
+    await until(async () => (await ws.status()).failure === null, 'the silence to end', PATIENCE_MS)
     expect(await markOf(ws)).toBe('now')
     expect(await ws.status()).toMatchObject({ phase: 'running', generation: 1, failure: null })
   })

@@ -59,11 +59,11 @@ describe('a machine', () => {
     expect(await ws.status()).toMatchObject({ phase: 'running', failure: null })
   })
 
-  test('that halts says within 35 seconds that it does not answer, and is left by reset', async () => {
+  test('that halts says that it does not answer, and is left by reset', async () => {
     await using ws = await createOn(world, 'qemu', { diskMib: 512 })
     const halt = ws.exec(['perl', '-e', `syscall(${REBOOT.number}, ${REBOOT.halt.join(', ')}, 0)`])
     halt.catch(() => undefined)
-    await until(async () => (await ws.status()).failure !== null, 'the status to tell', 35_000)
+    await until(async () => (await ws.status()).failure !== null, 'the status to tell', 60_000)
     expect(await ws.status()).toMatchObject({ phase: 'running', failure: { code: 'sandbox.unreachable' } })
     await ws.reset()
     await expect(halt).rejects.toMatchObject({ code: expect.stringMatching(/unreachable|interrupted/) as string })

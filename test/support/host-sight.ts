@@ -56,9 +56,9 @@ const processesOf = (places: readonly string[]): { pid: number; what: string }[]
     const isOurs =
       places.some((place) => argv.includes(`${place}/`)) ||
       (/^(pyro-engine|pyro-agent|runc|runsc)/.test(argv) && places.some((place) => environment.includes(place)))
-    if (isOurs) return [{ pid: Number(name), what: argv.slice(0, 200) }]
+    if (isOurs) return [{ pid: Number(name), what: argv }]
     const sandbox = sandboxAround(name, places)
-    return sandbox === null ? [] : [{ pid: Number(name), what: `${argv.slice(0, 200)} (inside ${sandbox})` }]
+    return sandbox === null ? [] : [{ pid: Number(name), what: `${argv} (inside ${sandbox})` }]
   })
 
 /** The channel folder of a sandbox is mounted at one place inside; its source says which home and sandbox it is. */

@@ -61,7 +61,7 @@ export const REQUIREMENTS = {
     text: 'a sandbox that is frozen while its engine restarts is kept, and goes on when it is thawed',
   },
   'frozen.told': {
-    text: 'the status of a workspace whose sandbox is frozen says within 35 seconds that it does not answer, until it does',
+    text: 'the status of a workspace whose sandbox is frozen says that it does not answer, until it does',
   },
   'died.left': {
     text: 'a workspace whose sandbox is killed from outside is stopped, says so, and is left by start, snapshot, reset and delete',

@@ -43,7 +43,7 @@ export interface AgentClient {
   /** Boot id of the running agent; new for every sandbox. */
   readonly bootId: string
   readonly connected: boolean
-  /** Since when there is no link, by the host's clock; null while there is one. */
+  /** When the agent was last heard, by the host's clock, if there is no link; null while there is one. */
   readonly downSince: number | null
   status(options?: CallOptions): Promise<z.infer<typeof agentStatus>>
   /** Resolves when the command runs (or failed to start: then `exit` says why). */

@@ -179,7 +179,7 @@ export class AgentLink implements Sessions, AsyncDisposable {
       else this.#faults = 0
       if (this.#session === session) {
         this.#session = null
-        this.#downSince = Date.now()
+        this.#downSince = session.heardAt
       }
       this.#sessionEnded?.()
     })

@@ -36,6 +36,7 @@ export class LinkSession {
   readonly #http: ClientHttp2Session
   readonly #end: (reason: PyroError) => void
   #reason: PyroError | null = null
+  #heardAt = Date.now()
   #pinger: NodeJS.Timeout
   #requests = 0
   #payloadBytes = 0
@@ -77,6 +78,11 @@ export class LinkSession {
   /** Why the session ended; null while it is open. */
   get reason(): PyroError | null {
     return this.#reason
+  }
+
+  /** Milliseconds since 1970 of the last answer to a ping, or of the session's begin. */
+  get heardAt(): number {
+    return this.#heardAt
   }
 
   /** Opens a request. Errors of the stream are those of the session. */
@@ -141,6 +147,7 @@ export class LinkSession {
     deadline.unref()
     const sent = this.#http.ping((error) => {
       answered = error === null
+      if (answered) this.#heardAt = Date.now()
       clearTimeout(deadline)
     })
     if (!sent) this.#over('too many pings are unanswered')
