@@ -34,7 +34,7 @@ func diff(t task, at places, out io.Writer) (DiffSummary, error) {
 	w := walker{
 		listIgnored: in.Ignored, binaryLimit: in.BinaryLimitBytes, settled: t.Proof.SettledBefore, touched: t.Proof.touched(),
 		resolves: func(path string) (bool, error) {
-			_, _, err := resolve(at.from, in.Root+"/"+path, true)
+			_, _, err := resolve(mountedVolume(at.from), in.Root+"/"+path, true)
 			if err == errUnresolvable {
 				return false, nil
 			}
@@ -123,7 +123,7 @@ func (w *walker) openRoot(root *folder, name string, at places) error {
 
 // openInside gives nil where there is nothing, ENOTDIR where there is something else.
 func openInside(volume, name string) (*tree.Dir, error) {
-	parts, found, err := resolve(volume, name, true)
+	parts, found, err := resolve(mountedVolume(volume), name, true)
 	if err == errUnresolvable || err == nil && !found {
 		return nil, nil
 	}

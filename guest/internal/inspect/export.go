@@ -2,15 +2,13 @@ package inspect
 
 import (
 	"archive/tar"
+	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"pyro.dev/agent/internal/ext4"
 	"pyro.dev/agent/internal/message"
-	"pyro.dev/agent/internal/tree"
 )
 
 // ExportSummary is exportSummary of packages/protocol/src/guest/offline.ts.
@@ -29,40 +27,42 @@ const (
 )
 
 // export streams one file or folder of a volume as a tar.
-func export(path, volume string, out io.Writer) (ExportSummary, error) {
-	parts, found, err := resolve(volume, path, false)
+func export(path string, from volume, out *frameStream) (ExportSummary, error) {
+	parts, found, err := resolve(from, path, false)
 	if err == errUnresolvable || err == nil && !found {
 		return ExportSummary{}, notThere(path)
 	}
 	if err != nil {
 		return ExportSummary{}, err
 	}
-	x := exporter{out: newFrameStream(out), links: map[uint64]string{}}
-	if len(parts) == 0 {
-		fd, err := openParts(volume, nil)
-		if err != nil {
-			return ExportSummary{}, err
-		}
-		dir, err := tree.FromFd(fd)
-		if err != nil {
-			return ExportSummary{}, err
-		}
-		defer dir.Leave()
-		return x.whole(path, dir, "", rootName)
+	name, as, above := "", rootName, parts
+	if last := len(parts) - 1; last >= 0 {
+		name, as, above = parts[last], parts[last], parts[:last]
 	}
-	last := len(parts) - 1
-	fd, err := openParts(volume, parts[:last])
+	folder, err := from.open(above)
 	if err != nil {
 		return ExportSummary{}, fmt.Errorf("open the folder of %s: %w", path, err)
 	}
-	parent, err := tree.FromFd(fd)
-	if err != nil {
-		return ExportSummary{}, err
-	}
-	defer parent.Leave()
-	x.inGit = slices.Contains(parts[:last], gitFolder)
+	defer folder.leave()
+	x := exporter{out: out, links: map[uint64]string{}}
+	x.inGit = slices.Contains(above, gitFolder)
 	x.summary.GitHooks = x.inGit && slices.Contains(parts[1:], "hooks")
-	return x.whole(path, parent, parts[last], parts[last])
+	return x.whole(path, folder, name, as)
+}
+
+// exportImage is export out of an image; what is not readable from outside is no error as long as nothing was sent.
+func exportImage(path string, file descriptor, image *Image, out *frameStream) (any, error) {
+	v, err := openImage(file, image)
+	if err == nil {
+		var summary ExportSummary
+		if summary, err = export(path, v, out); err == nil {
+			return summary, nil
+		}
+	}
+	if errors.Is(err, ext4.ErrUnreadable) && !out.began {
+		return Unreadable{err.Error()}, nil
+	}
+	return nil, err
 }
 
 func notThere(path string) error {
@@ -79,8 +79,8 @@ type exporter struct {
 }
 
 // whole writes name of folder, called as, and the end of the tar.
-func (x *exporter) whole(path string, folder *tree.Dir, name, as string) (ExportSummary, error) {
-	m, found, err := statAt(folder.Fd(), name)
+func (x *exporter) whole(path string, folder folderView, name, as string) (ExportSummary, error) {
+	m, found, err := folder.stat(name)
 	if err != nil {
 		return ExportSummary{}, err
 	}
@@ -100,7 +100,7 @@ func (x *exporter) whole(path string, folder *tree.Dir, name, as string) (Export
 	return x.summary, x.out.Flush()
 }
 
-func (x *exporter) entry(folder *tree.Dir, name, path string, m *meta) error {
+func (x *exporter) entry(folder folderView, name, path string, m *meta) error {
 	if len(path) > pathLimitBytes {
 		return message.Errorf(message.KindLimit, "a path is longer than %d bytes; look at a smaller part", pathLimitBytes)
 	}
@@ -116,7 +116,7 @@ func (x *exporter) entry(folder *tree.Dir, name, path string, m *meta) error {
 		}
 		return x.folder(folder, name, path)
 	case m.isSymlink():
-		target, err := tree.ReadLink(folder.Fd(), name)
+		target, err := folder.readLink(name)
 		if err != nil {
 			return fmt.Errorf("read the link %q: %w", path, err)
 		}
@@ -152,24 +152,24 @@ func (x *exporter) header(header *tar.Header) error {
 	return nil
 }
 
-func (x *exporter) folder(parent *tree.Dir, name, path string) error {
+func (x *exporter) folder(parent folderView, name, path string) error {
 	dir := parent
 	if name != "" {
 		var err error
-		if dir, err = parent.Enter(name); err != nil {
+		if dir, err = parent.enter(name); err != nil {
 			return fmt.Errorf("open %q: %w", path, err)
 		}
 	}
 	err := x.below(dir, path, name)
 	if dir != parent {
-		if left := dir.Leave(); err == nil {
+		if left := dir.leave(); err == nil {
 			err = left
 		}
 	}
 	return err
 }
 
-func (x *exporter) below(dir *tree.Dir, path, name string) error {
+func (x *exporter) below(dir folderView, path, name string) error {
 	isGit := name == gitFolder
 	names, err := x.held.list(dir)
 	if err != nil {
@@ -178,7 +178,7 @@ func (x *exporter) below(dir *tree.Dir, path, name string) error {
 	x.held += heldNames(len(names))
 	defer func() { x.held -= heldNames(len(names)) }()
 	for _, one := range names {
-		m, found, err := statAt(dir.Fd(), one.Name)
+		m, found, err := dir.stat(one.Name)
 		if err != nil || !found {
 			return fmt.Errorf("stat %q: %w", path+"/"+one.Name, err)
 		}
@@ -190,15 +190,9 @@ func (x *exporter) below(dir *tree.Dir, path, name string) error {
 	return nil
 }
 
-func (x *exporter) content(folder *tree.Dir, name, path string, size int64) error {
-	fd, err := unix.Openat(folder.Fd(), name, openFile, 0)
-	if err != nil {
-		return fmt.Errorf("open %q: %w", path, err)
-	}
-	defer unix.Close(fd)
-	if err := x.out.copyFrom(fd, size); err != nil {
+func (x *exporter) content(folder folderView, name, path string, size int64) error {
+	if err := folder.send(name, size, x.out); err != nil {
 		return fmt.Errorf("send %q: %w", path, err)
 	}
-	_, err = x.out.Write(make([]byte, -size&(tarBlockBytes-1)))
-	return err
+	return x.out.zeros(-size & (tarBlockBytes - 1))
 }

@@ -3,8 +3,6 @@ package inspect
 import (
 	"io"
 
-	"golang.org/x/sys/unix"
-
 	"pyro.dev/agent/internal/frames"
 )
 
@@ -17,6 +15,8 @@ type frameStream struct {
 	// buffer holds the header of the frame, then fill bytes of its payload.
 	buffer []byte
 	fill   int
+	// began tells that something was sent.
+	began bool
 }
 
 func newFrameStream(to io.Writer) *frameStream {
@@ -38,21 +38,32 @@ func (s *frameStream) Write(p []byte) (int, error) {
 	return written, nil
 }
 
-// copyFrom reads straight into the frame.
-func (s *frameStream) copyFrom(fd int, size int64) error {
-	for at := int64(0); at < size; {
+// copyFrom reads size bytes from a place of a file straight into frames.
+func (s *frameStream) copyFrom(file descriptor, from, size int64) error {
+	for size > 0 {
 		free := s.free()
-		n, err := unix.Pread(fd, free[:min(int64(len(free)), size-at)], at)
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err != nil:
+		n, err := file.ReadAt(free[:min(int64(len(free)), size)], from)
+		if err != nil {
 			return err
-		case n == 0:
-			return io.ErrUnexpectedEOF
 		}
 		s.fill += n
-		at += int64(n)
+		from += int64(n)
+		size -= int64(n)
+		if err := s.flushFull(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// zeros writes as many.
+func (s *frameStream) zeros(size int64) error {
+	for size > 0 {
+		free := s.free()
+		n := min(int64(len(free)), size)
+		clear(free[:n])
+		s.fill += int(n)
+		size -= n
 		if err := s.flushFull(); err != nil {
 			return err
 		}
@@ -72,6 +83,7 @@ func (s *frameStream) Flush() error {
 	if s.fill == 0 {
 		return nil
 	}
+	s.began = true
 	frames.PutHeader(s.buffer, frames.Data, s.fill)
 	_, err := s.to.Write(s.buffer[:frames.HeaderBytes+s.fill])
 	s.fill = 0

@@ -32,12 +32,16 @@ type Input struct {
 
 	Volume string `json:"volume,omitempty"`
 	Path   string `json:"path,omitempty"`
+	// Image is nil where the volume is a tree; else it says what Volume has to be.
+	Image *Image `json:"image,omitempty"`
 }
 
 // task is what the host half hands to the inside.
 type task struct {
 	Input Input `json:"input"`
 	Proof Proof `json:"proof"`
+	// Image is the descriptor of what Input.Image names.
+	Image int `json:"image"`
 }
 
 // places is where the volumes lie: inside, in the small root.
@@ -59,28 +63,35 @@ func Main(args []string) int {
 		return isolate.Fail(err)
 	}
 	t := task{Input: input}
-	var mounts []isolate.Mount
-	switch input.Op {
-	case "diff":
-		mounts = []isolate.Mount{
+	spec := isolate.Spec{
+		Role:    "inspect",
+		Mapping: input.Mapping,
+		// Whatever a user inside closed to others is part of the state.
+		Capabilities: []uintptr{unix.CAP_DAC_READ_SEARCH},
+	}
+	switch {
+	case input.Op == "diff":
+		spec.Mounts = []isolate.Mount{
 			{Host: input.From, Target: mounted.from[1:], ReadOnly: true},
 			{Host: input.To, Target: mounted.to[1:], ReadOnly: true},
 			{Host: input.IgnoreFrom, Target: mounted.ignoreFrom[1:], ReadOnly: true},
 		}
 		t.Proof = prove(input.From, input.To)
-	case "export":
-		mounts = []isolate.Mount{{Host: input.Volume, Target: mounted.export[1:], ReadOnly: true}}
+	case input.Op == "export" && input.Image != nil:
+		file, err := os.Open(input.Volume)
+		if err != nil {
+			return isolate.Fail(err)
+		}
+		defer file.Close()
+		spec.Files, spec.Capabilities = []*os.File{file}, nil
+		t.Image = spec.Handed(0)
+	case input.Op == "export":
+		spec.Mounts = []isolate.Mount{{Host: input.Volume, Target: mounted.export[1:], ReadOnly: true}}
 	default:
 		return isolate.Fail(message.Errorf(message.KindInvalid, "there is no operation %q", input.Op))
 	}
-	return isolate.Host(isolate.Spec{
-		Role:    "inspect",
-		Mapping: input.Mapping,
-		Mounts:  mounts,
-		// Whatever a user inside closed to others is part of the state.
-		Capabilities: []uintptr{unix.CAP_DAC_READ_SEARCH},
-		Input:        t,
-	})
+	spec.Input = t
+	return isolate.Host(spec)
 }
 
 func inside() int {
@@ -90,10 +101,13 @@ func inside() int {
 	}
 	var result any
 	var err error
-	if t.Input.Op == "diff" {
+	switch out := newFrameStream(os.Stdout); {
+	case t.Input.Op == "diff":
 		result, err = diff(t, mounted, os.Stdout)
-	} else {
-		result, err = export(t.Input.Path, mounted.export, os.Stdout)
+	case t.Input.Image != nil:
+		result, err = exportImage(t.Input.Path, descriptor(t.Image), t.Input.Image, out)
+	default:
+		result, err = export(t.Input.Path, mountedVolume(mounted.export), out)
 	}
 	if err != nil {
 		return isolate.Fail(err)

@@ -7,8 +7,6 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"pyro.dev/agent/internal/tree"
 )
 
 const (
@@ -23,7 +21,7 @@ var errUnresolvable = errors.New("too many symlinks, or too long a name")
 // resolve gives the parts of an absolute path with every symlink followed, the last part's only if followLast. The kernel
 // follows none on these mounts; here each target is read and starts over at the root of the volume, whatever it says.
 // found is false when a folder on the way is missing; the last part need not exist.
-func resolve(volume, name string, followLast bool) (parts []string, found bool, err error) {
+func resolve(in volume, name string, followLast bool) (parts []string, found bool, err error) {
 	pending := split(name)
 	for links := 0; len(pending) > 0; {
 		part := pending[0]
@@ -32,19 +30,21 @@ func resolve(volume, name string, followLast bool) (parts []string, found bool, 
 			parts = parts[:max(0, len(parts)-1)]
 			continue
 		}
-		folder, err := openParts(volume, parts)
+		folder, err := in.open(parts)
 		if isMissing(err) {
 			return nil, false, nil
 		}
 		if err != nil {
 			return nil, false, err
 		}
-		m, there, err := statAt(folder, part)
+		m, there, err := folder.stat(part)
 		target := ""
 		if err == nil && there && m.isSymlink() && (len(pending) > 0 || followLast) {
-			target, err = tree.ReadLink(folder, part)
+			target, err = folder.readLink(part)
 		}
-		unix.Close(folder)
+		if left := folder.leave(); err == nil {
+			err = left
+		}
 		switch {
 		case err == unix.ENAMETOOLONG:
 			return nil, false, errUnresolvable

@@ -225,8 +225,8 @@ func (w *walker) items(f *folder) ([]item, error) {
 // heldNames counts the names of the folders on the way down.
 type heldNames int
 
-func (h heldNames) list(dir *tree.Dir) ([]tree.Name, error) {
-	names, err := dir.NamesUpTo(heldNamesLimit - int(h))
+func (h heldNames) list(folder lister) ([]tree.Name, error) {
+	names, err := folder.NamesUpTo(heldNamesLimit - int(h))
 	if err == tree.ErrTooManyNames {
 		return nil, message.Errorf(message.KindLimit, "the folders of one path hold more than %d names; look at a smaller part", heldNamesLimit)
 	}

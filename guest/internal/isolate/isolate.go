@@ -30,7 +30,7 @@ const InsideArgument = "--inside"
 // inputLimitBytes bounds what is handed to the inside.
 const inputLimitBytes = 8 << 20
 
-// firstFd is where the inherited descriptors begin: the plan, then one mount each.
+// firstFd is where the inherited descriptors begin: the plan, then one mount each, then what is handed.
 const firstFd = 3
 
 // Mapping is the id range of the user namespace: inside id 0 is Base outside. A machine of its own maps its ids to themselves.
@@ -54,6 +54,8 @@ type Spec struct {
 	Role    string
 	Mapping Mapping
 	Mounts  []Mount
+	// Files are open ones that the inside gets, as the descriptors that Handed tells.
+	Files []*os.File
 	// Capabilities that stay, inside the user namespace.
 	Capabilities []uintptr
 	// Write allows the calls that change files.
@@ -63,6 +65,9 @@ type Spec struct {
 
 	Stdin, Stdout, Stderr *os.File
 }
+
+// Handed is the descriptor inside of one of Files.
+func (s Spec) Handed(at int) int { return firstFd + 1 + len(s.Mounts) + at }
 
 // plan travels to the inside in a memfd.
 type plan struct {
@@ -100,6 +105,7 @@ func Run(spec Spec) (code int, err error) {
 		defer file.Close()
 		files = append(files, file)
 	}
+	files = append(files, spec.Files...)
 	// The death signal is bound to the thread that forks.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

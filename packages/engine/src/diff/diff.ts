@@ -48,28 +48,30 @@ export const diffWorkspace = async (
   const patch: Buffer[] = []
   const baseline: DiskState = { name: BASELINE, volume: request.baseline, writable: false, agent: null }
   const states = [from, to, baseline] as const
-  const summary = await withFrozen(cx, workspaceId, states, options.signal, (tools, [fromPath, toPath, ignoreFrom]) =>
-    tools.inspectDiff(
-      {
-        from: fromPath,
-        to: toPath,
-        ignoreFrom,
-        root: request.root,
-        paths: request.paths,
-        ignored: request.ignored,
-        patch: request.patch,
-        plainFolder: request.plainFolder,
-        patchLimitBytes: cx.limits.diffPatchBytes,
-        binaryLimitBytes: cx.limits.diffBinaryBytes,
-      },
-      {
-        onEntries: (batch) => entries.push(...batch.map(diffEntryOf)),
-        onPatch: (chunk) => {
-          patch.push(Buffer.from(chunk))
-          return options.onPatch?.(chunk)
+  const summary = await withFrozen(cx, workspaceId, states, options.signal, (frozen) =>
+    frozen.inspect((tools, [fromPath, toPath, ignoreFrom]) =>
+      tools.inspectDiff(
+        {
+          from: fromPath,
+          to: toPath,
+          ignoreFrom,
+          root: request.root,
+          paths: request.paths,
+          ignored: request.ignored,
+          patch: request.patch,
+          plainFolder: request.plainFolder,
+          patchLimitBytes: cx.limits.diffPatchBytes,
+          binaryLimitBytes: cx.limits.diffBinaryBytes,
         },
-      },
-      options.signal === undefined ? {} : { signal: options.signal },
+        {
+          onEntries: (batch) => entries.push(...batch.map(diffEntryOf)),
+          onPatch: (chunk) => {
+            patch.push(Buffer.from(chunk))
+            return options.onPatch?.(chunk)
+          },
+        },
+        options.signal === undefined ? {} : { signal: options.signal },
+      ),
     ),
   )
   return {

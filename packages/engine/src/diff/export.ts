@@ -1,7 +1,9 @@
-import { posix } from 'node:path'
+import { join, posix } from 'node:path'
 import type { exportSummary } from '@pyro/protocol/guest'
 import type { z } from 'zod'
-import { withFrozen, type DiskState, type FrozenContext } from './frozen.ts'
+import { DISK_FILE, type Volume } from '../disk/disk-store.ts'
+import type { OfflineCallOptions } from '../offline/offline-agent.ts'
+import { withFrozen, type DiskState, type FrozenContext, type ImageReader } from './frozen.ts'
 
 export interface ExportRequest {
   readonly workspaceId: string
@@ -24,12 +26,27 @@ export const exportWorkspace = (
   { workspaceId, state, path }: ExportRequest,
   { signal, onData }: ExportOptions,
 ): Promise<ExportSummary> =>
-  withFrozen(cx, workspaceId, [state], signal, async (tools, [volume]) => {
+  withFrozen(cx, workspaceId, [state], signal, async (frozen) => {
     const absolute = posix.resolve('/workspace', path)
-    const summary = await tools.inspectExport(
-      { volume, path: absolute },
-      onData,
-      signal === undefined ? {} : { signal },
-    )
+    const options = signal === undefined ? {} : { signal }
+    const fromImage =
+      cx.images && (await exportImage(cx.images, { volume: frozen.volumes[0], path: absolute }, onData, options))
+    const summary =
+      fromImage ??
+      (await frozen.inspect((tools, [volume]) => tools.inspectExport({ volume, path: absolute }, onData, options)))
     return { path: absolute, ...summary }
   })
+
+/** Null when a machine has to look; nothing was sent then. */
+const exportImage = async (
+  { tools, identity, onUnreadable }: ImageReader,
+  { volume, path }: { volume: Volume; path: string },
+  onData: ExportOptions['onData'],
+  options: OfflineCallOptions,
+): Promise<z.infer<typeof exportSummary> | null> => {
+  const request = { volume: join(volume.path, DISK_FILE), path, image: identity }
+  const result = await tools.exportImage(request, onData, options)
+  if (!('unreadable' in result)) return result
+  onUnreadable(result.unreadable)
+  return null
+}

@@ -1,6 +1,6 @@
 import { isMomentary, momentaryVolume, type DiskStore, type Volume, type VolumeId } from '../disk/disk-store.ts'
 import { flushVolume, stillCopy, type StillGuest } from '../driver/still-copy.ts'
-import type { OfflineAgent } from '../offline/offline-agent.ts'
+import type { ImageIdentity, OfflineAgent } from '../offline/offline-agent.ts'
 
 /** One side of a comparison, or what an export reads: a snapshot, the baseline or the present disk. */
 export interface DiskState {
@@ -20,23 +20,40 @@ export type Inspect = <T>(
   action: (tools: OfflineAgent, paths: readonly string[]) => Promise<T>,
 ) => Promise<T>
 
+/** Reads images without a machine. */
+export interface ImageReader {
+  readonly tools: OfflineAgent
+  readonly identity: ImageIdentity
+  /** Told why one has to be shown to a machine. */
+  readonly onUnreadable: (why: string) => void
+}
+
 export interface FrozenContext {
   readonly disks: DiskStore
-  /** What volumes are, as `Driver.volumes`. */
-  readonly form: 'trees' | 'images'
+  /** Null where volumes are trees. */
+  readonly images: ImageReader | null
   readonly inspect: Inspect
+}
+
+/** Immutable volumes, one per state, in order. */
+export interface Frozen<States extends readonly DiskState[]> {
+  readonly volumes: { readonly [Index in keyof States]: Volume }
+  /** Runs `action` with the inspector, to which the volumes lie at the paths. */
+  inspect<T>(
+    action: (tools: OfflineAgent, paths: { readonly [Index in keyof States]: string }) => Promise<T>,
+  ): Promise<T>
 }
 
 /** Distinguishes the momentary volumes of this engine; those of an earlier one are gone by then. */
 let lastSerial = 0
 
-/** Runs `action` on immutable volumes, one per state, in order. */
+/** Freezes the states while `action` runs. */
 export const withFrozen = async <const States extends readonly DiskState[], T>(
   cx: FrozenContext,
   workspaceId: string,
   states: States,
   signal: AbortSignal | undefined,
-  action: (tools: OfflineAgent, paths: { readonly [Index in keyof States]: string }) => Promise<T>,
+  action: (frozen: Frozen<States>) => Promise<T>,
 ): Promise<T> => {
   const { disks } = cx
   await using momentary = new AsyncDisposableStack()
@@ -53,14 +70,21 @@ export const withFrozen = async <const States extends readonly DiskState[], T>(
   const volumes: Volume[] = []
   for (const state of states) {
     signal?.throwIfAborted()
-    const frozen = await frozenOf(state)
-    // What a machine that was cut off left in its journal is on the disk as well, and is replayed on a copy.
-    const options = { limitBytes: null, group: workspaceId }
-    volumes.push(cx.form === 'trees' ? frozen : await disks.clone(frozen.id, newMomentary(), options))
+    volumes.push(await frozenOf(state))
   }
-  return await cx.inspect(volumes, signal, (tools, paths) =>
-    action(tools, paths as { readonly [Index in keyof States]: string }),
-  )
+  /** What a machine that was cut off left in its journal is on the disk as well, and is replayed on a copy. */
+  const shown = async (frozen: Volume): Promise<Volume> =>
+    cx.images === null ? frozen : disks.clone(frozen.id, newMomentary(), { limitBytes: null, group: workspaceId })
+  return await action({
+    volumes: volumes as { [Index in keyof States]: Volume },
+    inspect: async (look) => {
+      const toShow: Volume[] = []
+      for (const frozen of volumes) toShow.push(await shown(frozen))
+      return cx.inspect(toShow, signal, (tools, paths) =>
+        look(tools, paths as { readonly [Index in keyof States]: string }),
+      )
+    },
+  })
 }
 
 /** What a killed engine left of its comparisons and exports. Called once, before any of them starts. */

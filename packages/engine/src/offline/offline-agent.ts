@@ -4,11 +4,12 @@ import {
   diffSummary,
   exportSummary,
   guestProgress,
+  imageUnreadable,
   inspectEntries,
   populateResult,
   type inspectEntry,
 } from '@pyro/protocol/guest'
-import type { z } from 'zod'
+import { z } from 'zod'
 import { runOneShot, type FrameWriter } from './one-shot.ts'
 import type { Roles } from './roles.ts'
 
@@ -52,6 +53,14 @@ export interface InspectDiffRequest {
   readonly patchLimitBytes: number
   readonly binaryLimitBytes: number
 }
+
+/** Whose filesystem an image has to hold. */
+export interface ImageIdentity {
+  readonly uuid: string
+  readonly label: string
+}
+
+const imageExport = z.union([exportSummary, imageUnreadable])
 
 export type InspectEntry = z.infer<typeof inspectEntry>
 
@@ -124,17 +133,35 @@ export class OfflineAgent {
     })
   }
 
-  /** The tar goes to `onData`, awaited. */
-  async inspectExport(
+  /** The tar of a tree goes to `onData`, awaited. */
+  inspectExport(
     request: { readonly volume: string; readonly path: string },
     onData: (chunk: Uint8Array) => void | Promise<void>,
     options: OfflineCallOptions = {},
   ): Promise<z.infer<typeof exportSummary>> {
+    return this.#export({ ...request, image: null }, exportSummary, onData, options)
+  }
+
+  /** The same of an image, which no kernel sees. Where one is needed it says why, and nothing went to `onData`. */
+  exportImage(
+    request: { readonly volume: string; readonly path: string; readonly image: ImageIdentity },
+    onData: (chunk: Uint8Array) => void | Promise<void>,
+    options: OfflineCallOptions = {},
+  ): Promise<z.infer<typeof imageExport>> {
+    return this.#export(request, imageExport, onData, options)
+  }
+
+  async #export<Result extends z.ZodType>(
+    request: { readonly volume: string; readonly path: string; readonly image: ImageIdentity | null },
+    result: Result,
+    onData: (chunk: Uint8Array) => void | Promise<void>,
+    options: OfflineCallOptions,
+  ): Promise<z.infer<Result>> {
     const { mapping } = this.#roles
     return runOneShot(await this.#roles.open('inspect', options.signal), {
       role: 'inspect',
       feed: (input) => input.input({ op: 'export', mapping, ...request }),
-      result: exportSummary,
+      result,
       onData,
       signal: options.signal,
     })

@@ -64,12 +64,20 @@ export const inspectInput = z.discriminatedUnion('op', [
     patchLimitBytes: z.int(),
     binaryLimitBytes: z.int(),
   }),
-  z.strictObject({ op: z.literal('export'), mapping: idMapping, volume: z.string(), path: z.string() }),
+  z.strictObject({
+    op: z.literal('export'),
+    mapping: idMapping,
+    /** Host path of the tree, or of the image. */
+    volume: z.string(),
+    path: z.string(),
+    /** Set: the volume is a file with an ext4 filesystem, which has to be this one and is read without a kernel. */
+    image: z.strictObject({ uuid: z.uuid(), label: filesystemLabel }).nullable(),
+  }),
 ])
 /**
  * Answers of `inspect`.
  * diff: `event` frames `{type:"entries",entries:[inspectEntry…]}` (sorted by path bytes, ≤ 1000 each), the patch in `data` frames, then `result` diffSummary.
- * export: `data` frames (a tar whose first entry is the file or folder itself, owners unshifted), then `result` exportSummary.
+ * export: `data` frames (a tar whose first entry is the file or folder itself, owners unshifted), then `result` exportSummary; for an image that has to be shown to a kernel `result` imageUnreadable alone.
  */
 export const inspectFileType = z.enum(['file', 'directory', 'symlink', 'fifo', 'socket', 'block', 'char'])
 export const inspectEntry = z.strictObject({
@@ -107,6 +115,8 @@ export const exportSummary = z.strictObject({
   /** Sockets and devices that a tar for a host leaves out. */
   skipped: z.int().nonnegative(),
 })
+/** It is damaged, was cut off from its machine, or has something that only a kernel knows. */
+export const imageUnreadable = z.strictObject({ unreadable: z.string().max(1024) })
 
 /** What `pyro-agent image INPUT` is told, as JSON. */
 export const imageInput = z.strictObject({

@@ -1,7 +1,8 @@
 import { BASELINE, CURRENT, isPyroError, PyroError, type DiffResult, type ParsedInputOf } from '@pyro/protocol'
 import { diffWorkspace } from '../../diff/diff.ts'
 import { exportWorkspace, type ExportSummary } from '../../diff/export.ts'
-import type { DiskState, FrozenContext } from '../../diff/frozen.ts'
+import type { DiskState, FrozenContext, ImageReader } from '../../diff/frozen.ts'
+import { filesystemOf, labelOf } from '../../disk/disk-image.ts'
 import type { Sandbox } from '../../driver/driver.ts'
 import { stillGuest, type StillGuest } from '../../driver/still-copy.ts'
 import { findSnapshot } from '../../snapshot/snapshots.ts'
@@ -87,8 +88,14 @@ const stateOf = (workspace: Workspace, name: string): DiskState => {
 
 const frozenContext = (workspace: Workspace): FrozenContext => ({
   disks: workspace.driver.disks,
-  form: workspace.driver.volumes,
+  images: workspace.driver.volumes === 'images' ? imageReader(workspace) : null,
   inspect: inspectorOf(workspace),
+})
+
+const imageReader = ({ row, services, log }: Workspace): ImageReader => ({
+  tools: services.offline,
+  identity: { uuid: filesystemOf(row.environment.digest), label: labelOf(row.id) },
+  onUnreadable: (why) => log.info({ why }, 'a machine has to look at the disk'),
 })
 
 /** A sandbox that a stop or reset ends meanwhile holds nothing back any more: its disk is as it left it. */
