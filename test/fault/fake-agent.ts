@@ -41,6 +41,7 @@ export const helloOf = (identity: Identity, nonce: string): Hello => ({
   protocol: GUEST_PROTOCOL,
   agentVersion: 'hostile',
   role: 'serve',
+  uptimeUs: 1,
   ...identity,
 })
 

@@ -88,6 +88,7 @@ func Serve(config *message.AgentConfig, link *channel.Link, child <-chan os.Sign
 		Protocol: message.Protocol, AgentVersion: message.AgentVersion, BootID: bootID, Token: config.Token,
 		Role: "serve", SandboxID: config.SandboxID,
 	}
+	link.Uptime = sandbox.Uptime
 	link.Handler = channel.Routes(commands, sandbox, logger)
 	link.Log = logger
 	link.Run()

@@ -259,7 +259,7 @@ func TestShutdownEndsEverythingInTimeAndThenPID1(t *testing.T) {
 
 func TestAConfigThatMakesNoSenseEndsTheAgent(t *testing.T) {
 	for name, change := range map[string]func(map[string]any){
-		"another protocol": func(c map[string]any) { c["protocol"] = 2 },
+		"another protocol": func(c map[string]any) { c["protocol"] = message.Protocol + 1 },
 		"an unknown field": func(c map[string]any) { c["unknown"] = true },
 		"no socket":        func(c map[string]any) { c["socket"] = "" },
 		"no commands":      func(c map[string]any) { c["maxCommands"] = 0 },

@@ -67,18 +67,18 @@ func (s *sandbox) Flush() error {
 // Uptime counts on whatever the time is set to.
 func (s *sandbox) Uptime() time.Duration { return time.Since(s.started) }
 
-func (s *sandbox) SetClock(now time.Time) error {
+func (s *sandbox) SetClock(now time.Time) (jumped bool, err error) {
 	if s.machine == nil {
-		return noMachine("clock")
+		return false, noMachine("clock")
 	}
 	off := time.Until(now)
 	if off < stepLimit && off > -stepBackLimit {
 		// Slowly: time that jumps back makes builds look at the wrong files.
 		_, err := unix.Adjtimex(&unix.Timex{Modes: unix.ADJ_OFFSET_SINGLESHOT, Offset: off.Microseconds()})
-		return os.NewSyscallError("adjtimex", err)
+		return false, os.NewSyscallError("adjtimex", err)
 	}
 	value := unix.NsecToTimeval(now.UnixNano())
-	return os.NewSyscallError("settimeofday", unix.Settimeofday(&value))
+	return true, os.NewSyscallError("settimeofday", unix.Settimeofday(&value))
 }
 
 // Shutdown ends everything.

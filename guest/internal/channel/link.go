@@ -42,8 +42,9 @@ var resyncLine = regexp.MustCompile(`^PYRO ([0-9a-f]{32})\n$`)
 type Link struct {
 	// Dial gives a new connection to the engine.
 	Dial func() (net.Conn, error)
-	// Hello is sent with the nonce filled in.
+	// Hello is sent with the nonce and the uptime filled in.
 	Hello   message.Hello
+	Uptime  func() time.Duration
 	Handler http.Handler
 	Log     *log.Logger
 }
@@ -115,7 +116,7 @@ func (l *Link) resync(conn net.Conn) (net.Conn, error) {
 // answer sends the hello.
 func (l *Link) answer(conn net.Conn, nonce string) error {
 	hello := l.Hello
-	hello.Nonce = nonce
+	hello.Nonce, hello.UptimeUs = nonce, l.Uptime().Microseconds()
 	answer, err := json.Marshal(hello)
 	if err != nil {
 		return err

@@ -46,10 +46,13 @@ type fakeSandbox struct {
 func (s *fakeSandbox) Status() (message.AgentStatus, error) {
 	return message.AgentStatus{BootID: "boot", UptimeMs: 1, Commands: 2, Processes: 3}, s.problem
 }
-func (s *fakeSandbox) Flush() error                 { s.flushed++; return s.problem }
-func (s *fakeSandbox) Uptime() time.Duration        { return 5 * time.Second }
-func (s *fakeSandbox) SetClock(now time.Time) error { s.clock = now; return s.problem }
-func (s *fakeSandbox) Freeze() error                { s.frozen = true; return s.problem }
+func (s *fakeSandbox) Flush() error          { s.flushed++; return s.problem }
+func (s *fakeSandbox) Uptime() time.Duration { return 5 * time.Second }
+func (s *fakeSandbox) SetClock(now time.Time) (bool, error) {
+	s.clock = now
+	return true, s.problem
+}
+func (s *fakeSandbox) Freeze() error { s.frozen = true; return s.problem }
 func (s *fakeSandbox) Thaw() (bool, error) {
 	held := s.frozen
 	s.frozen = false
@@ -96,7 +99,7 @@ func startLink(t *testing.T) *engine {
 	})
 	logger := log.New(io.Discard, "", 0)
 	link := &Link{
-		Dial: DialSocket(e.socket), Log: logger, Handler: Routes(commands, e.sandbox, logger),
+		Dial: DialSocket(e.socket), Log: logger, Handler: Routes(commands, e.sandbox, logger), Uptime: e.sandbox.Uptime,
 		Hello: message.Hello{
 			Protocol: message.Protocol, AgentVersion: message.AgentVersion, BootID: "boot", Token: "token", Role: "serve", SandboxID: "s",
 		},
@@ -205,6 +208,7 @@ func TestAResyncIsAnsweredWithItsNonceAndThenHTTP2IsServed(t *testing.T) {
 	client, _, hello := e.session(nonce)
 	want := message.Hello{
 		Nonce: nonce, Protocol: message.Protocol, AgentVersion: message.AgentVersion, BootID: "boot", Token: "token", Role: "serve", SandboxID: "s",
+		UptimeUs: 5_000_000,
 	}
 	if hello != want {
 		t.Errorf("got %+v", hello)

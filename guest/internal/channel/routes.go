@@ -29,7 +29,7 @@ type Sandbox interface {
 	// Uptime is how long the agent runs.
 	Uptime() time.Duration
 	// SetClock fails where the clock is the host's.
-	SetClock(now time.Time) error
+	SetClock(now time.Time) (jumped bool, err error)
 	// Freeze stops all writing to the disk until Thaw, or until the agent finds that nobody thaws it.
 	Freeze() error
 	// Thaw reports whether the disk stood still until now.
@@ -167,11 +167,13 @@ func (s *server) setClock(w http.ResponseWriter, r *http.Request) error {
 		return message.Errorf(message.KindInvalid, "unixUs must be positive, uptimeUs not negative")
 	}
 	// The machine may have stood still with this message in its queue: what it says was true then.
-	passed := s.sandbox.Uptime() - time.Duration(request.UptimeUs)*time.Microsecond
-	if err := s.sandbox.SetClock(time.UnixMicro(request.UnixUs).Add(passed)); err != nil {
+	uptime := s.sandbox.Uptime()
+	passed := uptime - time.Duration(request.UptimeUs)*time.Microsecond
+	jumped, err := s.sandbox.SetClock(time.UnixMicro(request.UnixUs).Add(passed))
+	if err != nil {
 		return err
 	}
-	return answer(w, empty{})
+	return answer(w, message.ClockSet{UptimeUs: uptime.Microseconds(), Jumped: jumped})
 }
 
 func (s *server) freeze(w http.ResponseWriter, r *http.Request) error {

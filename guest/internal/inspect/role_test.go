@@ -394,7 +394,7 @@ func TestEveryValidInputIsUnderstoodAndEveryAnswerHasTheFieldsOfItsSchema(t *tes
 			t.Errorf("%s: %v", one.Value, err)
 		}
 	}
-	for name, value := range map[string]any{"inspect-entry": Entry{}, "diff-summary": DiffSummary{}, "export-summary": ExportSummary{}} {
+	for name, value := range map[string]any{"inspect-entry": Entry{}, "diff-summary": DiffSummary{}, "export-summary": ExportSummary{}, "image-unreadable": Unreadable{}} {
 		encoded, err := json.Marshal(value)
 		if err != nil {
 			t.Fatal(err)

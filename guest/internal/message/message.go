@@ -10,7 +10,7 @@ import (
 )
 
 // Protocol is the generation of the guest protocol.
-const Protocol = 1
+const Protocol = 2
 
 // AgentVersion is part of the hello.
 const AgentVersion = "0.1.0"
@@ -45,6 +45,7 @@ type Hello struct {
 	Token        string `json:"token"`
 	Role         string `json:"role"`
 	SandboxID    string `json:"sandboxId"`
+	UptimeUs     int64  `json:"uptimeUs"`
 }
 
 // AgentStatus answers /v1/status.
@@ -151,6 +152,12 @@ type ClockReading struct {
 type SetClock struct {
 	UptimeUs int64 `json:"uptimeUs"`
 	UnixUs   int64 `json:"unixUs"`
+}
+
+// ClockSet answers set-clock.
+type ClockSet struct {
+	UptimeUs int64 `json:"uptimeUs"`
+	Jumped   bool  `json:"jumped"`
 }
 
 // Shutdown is the body of shutdown.

@@ -10,6 +10,7 @@ import {
   extractResult,
   guestProgress,
   readFileResult,
+  clockSet,
   setClock,
   thawed,
   writeFileResult,
@@ -185,8 +186,8 @@ export class AgentCalls implements AgentClient {
     return (await this.#unary('/v1/clock', {}, clockReading, 'command', options)).uptimeUs
   }
 
-  async setClock(was: z.infer<typeof setClock>, options?: CallOptions): Promise<void> {
-    await this.#unary('/v1/set-clock', setClock.parse(was), empty, 'command', options)
+  setClock(was: z.infer<typeof setClock>, options?: CallOptions): Promise<z.infer<typeof clockSet>> {
+    return this.#unary('/v1/set-clock', setClock.parse(was), clockSet, 'command', options)
   }
 
   async shutdown(options: { readonly graceMs: number }): Promise<void> {

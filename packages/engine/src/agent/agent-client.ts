@@ -8,6 +8,7 @@ import type {
   extractResult,
   readFile,
   readFileResult,
+  clockSet,
   setClock,
   signalCommand,
   StartCommand,
@@ -71,7 +72,7 @@ export interface AgentClient {
   /** How long it runs, in microseconds. */
   uptimeUs(options?: CallOptions): Promise<number>
   /** Of a sandbox with a clock of its own: what time it was when it ran for so long. */
-  setClock(was: z.infer<typeof setClock>, options?: CallOptions): Promise<void>
+  setClock(was: z.infer<typeof setClock>, options?: CallOptions): Promise<z.infer<typeof clockSet>>
   shutdown(options: { readonly graceMs: number }): Promise<void>
 }
 

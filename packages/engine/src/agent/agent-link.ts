@@ -156,9 +156,10 @@ export class AgentLink implements Sessions, AsyncDisposable {
     const penaltyMs = this.#faults === 0 ? 0 : Math.min(PENALTY_MS.most, PENALTY_MS.first * 2 ** (this.#faults - 1))
     if (penaltyMs > 0) await new Promise((resolve) => setTimeout(resolve, penaltyMs).unref())
     try {
-      const { bootId } = await resync(socket, { ...this.#options, bootId: this.#bootId })
+      const { bootId, uptimeUs } = await resync(socket, { ...this.#options, bootId: this.#bootId })
       if (this.#ended !== null || socket.destroyed) return
       this.#bootId = bootId
+      this.clock?.hear(uptimeUs)
       this.#use(new LinkSession(socket, this.#options.sandboxId))
     } catch (error) {
       socket.destroy()
@@ -168,7 +169,6 @@ export class AgentLink implements Sessions, AsyncDisposable {
 
   #use(session: LinkSession): void {
     this.#session?.destroy('a newer link took its place')
-    this.clock?.doubt()
     this.#session = session
     this.#downSince = null
     this.#next.resolve(session)

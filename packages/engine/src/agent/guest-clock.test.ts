@@ -6,9 +6,10 @@ const HOUR_MS = 3_600_000
 /** When the guest began to run, by the steady clock. */
 const BEGAN_MS = 600
 
-/** A host whose clocks a test moves, and a guest that is asked and told in so many milliseconds each, in turn, what time it is. */
-const withGuest = (tookMs: readonly number[] = []) => {
-  const host = { wall: 1_764_000_000_000, steady: 1_000 }
+/** A host whose clocks a test moves, and a guest that may stand still; it is asked and told the time in so many milliseconds each, in turn. */
+const withGuest = (tookMs: readonly number[] = [], jumped = false) => {
+  const host = { wall: 1_764_000_000_000, steady: 1_000, stoodMs: 0 }
+  const uptimeMs = (): number => host.steady - BEGAN_MS - host.stoodMs
   const pass = (ms: number): void => {
     host.wall += ms
     host.steady += ms
@@ -28,16 +29,19 @@ const withGuest = (tookMs: readonly number[] = []) => {
   const guest = {
     uptimeUs: () => {
       asked.push(host.wall)
-      return message(() => (host.steady - BEGAN_MS) * 1000)
+      return message(() => uptimeMs() * 1000)
     },
     setClock: (was: { uptimeUs: number; unixUs: number }) =>
       message(() => {
-        const sinceMs = host.steady - BEGAN_MS - was.uptimeUs / 1000
+        const sinceMs = uptimeMs() - was.uptimeUs / 1000
         offMs.push(was.unixUs / 1000 + sinceMs - host.wall)
+        return { uptimeUs: uptimeMs() * 1000, jumped }
       }),
   }
   const clock = new GuestClock(guest, { wallMs: () => host.wall, steadyMs: () => host.steady })
-  return { host, pass, asked, offMs, clock }
+  /** A hello that was this long on its way. */
+  const hear = (transitMs: number): void => clock.hear((uptimeMs() - transitMs) * 1000)
+  return { host, pass, asked, offMs, clock, hear }
 }
 
 describe('the clock of a guest', () => {
@@ -87,6 +91,38 @@ describe('the clock of a guest', () => {
     expect(asked).toHaveLength(2)
   })
 
+  test('jumps to the time of a hello, and is asked nothing', async () => {
+    const { clock, hear, pass, asked, offMs } = withGuest([60], true)
+    hear(4)
+    pass(20)
+    await clock.makeRight()
+    expect(asked).toEqual([])
+    expect(offMs).toEqual([4])
+    expect(clock.makeRight()).toBeNull()
+  })
+
+  test.each([
+    ['was long on its way', { transit: 90, took: 2, jumped: true }],
+    ['was answered late', { transit: 2, took: 160, jumped: true }],
+    ['leaves it to go there slowly', { transit: 2, took: 2, jumped: false }],
+  ])('is asked when a hello %s', async (_what, { transit, took, jumped }) => {
+    const { clock, hear, asked, offMs } = withGuest([took], jumped)
+    hear(transit)
+    await clock.makeRight()
+    expect(asked).toHaveLength(1)
+    expect(offMs).toEqual([transit, 0])
+  })
+
+  test('is asked when its machine stood still since its hello', async () => {
+    const { clock, hear, host, pass, asked, offMs } = withGuest([], true)
+    hear(2)
+    pass(12_000)
+    host.stoodMs = 12_000
+    await clock.makeRight()
+    expect(asked).toHaveLength(1)
+    expect(offMs.at(-1)).toBe(0)
+  })
+
   test('is looked after now and then, which keeps no program waiting', async () => {
     const { clock, asked, pass } = withGuest()
     await clock.makeRight()
@@ -103,7 +139,7 @@ describe('the clock of a guest', () => {
     let tries = 0
     const clock = new GuestClock({
       uptimeUs: () => (++tries === 1 ? Promise.reject(new Error('no link')) : Promise.resolve(1)),
-      setClock: () => Promise.resolve(),
+      setClock: () => Promise.resolve({ uptimeUs: 1, jumped: false }),
     })
     const both = [clock.makeRight(), clock.makeRight()]
     for (const one of both) await expect(one).rejects.toThrow('no link')

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 
 /** Generation of this protocol. An agent of another one is refused. */
-export const GUEST_PROTOCOL = 1
+export const GUEST_PROTOCOL = 2
 
 /** What `pyro-agent init` reads from its stdin. Written by the engine, not hostile. */
 export const agentConfig = z.strictObject({
@@ -34,6 +34,8 @@ export const clockReading = z.strictObject({ uptimeUs: z.int().nonnegative() })
 
 /** `/v1/set-clock`: what time it was at a reading, in microseconds since 1970. It stays true however late it arrives. */
 export const setClock = z.strictObject({ uptimeUs: z.int().nonnegative(), unixUs: z.int().positive() })
+/** Its answer: when that was done, and whether the clock jumped to that time, or goes there slowly. */
+export const clockSet = z.strictObject({ uptimeUs: z.int().nonnegative(), jumped: z.boolean() })
 
 /** Answers `/v1/thaw`: false when the disk was written to before, because the agent or somebody inside ended the freeze. */
 export const thawed = z.strictObject({ held: z.boolean() })
@@ -48,6 +50,8 @@ export const hello = z.strictObject({
   token: z.string().max(128),
   role: z.enum(['serve', 'egress']),
   sandboxId: z.string().max(64),
+  /** As `/v1/clock` has it, when this was written. */
+  uptimeUs: z.int().nonnegative(),
 })
 export type Hello = z.infer<typeof hello>
 
