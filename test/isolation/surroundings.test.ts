@@ -78,7 +78,7 @@ describe('what a sandbox shows of where it is', () => {
     const sleeper = await ws.exec(['sh', '-c', `exec -a ${name} sleep 600 2>/dev/null || sleep 600`], { detach: true })
     const { processes } = await world.sight()
     const inside = processes.filter(
-      ({ what }) => what.includes(ws.id) && !what.includes(' monitor ') && !what.includes('gofer'),
+      ({ what }) => what.includes(ws.id) && !what.includes(' monitor ') && !what.startsWith('runsc-gofer'),
     )
     expect(inside.length).toBeGreaterThan(0)
     for (const { pid } of inside) {
