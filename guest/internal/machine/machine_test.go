@@ -252,3 +252,23 @@ func openFiles(t *testing.T) int {
 	}
 	return len(names)
 }
+
+func TestModulesAreForAllMachinesOrForOneTypeOfDevice(t *testing.T) {
+	m := parseModules("/modules/bus.ko \n/modules/blk.ko 0x0002\n/modules/a.ko 0x0013\n/modules/b.ko 0x0013\n")
+	if want := (modules{
+		always: []string{"/modules/bus.ko"},
+		of:     map[string][]string{"0x0002": {"/modules/blk.ko"}, "0x0013": {"/modules/a.ko", "/modules/b.ko"}},
+	}); !reflect.DeepEqual(m, want) {
+		t.Errorf("got %v", m)
+	}
+	sys := t.TempDir()
+	for name, device := range map[string]string{"virtio0": "0x0002", "virtio1": "0x0003", "virtio2": "0x0002"} {
+		folder := filepath.Join(sys, "bus/virtio/devices", name)
+		if err := errors.Join(os.MkdirAll(folder, 0o755), os.WriteFile(filepath.Join(folder, "device"), []byte(device+"\n"), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if types, err := deviceTypes(sys); err != nil || !reflect.DeepEqual(types, []string{"0x0002", "0x0003"}) {
+		t.Errorf("got %q, %v", types, err)
+	}
+}

@@ -15,17 +15,26 @@ const UNPACK_TIMEOUT_MS = 60_000
 const ID_LENGTH = 16
 const PACKAGE_PREFIX = 'package-'
 
-/** What a guest needs to find its disks and its link, in an order in which each finds what it needs. */
-const MODULES = [
-  'kernel/drivers/virtio/virtio_ring.ko',
-  'kernel/drivers/virtio/virtio.ko',
-  'kernel/drivers/virtio/virtio_mmio.ko',
-  'kernel/drivers/block/virtio_blk.ko',
-  'kernel/drivers/char/virtio_console.ko',
-  'kernel/net/vmw_vsock/vsock.ko',
-  'kernel/net/vmw_vsock/vmw_vsock_virtio_transport_common.ko',
-  'kernel/net/vmw_vsock/vmw_vsock_virtio_transport.ko',
-] as const
+/** What every guest needs to find its devices, in an order in which each finds what it needs. */
+const BUS_MODULES = ['drivers/virtio/virtio_ring', 'drivers/virtio/virtio', 'drivers/virtio/virtio_mmio']
+
+/** What a guest needs that has a device of the type, which is counted as the kernel does (virtio specification, 5). */
+const DEVICE_MODULES = {
+  '0x0002': ['drivers/block/virtio_blk'],
+  '0x0003': ['drivers/char/virtio_console'],
+  '0x0013': [
+    'net/vmw_vsock/vsock',
+    'net/vmw_vsock/vmw_vsock_virtio_transport_common',
+    'net/vmw_vsock/vmw_vsock_virtio_transport',
+  ],
+}
+
+const MODULES = [...BUS_MODULES, ...Object.values(DEVICE_MODULES).flat()].map((module) => `kernel/${module}.ko`)
+
+/** The agent loads the modules of these lines: of each its path, and what type of device it is for. */
+const MODULES_ORDER = [['', BUS_MODULES] as const, ...Object.entries(DEVICE_MODULES)]
+  .flatMap(([type, modules]) => modules.map((module) => `/modules/${basename(module)}.ko ${type}\n`))
+  .join('')
 
 /** Where the agent lies in the first root. */
 export const AGENT_PATH = '/pyro-agent'
@@ -143,7 +152,7 @@ export class GuestKernels {
     const kernel = (await this.#unpacked(folder)) ?? (await this.#unpack(folder, options))
     const image = join(kernel, 'vmlinuz')
     const [vmlinuz, agent] = await Promise.all([readFile(image), readFile(this.#options.agentPath)])
-    const id = sha256(sha256(vmlinuz), sha256(agent), ...MODULES).slice(0, ID_LENGTH)
+    const id = sha256(sha256(vmlinuz), sha256(agent), MODULES_ORDER).slice(0, ID_LENGTH)
     const place = join(folder, id)
     const initramfs = join(place, 'initramfs.img')
     if (await isWhole(place)) return { id, image, initramfs }
@@ -172,8 +181,7 @@ export class GuestKernels {
     ]
     for (const name of MODULES.map((module) => basename(module)))
       files.push({ path: `modules/${name}`, content: await readFile(join(kernel, 'modules', name)) })
-    const order = MODULES.map((module) => `/modules/${basename(module)}\n`).join('')
-    return cpioArchive([...files, { path: 'modules/order', content: Buffer.from(order) }])
+    return cpioArchive([...files, { path: 'modules/order', content: Buffer.from(MODULES_ORDER) }])
   }
 
   async #unpacked(folder: string): Promise<string | null> {
