@@ -26,6 +26,8 @@ const (
 	// 64 KiB for an error, in which a byte may need six.
 	writtenLimit      = 1000
 	writtenLimitBytes = 8 << 10
+	// placeTries bounds how often one entry is looked at again.
+	placeTries = 10
 )
 
 // Push puts an archive into a folder that is in use: it is unpacked and checked beside it first, so a refused archive
@@ -303,16 +305,7 @@ func (p *pushing) merge(path string, stage, target int) error {
 	}
 	for _, one := range list {
 		p.alive()
-		below := join(path, one.name)
-		if one.folder && one.inFolder {
-			err = p.descend(stage, target, one.name, func(stage, target int) error { return p.merge(below, stage, target) })
-		} else {
-			err = p.move(stage, target, one)
-			if err == nil {
-				p.note(below)
-			}
-		}
-		if err != nil {
+		if err := p.place(join(path, one.name), stage, target, one); err != nil {
 			return err
 		}
 	}
@@ -323,6 +316,26 @@ func (p *pushing) merge(path string, stage, target int) error {
 		return err
 	}
 	return futimensSpec(target, wanted.Mtim)
+}
+
+// place moves an entry, or merges a folder into the one that is there: another push may have made it a moment ago.
+func (p *pushing) place(path string, stage, target int, one both) error {
+	for tries := placeTries; ; tries-- {
+		if one.folder && one.inFolder {
+			return p.descend(stage, target, one.name, func(stage, target int) error { return p.merge(path, stage, target) })
+		}
+		err := p.move(stage, target, one)
+		if err == nil {
+			p.note(path)
+			return nil
+		}
+		if !one.folder || tries == 0 || err != unix.ENOTEMPTY && err != unix.EEXIST && err != unix.ENOTDIR {
+			return err
+		}
+		if one.inFolder, one.exists, err = isFolder(target, one.name); err != nil {
+			return err
+		}
+	}
 }
 
 func (p *pushing) move(stage, target int, one both) error {

@@ -17,6 +17,7 @@ import (
 
 	"pyro.dev/agent/internal/gvisortest"
 	"pyro.dev/agent/internal/message"
+	"pyro.dev/agent/internal/tree"
 )
 
 func push(t testing.TB, dest string, remove bool, archive []byte) (message.ExtractResult, error) {
@@ -302,6 +303,29 @@ func TestPushesAtATimeDoNotDisturbEachOther(t *testing.T) {
 		t.Errorf("there are %d entries", got)
 	}
 	noStage(t, dest)
+}
+
+func TestAFolderThatAnotherPushHasMadeMeanwhileIsMergedInto(t *testing.T) {
+	stage, dest := t.TempDir(), t.TempDir()
+	put(t, stage+"/shared/below/mine", "mine")
+	put(t, dest+"/shared/below/theirs", "theirs")
+	var fds [2]int
+	for n, folder := range []string{stage, dest} {
+		fd, err := tree.OpenFolder(unix.AT_FDCWD, folder)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		fds[n] = fd
+	}
+	p := pushing{cx: context.Background()}
+	// As it was when both were looked at.
+	if err := p.place("shared", fds[0], fds[1], both{name: "shared", folder: true}); err != nil {
+		t.Fatal(err)
+	}
+	if got := listing(t, dest, names); got != "shared\x00shared/below\x00shared/below/mine\x00shared/below/theirs\x00" {
+		t.Errorf("there is %q", got)
+	}
 }
 
 func TestAPushNeverFollowsASymlinkThatAppearsMeanwhile(t *testing.T) {
