@@ -356,3 +356,32 @@ func (b *bounded) Write(p []byte) (int, error) {
 	}
 	return len(p), nil
 }
+
+// TestForgedTimesHideNoChange gives a change time before 1970, which only who writes the disk itself can, to two files of
+// one size and time.
+func TestForgedTimesHideNoChange(t *testing.T) {
+	before, after := newImage(t), t.TempDir()
+	when := time.Unix(1_700_000_000, 0)
+	write := func(content string) func(string) {
+		return func(root string) {
+			must(t, os.WriteFile(filepath.Join(root, "file"), []byte(content), 0o644))
+			must(t, os.Chtimes(filepath.Join(root, "file"), when, when))
+		}
+	}
+	whileMounted(t, before, "rw", write("before"))
+	run(t, "cp", filepath.Join(before, imageFile), filepath.Join(after, imageFile))
+	whileMounted(t, after, "rw", write("after!"))
+	for _, folder := range []string{before, after} {
+		for _, field := range []string{"ctime 0x80000000", "ctime_extra 0"} {
+			run(t, "debugfs", "-w", "-R", "set_inode_field file "+field, filepath.Join(folder, imageFile))
+		}
+	}
+	whileMounted(t, before, "ro,noload", func(rootBefore string) {
+		whileMounted(t, after, "ro,noload", func(rootAfter string) {
+			a := mustCompare(t, Input{}, places{from: rootBefore, to: rootAfter, ignoreFrom: rootBefore})
+			if len(a.entries) != 1 {
+				t.Errorf("the change is hidden: %v", a.paths(all))
+			}
+		})
+	})
+}

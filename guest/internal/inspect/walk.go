@@ -258,9 +258,9 @@ func (w *walker) merge(from, to []tree.Name) []item {
 	return items
 }
 
-// isSettled tells whether the inode is provably the same in every respect; see settledBefore.
+// isSettled tells whether the inode is provably the same in every respect; see SettledBefore.
 func (w *walker) isSettled(from, to *meta) bool {
-	return from.changed < w.settled && from.changed == to.changed && from.modified == to.modified &&
+	return w.settled > 0 && from.changed < w.settled && from.changed == to.changed && from.modified == to.modified &&
 		from.inode == to.inode && from.size == to.size && sameMetadata(from, to) &&
 		from.device == w.fromDevice && to.device == w.toDevice
 }
