@@ -60,7 +60,7 @@ var (
 // checksum continues a CRC-32C as ext4 does, without the final inversion.
 func checksum(seed uint32, data []byte) uint32 { return ^crc32.Update(^seed, castagnoli, data) }
 
-// Filesystem is one disk. One goroutine at a time.
+// Filesystem is one disk. One goroutine at a time asks it for inodes.
 type Filesystem struct {
 	disk io.ReaderAt
 	// UUID and Label as the superblock has them.

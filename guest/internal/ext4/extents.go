@@ -21,11 +21,11 @@ type Extent struct {
 
 // Extents calls each with all parts of a file in order, which together are as long as the file. It may be given up with an
 // error of the caller's.
-func (i *Inode) Extents(each func(Extent) error) error {
-	if i.Size > blocksLimit*i.filesystem.blockBytes {
-		return unreadable("the size of inode %d", i.Number)
-	}
-	m := &mapping{inode: i, each: each}
+func (i *Inode) Extents(each func(Extent) error) error { return i.extentsFrom(0, each) }
+
+// extentsFrom begins at a block of the file.
+func (i *Inode) extentsFrom(block int64, each func(Extent) error) error {
+	m := &mapping{inode: i, each: each, from: block, sent: block * i.filesystem.blockBytes}
 	var err error
 	if i.flags&flagExtents != 0 {
 		err = m.node(i.field[:], -1, blocksLimit)
@@ -45,8 +45,12 @@ func (i *Inode) Extents(each func(Extent) error) error {
 type mapping struct {
 	inode *Inode
 	each  func(Extent) error
+	// from is the block of the file before which nothing is asked for.
+	from int64
 	// at is the block of the file that comes next.
 	at int64
+	// used counts blocks of the disk.
+	used int64
 	// held was not sent yet: its neighbour may belong to it.
 	held Extent
 	// sent bytes of the file.
@@ -66,14 +70,24 @@ func (m *mapping) put(count, block int64) error {
 	if count <= 0 {
 		return nil
 	}
-	m.at += count
-	bytes := count * f.blockBytes
-	offset := int64(-1)
 	if block >= 0 {
 		if block <= f.firstBlock || block+count > f.blocks {
 			return unreadable("inode %d has blocks beyond the end", m.inode.Number)
 		}
-		offset = block * f.blockBytes
+		// A file that maps blocks again and again would take as long to read as it says that it is.
+		if m.used += count; m.used > f.blocks {
+			return unreadable("inode %d has more blocks than the disk", m.inode.Number)
+		}
+	}
+	skipped := min(count, max(0, m.from-m.at))
+	m.at += count
+	if count -= skipped; count == 0 {
+		return nil
+	}
+	bytes := count * f.blockBytes
+	offset := int64(-1)
+	if block >= 0 {
+		offset = (block + skipped) * f.blockBytes
 	}
 	continues := offset == -1 && m.held.Offset == -1 || offset >= 0 && m.held.Offset >= 0 && m.held.Offset+m.held.Bytes == offset
 	if m.held.Bytes > 0 && !continues {
@@ -140,6 +154,10 @@ func (m *mapping) node(raw []byte, above int, limit int64) error {
 				return damaged
 			}
 		}
+		if end := min(next, limit); end <= m.from {
+			m.at = end
+			continue
+		}
 		if below == nil {
 			below = make([]byte, m.inode.filesystem.blockBytes)
 		}
@@ -199,12 +217,12 @@ func (m *mapping) indirect(pointer []byte, level int) error {
 		return nil
 	}
 	f := m.inode.filesystem
+	count := f.blockBytes / 4
+	for range level {
+		count *= f.blockBytes / 4
+	}
 	block := int64(little.Uint32(pointer))
-	if block == 0 {
-		count := f.blockBytes / 4
-		for range level {
-			count *= f.blockBytes / 4
-		}
+	if block == 0 || m.at+count <= m.from {
 		return m.put(count, -1)
 	}
 	raw := make([]byte, f.blockBytes)

@@ -3,6 +3,8 @@ package ext4
 import (
 	"bytes"
 	"cmp"
+	"errors"
+	"math"
 	"slices"
 
 	"pyro.dev/agent/internal/tree"
@@ -20,124 +22,136 @@ const (
 	folderBytesLimit = 4 << 30
 )
 
-// Folder is what a folder holds.
-type Folder struct {
-	// Above is the number of the folder that it lies in; the root's is its own.
-	Above uint32
-	// Names without "." and "..", sorted by bytes; none is twice there.
-	Names []tree.Name
-}
-
-// Folder lists a folder, or fails with tree.ErrTooManyNames.
-func (i *Inode) Folder(limit int) (*Folder, error) {
-	f := i.filesystem
-	if !i.IsFolder() || i.Size%f.blockBytes != 0 || i.Size > folderBytesLimit {
-		return nil, unreadable("the folder of inode %d", i.Number)
-	}
-	l := listing{inode: i, limit: limit}
-	block := make([]byte, f.blockBytes)
-	err := i.Extents(func(e Extent) error {
-		if e.Offset < 0 {
-			return unreadable("the folder of inode %d has holes", i.Number)
+// Names lists a folder without "." and "..", sorted by bytes and none twice, or fails with tree.ErrTooManyNames.
+func (i *Inode) Names(limit int) ([]tree.Name, error) {
+	names := []tree.Name{}
+	err := i.eachName(math.MaxInt64, func(name []byte, inode uint32) error {
+		switch {
+		case string(name) == "." || string(name) == "..":
+			return nil
+		case len(names) == limit:
+			return tree.ErrTooManyNames
 		}
-		for at := int64(0); at < e.Bytes; at += f.blockBytes {
-			if err := f.read(block, e.Offset+at); err != nil {
-				return err
-			}
-			if err := l.block(block); err != nil {
-				return err
-			}
-		}
+		names = append(names, tree.Name{Name: string(name), Inode: uint64(inode)})
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(l.names, func(a, b tree.Name) int { return cmp.Compare(a.Name, b.Name) })
-	for n := 1; n < len(l.names); n++ {
-		if l.names[n-1].Name == l.names[n].Name {
+	slices.SortFunc(names, func(a, b tree.Name) int { return cmp.Compare(a.Name, b.Name) })
+	for n := 1; n < len(names); n++ {
+		if names[n-1].Name == names[n].Name {
 			return nil, unreadable("the folder of inode %d has a name twice", i.Number)
 		}
 	}
-	if l.above == 0 {
-		return nil, unreadable("the folder of inode %d does not say where it lies", i.Number)
-	}
-	return &Folder{Above: l.above, Names: l.names}, nil
+	return names, nil
 }
 
-// listing collects the names of one folder block by block. Blocks of its index look like blocks without names.
-type listing struct {
-	inode  *Inode
-	limit  int
-	blocks int
-	above  uint32
-	names  []tree.Name
+// errFound ends a walk through a folder.
+var errFound = errors.New("found")
+
+// Lookup gives the inode of a name; 0 where there is none. It holds no other names.
+func (i *Inode) Lookup(name string) (uint32, error) { return i.lookup(name, math.MaxInt64) }
+
+// Above gives the inode of the folder that it lies in, which is in its first block.
+func (i *Inode) Above() (uint32, error) { return i.lookup("..", 1) }
+
+func (i *Inode) lookup(name string, blocks int64) (uint32, error) {
+	found := uint32(0)
+	err := i.eachName(blocks, func(one []byte, inode uint32) error {
+		if string(one) != name {
+			return nil
+		}
+		found = inode
+		return errFound
+	})
+	return found, err
 }
 
-func (l *listing) block(raw []byte) error {
-	damaged := unreadable("the folder of inode %d", l.inode.Number)
-	if l.inode.filesystem.checked && !l.isChecked(raw) {
-		return unreadable("the checksum of the folder of inode %d", l.inode.Number)
+func (i *Inode) damagedFolder() error { return unreadable("the folder of inode %d", i.Number) }
+
+// eachName goes through so many blocks of a folder. Those of its index look like blocks without names.
+func (i *Inode) eachName(blocks int64, each func(name []byte, inode uint32) error) error {
+	f := i.filesystem
+	if !i.IsFolder() || i.Size%f.blockBytes != 0 || i.Size > folderBytesLimit {
+		return i.damagedFolder()
 	}
-	l.blocks++
+	block, done := make([]byte, f.blockBytes), int64(0)
+	err := i.Extents(func(e Extent) error {
+		if e.Offset < 0 {
+			return unreadable("the folder of inode %d has holes", i.Number)
+		}
+		for at := int64(0); at < e.Bytes; at += f.blockBytes {
+			if done == blocks {
+				return errFound
+			}
+			if err := f.read(block, e.Offset+at); err != nil {
+				return err
+			}
+			if f.checked && !i.isFolderBlock(block, done == 0) {
+				return unreadable("the checksum of the folder of inode %d", i.Number)
+			}
+			done++
+			if err := i.namesIn(block, each); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == errFound {
+		return nil
+	}
+	return err
+}
+
+func (i *Inode) namesIn(raw []byte, each func(name []byte, inode uint32) error) error {
 	for at := 0; at < len(raw); {
 		entry := raw[at:]
 		if len(entry) < entryHeadBytes {
-			return damaged
+			return i.damagedFolder()
 		}
 		inode, size, length := little.Uint32(entry), int(little.Uint16(entry[4:])), int(entry[6])
 		if size < entryHeadBytes || size%entryAlignment != 0 || size > len(entry) || entryHeadBytes+length > size {
-			return damaged
+			return i.damagedFolder()
 		}
 		at += size
 		if inode == 0 {
 			continue
 		}
 		name := entry[entryHeadBytes:][:length]
-		switch {
-		case length == 0 || bytes.IndexByte(name, '/') >= 0 || bytes.IndexByte(name, 0) >= 0:
-			return damaged
-		case string(name) == ".":
-			if inode != l.inode.Number {
-				return damaged
-			}
-		case string(name) == "..":
-			if l.above != 0 {
-				return damaged
-			}
-			l.above = inode
-		default:
-			if len(l.names) == l.limit {
-				return tree.ErrTooManyNames
-			}
-			l.names = append(l.names, tree.Name{Name: string(name), Inode: uint64(inode)})
+		if length == 0 || bytes.IndexByte(name, '/') >= 0 || bytes.IndexByte(name, 0) >= 0 {
+			return i.damagedFolder()
+		}
+		if err := each(name, inode); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (l *listing) isChecked(raw []byte) bool {
-	if l.inode.flags&flagIndex != 0 {
-		if l.blocks == 0 {
-			return l.isIndexChecked(raw, indexRootAt)
+// isFolderBlock compares the checksum.
+func (i *Inode) isFolderBlock(raw []byte, isFirst bool) bool {
+	if i.flags&flagIndex != 0 {
+		if isFirst {
+			return i.isIndexBlock(raw, indexRootAt)
 		}
 		if little.Uint32(raw) == 0 && int(little.Uint16(raw[4:])) == len(raw) {
-			return l.isIndexChecked(raw, indexNodeAt)
+			return i.isIndexBlock(raw, indexNodeAt)
 		}
 	}
 	tail := raw[len(raw)-tailBytes:]
 	isTail := little.Uint32(tail) == 0 && little.Uint16(tail[4:]) == tailBytes && tail[6] == 0 && tail[7] == tailType
-	return isTail && little.Uint32(tail[8:]) == checksum(l.inode.seed, raw[:len(raw)-tailBytes])
+	return isTail && little.Uint32(tail[8:]) == checksum(i.seed, raw[:len(raw)-tailBytes])
 }
 
-// isIndexChecked: the entries in use are summed, then the first half of the tail behind all that have room.
-func (l *listing) isIndexChecked(raw []byte, at int) bool {
+// isIndexBlock: the entries in use are summed, then the first half of the tail behind all that have room.
+func (i *Inode) isIndexBlock(raw []byte, at int) bool {
 	limit, count := int(little.Uint16(raw[at:])), int(little.Uint16(raw[at+2:]))
 	tail := at + limit*indexEntryBytes
 	if count > limit || tail+8 > len(raw) {
 		return false
 	}
-	sum := checksum(l.inode.seed, raw[:at+count*indexEntryBytes])
+	sum := checksum(i.seed, raw[:at+count*indexEntryBytes])
 	sum = checksum(sum, raw[tail:][:4])
 	sum = checksum(sum, []byte{0, 0, 0, 0})
 	return sum == little.Uint32(raw[tail+4:])

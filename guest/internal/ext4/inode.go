@@ -15,8 +15,9 @@ const (
 	flagsUnknown   = flagEncrypt | flagVerity | flagEaInode | flagInlineData
 
 	blockFieldBytes = 60
-	// extraForChecksum and extraForModified are how far the larger inode must reach to hold the field.
+	// extraForChecksum and its like are how far the larger inode must reach to hold the field.
 	extraForChecksum = 4
+	extraForChanged  = 8
 	extraForModified = 12
 
 	// Types are the upper bits of a mode.
@@ -24,11 +25,13 @@ const (
 	typeFolder  = 0x4000
 	typeFile    = 0x8000
 	typeSymlink = 0xa000
+	typeChar    = 0x2000
+	typeBlock   = 0x6000
 
 	linkBytesLimit = 4096
 )
 
-// Inode is one file, folder or other node.
+// Inode is one file, folder or other node. It never changes: several goroutines may read what belongs to it.
 type Inode struct {
 	Number uint32
 	// Mode holds the type as stat(2) does.
@@ -37,6 +40,8 @@ type Inode struct {
 	UID, GID uint32
 	Size     int64
 	Modified time.Time
+	// Changed is when anything of it did.
+	Changed time.Time
 
 	filesystem *Filesystem
 	flags      uint32
@@ -44,10 +49,17 @@ type Inode struct {
 	field [blockFieldBytes]byte
 	// seed of the checksums of what belongs to it.
 	seed uint32
+	// extra are the attributes in the inode itself; nil where there are none.
+	extra []byte
+	// attributeBlock holds those that have no room there; 0 for none.
+	attributeBlock int64
 }
 
 // IsFolder tells whether it has names below it.
 func (i *Inode) IsFolder() bool { return i.Mode&typeMask == typeFolder }
+
+// IsFile tells whether it is a regular file.
+func (i *Inode) IsFile() bool { return i.Mode&typeMask == typeFile }
 
 // Inode reads one by its number.
 func (f *Filesystem) Inode(number uint32) (*Inode, error) {
@@ -75,23 +87,42 @@ func (f *Filesystem) Inode(number uint32) (*Inode, error) {
 	if err := i.check(raw, extra); err != nil {
 		return nil, err
 	}
-	// Seconds are signed; two bits more of them lie below the nanoseconds.
-	seconds, nanoseconds := int64(int32(little.Uint32(raw[0x10:]))), int64(0)
-	if extra >= extraForModified {
-		more := little.Uint32(raw[0x88:])
-		seconds += int64(more&3) << 32
-		nanoseconds = int64(more >> 2)
-	}
-	i.Modified = time.Unix(seconds, nanoseconds)
+	i.Changed = timeOf(raw[0x0c:], raw[inodeBytesLeast:][:extra], extraForChanged)
+	i.Modified = timeOf(raw[0x10:], raw[inodeBytesLeast:][:extra], extraForModified)
+	i.takeAttributes(raw, extra)
 	switch {
 	case i.Links == 0 || i.Mode&typeMask == 0:
 		return nil, unreadable("inode %d is free and has a name", number)
 	case i.flags&flagsUnknown != 0:
 		return nil, unreadable("flags %#x of inode %d", i.flags, number)
-	case i.Size < 0:
+	case i.Size < 0 || i.Size > blocksLimit*f.blockBytes:
 		return nil, unreadable("the size of inode %d", number)
 	}
 	return i, nil
+}
+
+// timeOf reads seconds, which are signed. Where the larger inode reaches to end, two bits more of them lie there below the
+// nanoseconds.
+func timeOf(low, extra []byte, end int) time.Time {
+	seconds, nanoseconds := int64(int32(little.Uint32(low))), int64(0)
+	if len(extra) >= end {
+		more := little.Uint32(extra[end-4:])
+		seconds += int64(more&3) << 32
+		nanoseconds = int64(more >> 2)
+	}
+	return time.Unix(seconds, nanoseconds)
+}
+
+// Device is the number of a block or character device; 0, 0 of anything else.
+func (i *Inode) Device() (major, minor uint32) {
+	if kind := i.Mode & typeMask; kind != typeChar && kind != typeBlock {
+		return 0, 0
+	}
+	if short := little.Uint32(i.field[:]); short != 0 {
+		return short >> 8 & 0xff, short & 0xff
+	}
+	long := little.Uint32(i.field[4:])
+	return long >> 8 & 0xfff, long&0xff | long>>12&0xfff00
 }
 
 func (i *Inode) check(raw []byte, extra int) error {

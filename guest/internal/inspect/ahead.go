@@ -15,7 +15,7 @@ func (w *walker) isBarren(f, below *folder, c *change) (bool, error) {
 		below.barren = true
 		return true, nil
 	}
-	dir, err := f.to.Enter(below.name)
+	dir, err := f.to.enter(below.name)
 	if err != nil {
 		return false, w.failed("open", below.name, err)
 	}
@@ -23,7 +23,7 @@ func (w *walker) isBarren(f, below *folder, c *change) (bool, error) {
 	below.barren = err == nil && !carries && w.lookAhead < lookAheadLimit
 	if err == nil && carries && c.to.isPlain() {
 		var attributes []tree.Xattr
-		if attributes, err = tree.Xattrs(dir.Fd()); err == nil && len(attributes) == 0 {
+		if attributes, err = dir.xattrs(); err == nil && len(attributes) == 0 {
 			return false, leaveBoth(dir, below, nil)
 		}
 	}
@@ -32,7 +32,7 @@ func (w *walker) isBarren(f, below *folder, c *change) (bool, error) {
 
 // isEmptied tells whether the patch removes a folder, with the last file in it, that is still there.
 func (w *walker) isEmptied(f, below *folder) (bool, error) {
-	dir, err := f.to.Enter(below.name)
+	dir, err := f.to.enter(below.name)
 	if err != nil {
 		return false, w.failed("open", below.name, err)
 	}
@@ -40,7 +40,7 @@ func (w *walker) isEmptied(f, below *folder) (bool, error) {
 	if err = leaveBoth(dir, below, err); err != nil || len(names) > 0 {
 		return false, ignoreTooMany(err)
 	}
-	if dir, err = f.from.Enter(below.name); err != nil {
+	if dir, err = f.from.enter(below.name); err != nil {
 		return false, w.failed("open", below.name, err)
 	}
 	emptied, err := w.carriesAnything(below, dir)
@@ -52,7 +52,7 @@ func (w *walker) isRemoved(f, below *folder, c *change) (removed bool, bytes int
 	if c.unpatchable {
 		return false, 0, nil
 	}
-	dir, err := f.from.Enter(below.name)
+	dir, err := f.from.enter(below.name)
 	if err != nil {
 		return false, 0, w.failed("open", below.name, err)
 	}
@@ -62,7 +62,7 @@ func (w *walker) isRemoved(f, below *folder, c *change) (removed bool, bytes int
 
 // isEmpty tells whether nothing at all was in a folder.
 func (w *walker) isEmpty(f, below *folder) (bool, error) {
-	dir, err := f.from.Enter(below.name)
+	dir, err := f.from.enter(below.name)
 	if err != nil {
 		return false, w.failed("open", below.name, err)
 	}
@@ -79,8 +79,8 @@ func ignoreTooMany(err error) error {
 }
 
 // leaveBoth ends a look ahead: below is entered once more when it is its turn.
-func leaveBoth(dir *tree.Dir, below *folder, err error) error {
-	if left := dir.Leave(); err == nil {
+func leaveBoth(dir folderView, below *folder, err error) error {
+	if left := dir.leave(); err == nil {
 		err = left
 	}
 	if left := below.forgetRules(); err == nil {
@@ -90,7 +90,7 @@ func leaveBoth(dir *tree.Dir, below *folder, err error) error {
 }
 
 // carriesAnything looks for one file or symlink that a patch can hold.
-func (w *walker) carriesAnything(f *folder, dir *tree.Dir) (bool, error) {
+func (w *walker) carriesAnything(f *folder, dir folderView) (bool, error) {
 	names, err := w.namesAhead(f, dir)
 	if err != nil {
 		return false, err
@@ -107,7 +107,7 @@ func (w *walker) carriesAnything(f *folder, dir *tree.Dir) (bool, error) {
 	}
 	for _, one := range folders {
 		carries := false
-		err := w.ahead(f, dir, one.Name, func(below *folder, child *tree.Dir) (err error) {
+		err := w.ahead(f, dir, one.Name, func(below *folder, child folderView) (err error) {
 			carries, err = w.carriesAnything(below, child)
 			return err
 		})
@@ -119,7 +119,7 @@ func (w *walker) carriesAnything(f *folder, dir *tree.Dir) (bool, error) {
 }
 
 // removes is true when everything below is in files and symlinks that a patch removes, and no folder is empty.
-func (w *walker) removes(f *folder, dir *tree.Dir) (removed bool, bytes int64, err error) {
+func (w *walker) removes(f *folder, dir folderView) (removed bool, bytes int64, err error) {
 	names, err := w.namesAhead(f, dir)
 	if err != nil || len(names) == 0 {
 		return false, 0, err
@@ -136,7 +136,7 @@ func (w *walker) removes(f *folder, dir *tree.Dir) (removed bool, bytes int64, e
 		if !m.isFolder() || gitpatch.Refused(one.Name, false) {
 			return false, 0, nil
 		}
-		err = w.ahead(f, dir, one.Name, func(below *folder, child *tree.Dir) error {
+		err = w.ahead(f, dir, one.Name, func(below *folder, child folderView) error {
 			more := int64(0)
 			removed, more, err = w.removes(below, child)
 			bytes += more
@@ -150,7 +150,7 @@ func (w *walker) removes(f *folder, dir *tree.Dir) (removed bool, bytes int64, e
 }
 
 // namesAhead lists a folder before its turn; nothing once too much was looked at.
-func (w *walker) namesAhead(f *folder, dir *tree.Dir) ([]tree.Name, error) {
+func (w *walker) namesAhead(f *folder, dir folderView) ([]tree.Name, error) {
 	if f.above != nil {
 		f.base = f.above.base + len(f.name) + 1
 	}
@@ -166,8 +166,8 @@ func (w *walker) namesAhead(f *folder, dir *tree.Dir) ([]tree.Name, error) {
 }
 
 // ahead enters a folder before its turn.
-func (w *walker) ahead(f *folder, dir *tree.Dir, name string, look func(*folder, *tree.Dir) error) error {
-	child, err := dir.Enter(name)
+func (w *walker) ahead(f *folder, dir folderView, name string, look func(*folder, folderView) error) error {
+	child, err := dir.enter(name)
 	if err != nil {
 		return w.failed("open", name, err)
 	}
@@ -176,7 +176,7 @@ func (w *walker) ahead(f *folder, dir *tree.Dir, name string, look func(*folder,
 }
 
 // isCarried tells of one name whether a patch can hold it, for certain: large files may turn out to be binary.
-func (w *walker) isCarried(f *folder, dir *tree.Dir, one tree.Name) (*meta, bool, error) {
+func (w *walker) isCarried(f *folder, dir folderView, one tree.Name) (*meta, bool, error) {
 	m, err := w.stat(dir, one.Name)
 	if err != nil || m == nil || m.isFolder() {
 		return m, false, err

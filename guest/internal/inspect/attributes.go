@@ -27,11 +27,11 @@ func (f *folder) noticeAttributes(items []item) error {
 		return strings.Compare(one.name, name)
 	})
 	if differs && f.from != nil && f.to != nil {
-		from, err := readAttributes(f.from.Fd())
+		from, err := readAttributes(f.from)
 		if err != nil {
 			return err
 		}
-		to, err := readAttributes(f.to.Fd())
+		to, err := readAttributes(f.to)
 		if err != nil {
 			return err
 		}
@@ -40,11 +40,11 @@ func (f *folder) noticeAttributes(items []item) error {
 	if f.above != nil || f.ignoreDir == nil || f.isPlain {
 		return nil
 	}
-	file, err := readAttributes(f.ignoreDir.Fd())
+	file, err := readAttributes(f.ignoreDir)
 	if err != nil {
 		return err
 	}
-	info, err := readSmall(f.ignoreDir.Fd(), []string{gitFolder, "info", "attributes"})
+	info, err := f.ignoreDir.readSmall(gitFolder, "info", "attributes")
 	if err != nil && !isMissing(err) {
 		return fmt.Errorf("read the attributes of %s: %w", gitFolder, err)
 	}
@@ -53,15 +53,15 @@ func (f *folder) noticeAttributes(items []item) error {
 }
 
 // isPlainFolder tells whether no .git is in a folder or above.
-func isPlainFolder(volume, name string) (bool, error) {
+func isPlainFolder(in volume, name string) (bool, error) {
 	for ; ; name = path.Dir(name) {
-		dir, err := openInside(volume, name)
+		dir, err := openInside(in, name)
 		if err != nil && err != unix.ENOTDIR {
 			return false, err
 		}
 		if dir != nil {
-			_, found, err := statAt(dir.Fd(), gitFolder)
-			if left := dir.Leave(); err == nil {
+			_, found, err := dir.stat(gitFolder)
+			if left := dir.leave(); err == nil {
 				err = left
 			}
 			if found || err != nil {
@@ -75,8 +75,8 @@ func isPlainFolder(volume, name string) (bool, error) {
 }
 
 // readAttributes reads .gitattributes of one folder; none is as good as an empty one.
-func readAttributes(folder int) ([]byte, error) {
-	file, err := readSmall(folder, []string{attributesFile})
+func readAttributes(folder folderView) ([]byte, error) {
+	file, err := folder.readSmall(attributesFile)
 	if isMissing(err) {
 		return nil, nil
 	}

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"sync/atomic"
 
-	"golang.org/x/sys/unix"
-
 	"pyro.dev/agent/internal/attributes"
 )
 
@@ -77,17 +75,17 @@ type change struct {
 
 // sharedFolder is an open folder that outlives the walk through it.
 type sharedFolder struct {
-	fd    int
+	entries
 	users atomic.Int32
 }
 
-// share copies the descriptor for one first user.
-func share(fd int) (*sharedFolder, error) {
-	copied, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+// share has one first user.
+func share(folder folderView) (*sharedFolder, error) {
+	entries, err := folder.share()
 	if err != nil {
-		return nil, fmt.Errorf("share a folder: %w", err)
+		return nil, err
 	}
-	s := &sharedFolder{fd: copied}
+	s := &sharedFolder{entries: entries}
 	s.users.Store(1)
 	return s, nil
 }
@@ -101,7 +99,7 @@ func (s *sharedFolder) use() *sharedFolder {
 
 func (s *sharedFolder) release() {
 	if s != nil && s.users.Add(-1) == 0 {
-		unix.Close(s.fd)
+		s.close()
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"pyro.dev/agent/internal/message"
-	"pyro.dev/agent/internal/tree"
 )
 
 const (
@@ -24,8 +23,11 @@ const (
 	signOfLife = 30 * time.Second
 )
 
+// sides are the volumes of a comparison.
+type sides struct{ from, to, ignoreFrom volume }
+
 // diff compares two frozen volumes and sends what differs.
-func diff(t task, at places, out io.Writer) (DiffSummary, error) {
+func diff(t task, at sides, e *emitter) (DiffSummary, error) {
 	in := t.Input
 	wanted, err := selectPaths(in.Paths)
 	if err != nil {
@@ -34,7 +36,7 @@ func diff(t task, at places, out io.Writer) (DiffSummary, error) {
 	w := walker{
 		listIgnored: in.Ignored, binaryLimit: in.BinaryLimitBytes, settled: t.Proof.SettledBefore, touched: t.Proof.touched(),
 		resolves: func(path string) (bool, error) {
-			_, _, err := resolve(mountedVolume(at.from), in.Root+"/"+path, true)
+			_, _, err := resolve(at.from, in.Root+"/"+path, true)
 			if err == errUnresolvable {
 				return false, nil
 			}
@@ -54,8 +56,7 @@ func diff(t task, at places, out io.Writer) (DiffSummary, error) {
 	if err := checkPaths(in.Paths, root.from, root.to); err != nil {
 		return DiffSummary{}, err
 	}
-	e := emitter{out: out, patch: in.Patch, limit: in.PatchLimitBytes}
-	p := newPipeline(&e)
+	p := newPipeline(e)
 	w.send, w.count = p.send, p.count
 	newExaminer := func() *examiner {
 		return &examiner{patch: in.Patch, patchLimit: in.PatchLimitBytes, binaryLimit: in.BinaryLimitBytes}
@@ -71,21 +72,41 @@ func diff(t task, at places, out io.Writer) (DiffSummary, error) {
 	return e.finish()
 }
 
+// diffImages is diff of images; what is not readable from outside is no error as long as nothing was sent.
+func diffImages(t task, out io.Writer) (any, error) {
+	e := newEmitter(t.Input, out)
+	at, err := openImages(t.Images, t.Input.Image)
+	if err == nil {
+		var summary DiffSummary
+		if summary, err = diff(t, at, e); err == nil {
+			return summary, nil
+		}
+	}
+	return leftToKernel(err, e.began)
+}
+
+func openImages(files []descriptor, image *Image) (at sides, err error) {
+	for n, one := range []*volume{&at.from, &at.to, &at.ignoreFrom} {
+		if *one, err = openImage(files[n], image); err != nil {
+			return sides{}, err
+		}
+	}
+	return at, nil
+}
+
 // openRoot opens the folder to compare on each side; one of them may lack it.
-func (w *walker) openRoot(root *folder, name string, at places) error {
+func (w *walker) openRoot(root *folder, name string, at sides) error {
 	var err error
 	isFolder := true
 	for _, one := range []struct {
-		volume string
-		dir    **tree.Dir
+		volume volume
+		dir    *folderView
 		meta   **meta
 		device *uint64
 	}{{at.from, &root.from, &root.fromMeta, &w.fromDevice}, {at.to, &root.to, &root.toMeta, &w.toDevice}} {
-		volume, _, err := statAt(unix.AT_FDCWD, one.volume)
-		if err != nil {
+		if *one.device, err = one.volume.device(); err != nil {
 			return err
 		}
-		*one.device = volume.device
 		if *one.dir, err = openInside(one.volume, name); err == unix.ENOTDIR {
 			isFolder = false
 			continue
@@ -94,7 +115,7 @@ func (w *walker) openRoot(root *folder, name string, at places) error {
 			return fmt.Errorf("open %s: %w", name, err)
 		}
 		if *one.dir != nil {
-			m, _, err := statAt((*one.dir).Fd(), "")
+			m, _, err := (*one.dir).stat("")
 			if err != nil {
 				return err
 			}
@@ -117,27 +138,27 @@ func (w *walker) openRoot(root *folder, name string, at places) error {
 	if root.ignoreDir == nil {
 		return nil
 	}
-	root.rules, err = readRules(nil, "", root.ignoreDir.Fd())
+	root.rules, err = readRules(nil, "", root.ignoreDir)
 	return err
 }
 
 // openInside gives nil where there is nothing, ENOTDIR where there is something else.
-func openInside(volume, name string) (*tree.Dir, error) {
-	parts, found, err := resolve(mountedVolume(volume), name, true)
+func openInside(in volume, name string) (folderView, error) {
+	parts, found, err := resolve(in, name, true)
 	if err == errUnresolvable || err == nil && !found {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	fd, err := openParts(volume, parts)
+	folder, err := in.open(parts)
 	if err == unix.ENOENT {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	return tree.FromFd(fd)
+	return folder, nil
 }
 
 // rootItself compares the two roots as folders; their entry is ".".

@@ -30,12 +30,18 @@ type emitter struct {
 	patch   bool
 	limit   int64
 	summary DiffSummary
+	// began tells that something was sent, signs of life apart.
+	began bool
 
 	reserved int64
 	isCut    bool
 	entries  int
 	event    []byte
 	sections []byte
+}
+
+func newEmitter(in Input, out io.Writer) *emitter {
+	return &emitter{out: out, patch: in.Patch, limit: in.PatchLimitBytes}
 }
 
 const (
@@ -115,7 +121,7 @@ func (e *emitter) sendEntries() error {
 	if e.entries == 0 {
 		return nil
 	}
-	e.entries = 0
+	e.entries, e.began = 0, true
 	e.event = append(e.event, eventEnd...)
 	return frames.Write(e.out, frames.Event, e.event)
 }
@@ -132,6 +138,7 @@ func (e *emitter) sendPatch() error {
 	if len(e.sections) == 0 {
 		return nil
 	}
+	e.began = true
 	err := frames.Write(e.out, frames.Data, e.sections)
 	e.sections = e.sections[:0]
 	return err

@@ -5,8 +5,6 @@ import (
 	"encoding/base64"
 	"fmt"
 
-	"golang.org/x/sys/unix"
-
 	"pyro.dev/agent/internal/attributes"
 	"pyro.dev/agent/internal/gitpatch"
 	"pyro.dev/agent/internal/tree"
@@ -23,7 +21,7 @@ type examiner struct {
 // side is one version of a path, as far as it was looked at.
 type side struct {
 	meta       *meta
-	fd         int
+	file       file
 	attributes []tree.Xattr
 	conversion attributes.Conversion
 	// blob is nil for what git does not store, and for what is too large to be read.
@@ -87,34 +85,26 @@ func (x *examiner) failed(c *change, err error) error {
 }
 
 func openSide(folder *sharedFolder, name string, m *meta) (*side, error) {
-	s := &side{meta: m, fd: -1}
-	if m == nil {
-		return s, nil
-	}
-	var err error
-	switch {
-	case m.isFile():
-		s.fd, err = openRegular(folder, name)
-	case m.isFolder():
-		s.fd, err = unix.Openat(folder.fd, name, openFolder, 0)
-	default:
+	s := &side{meta: m}
+	if m == nil || !m.isFile() && !m.isFolder() {
 		// Links and special files cannot be opened; their attributes are beyond what any user inside can set.
 		return s, nil
 	}
-	if err == nil {
-		s.attributes, err = tree.Xattrs(s.fd)
+	var err error
+	if s.file, err = folder.openEntry(name, m); err != nil {
+		return s, err
 	}
-	if err != nil {
+	if s.attributes, err = s.file.xattrs(); err != nil {
 		s.close()
 	}
 	return s, err
 }
 
 func (s *side) close() {
-	if s.fd >= 0 {
-		unix.Close(s.fd)
+	if s.file != nil {
+		s.file.close()
 	}
-	s.fd = -1
+	s.file = nil
 }
 
 // compare tells whether both sides have the same type and content.
@@ -127,7 +117,7 @@ func (x *examiner) compare(c *change, from, to *side) (bool, error) {
 		if c.from.size != c.to.size {
 			return false, nil
 		}
-		return x.comparer.same(from.fd, to.fd, c.from.size)
+		return x.comparer.same(from.file, to.file, c.from.size)
 	case c.from.isSymlink():
 		if err := from.read(x, c.fromFolder, c.name); err != nil {
 			return false, err
@@ -146,13 +136,13 @@ func (s *side) read(x *examiner, folder *sharedFolder, name string) error {
 		return nil
 	}
 	if s.meta.isSymlink() {
-		target, err := tree.ReadLink(folder.fd, name)
+		target, err := folder.readLink(name, s.meta)
 		s.blob = &gitpatch.Blob{Mode: gitpatch.Symlink, Content: []byte(target)}
 		return err
 	}
 	if s.meta.size > x.binaryLimit {
 		start := make([]byte, sniffBytes)
-		n, err := readFull(s.fd, start, 0)
+		n, err := s.file.read(start, 0)
 		if err != nil {
 			return err
 		}
@@ -162,7 +152,7 @@ func (s *side) read(x *examiner, folder *sharedFolder, name string) error {
 	if s.large {
 		return nil
 	}
-	content, err := readAll(s.fd, s.meta.size)
+	content, err := readAll(s.file, s.meta.size)
 	content, exact := s.conversion.Normal(content)
 	s.inexact = !exact
 	literal := s.conversion == attributes.CRLF && hasCRAtEnd(content)

@@ -2,12 +2,10 @@ package inspect
 
 import (
 	"archive/tar"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 
-	"pyro.dev/agent/internal/ext4"
 	"pyro.dev/agent/internal/message"
 )
 
@@ -59,10 +57,7 @@ func exportImage(path string, file descriptor, image *Image, out *frameStream) (
 			return summary, nil
 		}
 	}
-	if errors.Is(err, ext4.ErrUnreadable) && !out.began {
-		return Unreadable{err.Error()}, nil
-	}
-	return nil, err
+	return leftToKernel(err, out.began)
 }
 
 func notThere(path string) error {

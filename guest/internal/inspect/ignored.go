@@ -3,8 +3,6 @@ package inspect
 import (
 	"errors"
 	"fmt"
-	"io"
-	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -70,7 +68,7 @@ func (w *walker) rulesOf(f *folder) (*ignore.Rules, error) {
 	if f.above.ignoreDir == nil {
 		return above, nil
 	}
-	dir, err := f.above.ignoreDir.Enter(f.name)
+	dir, err := f.above.ignoreDir.enter(f.name)
 	if isMissing(err) {
 		return above, nil
 	}
@@ -79,10 +77,10 @@ func (w *walker) rulesOf(f *folder) (*ignore.Rules, error) {
 	}
 	f.ignoreDir = dir
 	base := f.above.pathOf(f.name)
-	if f.rules, err = readRules(above, base, dir.Fd()); err != nil {
+	if f.rules, err = readRules(above, base, dir); err != nil {
 		return nil, err
 	}
-	file, err := readAttributes(dir.Fd())
+	file, err := readAttributes(dir)
 	if file != nil && f.attributes != nil {
 		f.attributes = attributes.Below(f.attributes, base, file, f.attributesPass)
 	}
@@ -94,16 +92,16 @@ func (f *folder) forgetRules() error {
 	if f.ignoreDir == nil {
 		return nil
 	}
-	err := f.ignoreDir.Leave()
+	err := f.ignoreDir.leave()
 	f.ignoreDir, f.rules, f.attributes, f.rulesKnown = nil, nil, nil, false
 	return err
 }
 
 // readRules adds .git/info/exclude and .gitignore of one folder.
-func readRules(above *ignore.Rules, base string, folder int) (*ignore.Rules, error) {
+func readRules(above *ignore.Rules, base string, folder folderView) (*ignore.Rules, error) {
 	rules := above
 	for _, parts := range [][]string{{gitFolder, "info", "exclude"}, {".gitignore"}} {
-		text, err := readSmall(folder, parts)
+		text, err := folder.readSmall(parts...)
 		if isMissing(err) {
 			continue
 		}
@@ -113,34 +111,6 @@ func readRules(above *ignore.Rules, base string, folder int) (*ignore.Rules, err
 		rules = ignore.Parse(rules, base, text)
 	}
 	return rules, nil
-}
-
-func readSmall(folder int, parts []string) ([]byte, error) {
-	fd := folder
-	for at, part := range parts {
-		flags := openFolder
-		if at == len(parts)-1 {
-			flags = openFile
-		}
-		next, err := unix.Openat(fd, part, flags, 0)
-		if fd != folder {
-			unix.Close(fd)
-		}
-		if err != nil {
-			return nil, err
-		}
-		fd = next
-	}
-	file := os.NewFile(uintptr(fd), parts[len(parts)-1])
-	defer file.Close()
-	var stat unix.Stat_t
-	if err := unix.Fstat(fd, &stat); err != nil {
-		return nil, err
-	}
-	if stat.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil, unix.ENOENT
-	}
-	return io.ReadAll(io.LimitReader(file, ignore.FileLimitBytes))
 }
 
 // isMissing also takes what is there but no such file or folder.

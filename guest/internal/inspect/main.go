@@ -32,7 +32,7 @@ type Input struct {
 
 	Volume string `json:"volume,omitempty"`
 	Path   string `json:"path,omitempty"`
-	// Image is nil where the volume is a tree; else it says what Volume has to be.
+	// Image is nil where the volumes are trees; else it says what they have to be.
 	Image *Image `json:"image,omitempty"`
 }
 
@@ -40,14 +40,18 @@ type Input struct {
 type task struct {
 	Input Input `json:"input"`
 	Proof Proof `json:"proof"`
-	// Image is the descriptor of what Input.Image names.
-	Image int `json:"image"`
+	// Images are the descriptors of what Input.Image tells of: From, To and IgnoreFrom, or Volume alone.
+	Images []descriptor `json:"images"`
 }
 
 // places is where the volumes lie: inside, in the small root.
 type places struct{ from, to, ignoreFrom, export string }
 
 var mounted = places{from: "/from", to: "/to", ignoreFrom: "/ignore", export: "/volume"}
+
+func (p places) sides() sides {
+	return sides{mountedVolume(p.from), mountedVolume(p.to), mountedVolume(p.ignoreFrom)}
+}
 
 // Main is the role "inspect".
 func Main(args []string) int {
@@ -70,6 +74,23 @@ func Main(args []string) int {
 		Capabilities: []uintptr{unix.CAP_DAC_READ_SEARCH},
 	}
 	switch {
+	case input.Op != "diff" && input.Op != "export":
+		return isolate.Fail(message.Errorf(message.KindInvalid, "there is no operation %q", input.Op))
+	case input.Image != nil:
+		paths := []string{input.Volume}
+		if input.Op == "diff" {
+			paths = []string{input.From, input.To, input.IgnoreFrom}
+		}
+		for at, path := range paths {
+			file, err := os.Open(path)
+			if err != nil {
+				return isolate.Fail(err)
+			}
+			defer file.Close()
+			spec.Files = append(spec.Files, file)
+			t.Images = append(t.Images, descriptor(spec.Handed(at)))
+		}
+		spec.Capabilities = nil
 	case input.Op == "diff":
 		spec.Mounts = []isolate.Mount{
 			{Host: input.From, Target: mounted.from[1:], ReadOnly: true},
@@ -77,18 +98,8 @@ func Main(args []string) int {
 			{Host: input.IgnoreFrom, Target: mounted.ignoreFrom[1:], ReadOnly: true},
 		}
 		t.Proof = prove(input.From, input.To)
-	case input.Op == "export" && input.Image != nil:
-		file, err := os.Open(input.Volume)
-		if err != nil {
-			return isolate.Fail(err)
-		}
-		defer file.Close()
-		spec.Files, spec.Capabilities = []*os.File{file}, nil
-		t.Image = spec.Handed(0)
-	case input.Op == "export":
-		spec.Mounts = []isolate.Mount{{Host: input.Volume, Target: mounted.export[1:], ReadOnly: true}}
 	default:
-		return isolate.Fail(message.Errorf(message.KindInvalid, "there is no operation %q", input.Op))
+		spec.Mounts = []isolate.Mount{{Host: input.Volume, Target: mounted.export[1:], ReadOnly: true}}
 	}
 	spec.Input = t
 	return isolate.Host(spec)
@@ -101,13 +112,15 @@ func inside() int {
 	}
 	var result any
 	var err error
-	switch out := newFrameStream(os.Stdout); {
-	case t.Input.Op == "diff":
-		result, err = diff(t, mounted, os.Stdout)
-	case t.Input.Image != nil:
-		result, err = exportImage(t.Input.Path, descriptor(t.Image), t.Input.Image, out)
+	switch isDiff, isImage := t.Input.Op == "diff", t.Input.Image != nil; {
+	case isDiff && isImage:
+		result, err = diffImages(t, os.Stdout)
+	case isDiff:
+		result, err = diff(t, mounted.sides(), newEmitter(t.Input, os.Stdout))
+	case isImage:
+		result, err = exportImage(t.Input.Path, t.Images[0], t.Input.Image, newFrameStream(os.Stdout))
 	default:
-		result, err = export(t.Input.Path, mountedVolume(mounted.export), out)
+		result, err = export(t.Input.Path, mountedVolume(mounted.export), newFrameStream(os.Stdout))
 	}
 	if err != nil {
 		return isolate.Fail(err)

@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"pyro.dev/agent/internal/ext4"
 	"pyro.dev/agent/internal/gitpatch"
 )
 
@@ -19,6 +20,8 @@ type meta struct {
 	size     int64
 	modified unix.StatxTimestamp
 	changed  int64 // nanoseconds
+	// node is what it tells of, in an image.
+	node *ext4.Inode
 }
 
 const statMask = unix.STATX_BASIC_STATS

@@ -95,36 +95,48 @@ func runInMemory() int {
 // role runs `pyro-agent inspect` to its end.
 func role(t testing.TB, in Input) (a answer, result []byte, failure *message.Error) {
 	t.Helper()
-	path, err := agentBinary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	in.Mapping = mapping
-	text, err := json.Marshal(in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	command := exec.Command(path, "inspect")
-	command.Stdin = bytes.NewReader(frames.Append(nil, frames.Input, text))
-	var out, complaints bytes.Buffer
-	command.Stdout, command.Stderr = &out, &complaints
-	err = command.Run()
-	if complaints.Len() > 0 {
-		t.Errorf("stderr: %s", complaints.Bytes())
-	}
-	a, last, final := parse(t, &out)
+	out, code := runRole(t, in)
+	a, last, final := parse(t, bytes.NewReader(out))
 	switch {
-	case last == frames.Result && err == nil:
+	case last == frames.Result && code == 0:
 		return a, final, nil
-	case last == frames.Error && command.ProcessState.ExitCode() == 1:
+	case last == frames.Error && code == 1:
 		failure = &message.Error{}
 		if err := json.Unmarshal(final, failure); err != nil {
 			t.Fatal(err)
 		}
 		return a, nil, failure
 	}
-	t.Fatalf("ended with %v, last frame %d", err, last)
+	t.Fatalf("ended with %d, last frame %d", code, last)
 	return
+}
+
+// runRole gives all that the role prints.
+func runRole(t testing.TB, in Input) (out []byte, code int) {
+	t.Helper()
+	path, err := agentBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if in.Mapping.Count == 0 {
+		in.Mapping = mapping
+	}
+	text, err := json.Marshal(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := exec.Command(path, "inspect")
+	command.Stdin = bytes.NewReader(frames.Append(nil, frames.Input, text))
+	var printed, complaints bytes.Buffer
+	command.Stdout, command.Stderr = &printed, &complaints
+	var exit *exec.ExitError
+	if err := command.Run(); err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	if complaints.Len() > 0 {
+		t.Errorf("stderr: %s", complaints.Bytes())
+	}
+	return printed.Bytes(), command.ProcessState.ExitCode()
 }
 
 func roleDiff(t testing.TB, in Input) answer {

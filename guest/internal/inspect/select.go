@@ -8,7 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"pyro.dev/agent/internal/message"
-	"pyro.dev/agent/internal/tree"
 )
 
 // selection is what of a folder is wanted.
@@ -55,7 +54,7 @@ func (s *selection) sort() {
 }
 
 // checkPaths finds a path that exists on neither side.
-func checkPaths(paths []string, sides ...*tree.Dir) error {
+func checkPaths(paths []string, sides ...folderView) error {
 	for _, one := range paths {
 		found := false
 		for _, side := range sides {
@@ -72,33 +71,27 @@ func checkPaths(paths []string, sides ...*tree.Dir) error {
 	return nil
 }
 
-func exists(root *tree.Dir, parts []string) (bool, error) {
-	if root == nil {
-		return false, nil
+func exists(folder folderView, parts []string) (bool, error) {
+	if folder == nil || len(parts) == 0 {
+		return folder != nil, nil
 	}
-	fd := root.Fd()
-	for at, part := range parts {
-		if at == len(parts)-1 {
-			_, found, err := statAt(fd, part)
-			if fd != root.Fd() {
-				unix.Close(fd)
-			}
-			if err == unix.ENAMETOOLONG {
-				return false, nil
-			}
-			return found, err
-		}
-		next, err := unix.Openat(fd, part, openFolder, 0)
-		if fd != root.Fd() {
-			unix.Close(fd)
-		}
-		if isMissing(err) || err == unix.ENAMETOOLONG {
+	if len(parts) == 1 {
+		_, found, err := folder.stat(parts[0])
+		if err == unix.ENAMETOOLONG {
 			return false, nil
 		}
-		if err != nil {
-			return false, err
-		}
-		fd = next
+		return found, err
 	}
-	return true, nil
+	below, err := folder.enter(parts[0])
+	if isMissing(err) || err == unix.ENAMETOOLONG {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	found, err := exists(below, parts[1:])
+	if left := below.leave(); err == nil {
+		err = left
+	}
+	return found, err
 }

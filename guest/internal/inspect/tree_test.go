@@ -194,7 +194,7 @@ func compare(t testing.TB, in Input, at places, proof Proof) (answer, error) {
 		in.BinaryLimitBytes = 8 << 20
 	}
 	var out bytes.Buffer
-	summary, err := diff(task{Input: in, Proof: proof}, at, &out)
+	summary, err := diff(task{Input: in, Proof: proof}, at.sides(), newEmitter(in, &out))
 	a, _, _ := parse(t, &out)
 	a.summary = summary
 	return a, err

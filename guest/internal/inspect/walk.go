@@ -51,7 +51,7 @@ type folder struct {
 	name  string
 	// base is how long the path of the folder is, with the slash.
 	base     int
-	from, to *tree.Dir
+	from, to folderView
 	fromMeta *meta
 	toMeta   *meta
 	// wanted is nil for everything.
@@ -67,7 +67,7 @@ type folder struct {
 	rules      *ignore.Rules
 	attributes *attributes.Rules
 	rulesKnown bool
-	ignoreDir  *tree.Dir
+	ignoreDir  folderView
 	// attributesPass tells that the .gitattributes here differs.
 	attributesPass bool
 	// isPlain tells of the root that git finds no repository there, and reads no .gitattributes.
@@ -150,13 +150,13 @@ func (w *walker) enter(f, below *folder) error {
 func (w *walker) open(f, below *folder) error {
 	if below.fromMeta != nil {
 		var err error
-		if below.from, err = f.from.Enter(below.name); err != nil {
+		if below.from, err = f.from.enter(below.name); err != nil {
 			return w.failed("open", below.name, err)
 		}
 	}
 	if below.toMeta != nil {
 		var err error
-		if below.to, err = f.to.Enter(below.name); err != nil {
+		if below.to, err = f.to.enter(below.name); err != nil {
 			return w.failed("open", below.name, err)
 		}
 	}
@@ -166,11 +166,11 @@ func (w *walker) open(f, below *folder) error {
 func (f *folder) leave() error {
 	f.dropShared()
 	var err error
-	for _, dir := range []*tree.Dir{f.from, f.to, f.ignoreDir} {
+	for _, dir := range []folderView{f.from, f.to, f.ignoreDir} {
 		if dir == nil {
 			continue
 		}
-		if left := dir.Leave(); err == nil {
+		if left := dir.leave(); err == nil {
 			err = left
 		}
 	}
@@ -334,8 +334,8 @@ func isInTheWay(from, to *meta) bool {
 	return from != nil && to != nil && from.gitMode() == 0 && !from.isFolder() && from.kind() != to.kind()
 }
 
-func (w *walker) stat(dir *tree.Dir, name string) (*meta, error) {
-	m, found, err := statAt(dir.Fd(), name)
+func (w *walker) stat(dir folderView, name string) (*meta, error) {
+	m, found, err := dir.stat(name)
 	if err != nil {
 		return nil, w.failed("stat", name, err)
 	}
@@ -440,7 +440,7 @@ func (w *walker) submit(f *folder, c *change) error {
 	if c.from != nil {
 		c.weight += c.from.contentSize()
 		if f.fromShared == nil {
-			shared, err := share(f.from.Fd())
+			shared, err := share(f.from)
 			if err != nil {
 				return err
 			}
@@ -451,7 +451,7 @@ func (w *walker) submit(f *folder, c *change) error {
 	if c.to != nil {
 		c.weight += c.to.contentSize()
 		if f.toShared == nil {
-			shared, err := share(f.to.Fd())
+			shared, err := share(f.to)
 			if err != nil {
 				return err
 			}
