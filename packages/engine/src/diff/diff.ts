@@ -48,8 +48,12 @@ export const diffWorkspace = async (
   const patch: Buffer[] = []
   const baseline: DiskState = { name: BASELINE, volume: request.baseline, writable: false, agent: null }
   const states = [from, to, baseline] as const
-  const summary = await withFrozen(cx, workspaceId, states, options.signal, (frozen) =>
-    frozen.inspect((tools, [fromPath, toPath, ignoreFrom]) =>
+  const summary = await withFrozen(
+    cx,
+    workspaceId,
+    states,
+    options.signal,
+    (tools, [fromPath, toPath, ignoreFrom], image) =>
       tools.inspectDiff(
         {
           from: fromPath,
@@ -62,6 +66,7 @@ export const diffWorkspace = async (
           plainFolder: request.plainFolder,
           patchLimitBytes: cx.limits.diffPatchBytes,
           binaryLimitBytes: cx.limits.diffBinaryBytes,
+          image,
         },
         {
           onEntries: (batch) => entries.push(...batch.map(diffEntryOf)),
@@ -72,7 +77,6 @@ export const diffWorkspace = async (
         },
         options.signal === undefined ? {} : { signal: options.signal },
       ),
-    ),
   )
   return {
     workspaceId,

@@ -1,9 +1,7 @@
-import { join, posix } from 'node:path'
+import { posix } from 'node:path'
 import type { exportSummary } from '@pyro/protocol/guest'
 import type { z } from 'zod'
-import { DISK_FILE, type Volume } from '../disk/disk-store.ts'
-import type { OfflineCallOptions } from '../offline/offline-agent.ts'
-import { withFrozen, type DiskState, type FrozenContext, type ImageReader } from './frozen.ts'
+import { withFrozen, type DiskState, type FrozenContext } from './frozen.ts'
 
 export interface ExportRequest {
   readonly workspaceId: string
@@ -21,32 +19,14 @@ export interface ExportOptions {
 export type ExportSummary = z.infer<typeof exportSummary> & { readonly path: string }
 
 /** Streams a file or folder as a tar, of a running, stopped or broken workspace alike. */
-export const exportWorkspace = (
+export const exportWorkspace = async (
   cx: FrozenContext,
   { workspaceId, state, path }: ExportRequest,
   { signal, onData }: ExportOptions,
-): Promise<ExportSummary> =>
-  withFrozen(cx, workspaceId, [state], signal, async (frozen) => {
-    const absolute = posix.resolve('/workspace', path)
-    const options = signal === undefined ? {} : { signal }
-    const fromImage =
-      cx.images && (await exportImage(cx.images, { volume: frozen.volumes[0], path: absolute }, onData, options))
-    const summary =
-      fromImage ??
-      (await frozen.inspect((tools, [volume]) => tools.inspectExport({ volume, path: absolute }, onData, options)))
-    return { path: absolute, ...summary }
-  })
-
-/** Null when a machine has to look; nothing was sent then. */
-const exportImage = async (
-  { tools, identity, onUnreadable }: ImageReader,
-  { volume, path }: { volume: Volume; path: string },
-  onData: ExportOptions['onData'],
-  options: OfflineCallOptions,
-): Promise<z.infer<typeof exportSummary> | null> => {
-  const request = { volume: join(volume.path, DISK_FILE), path, image: identity }
-  const result = await tools.exportImage(request, onData, options)
-  if (!('unreadable' in result)) return result
-  onUnreadable(result.unreadable)
-  return null
+): Promise<ExportSummary> => {
+  const absolute = posix.resolve('/workspace', path)
+  const summary = await withFrozen(cx, workspaceId, [state], signal, (tools, [volume], image) =>
+    tools.inspectExport({ volume, path: absolute, image }, onData, signal === undefined ? {} : { signal }),
+  )
+  return { path: absolute, ...summary }
 }

@@ -1,6 +1,15 @@
-import { isMomentary, momentaryVolume, type DiskStore, type Volume, type VolumeId } from '../disk/disk-store.ts'
+import assert from 'node:assert/strict'
+import { join } from 'node:path'
+import {
+  DISK_FILE,
+  isMomentary,
+  momentaryVolume,
+  type DiskStore,
+  type Volume,
+  type VolumeId,
+} from '../disk/disk-store.ts'
 import { flushVolume, stillCopy, type StillGuest } from '../driver/still-copy.ts'
-import type { ImageIdentity, OfflineAgent } from '../offline/offline-agent.ts'
+import type { ImageIdentity, OfflineAgent, Unreadable } from '../offline/offline-agent.ts'
 
 /** One side of a comparison, or what an export reads: a snapshot, the baseline or the present disk. */
 export interface DiskState {
@@ -35,25 +44,28 @@ export interface FrozenContext {
   readonly inspect: Inspect
 }
 
-/** Immutable volumes, one per state, in order. */
-export interface Frozen<States extends readonly DiskState[]> {
-  readonly volumes: { readonly [Index in keyof States]: Volume }
-  /** Runs `action` with the inspector, to which the volumes lie at the paths. */
-  inspect<T>(
-    action: (tools: OfflineAgent, paths: { readonly [Index in keyof States]: string }) => Promise<T>,
-  ): Promise<T>
-}
+type PathsOf<States extends readonly DiskState[]> = { readonly [Index in keyof States]: string }
+
+/**
+ * Looks at the frozen states, which lie at the paths, in order. The image says what the files there have to hold; null: they are trees.
+ * An answer that one of them is unreadable comes before anything else.
+ */
+export type Look<States extends readonly DiskState[], T extends object> = (
+  tools: OfflineAgent,
+  paths: PathsOf<States>,
+  image: ImageIdentity | null,
+) => Promise<T | Unreadable>
 
 /** Distinguishes the momentary volumes of this engine; those of an earlier one are gone by then. */
 let lastSerial = 0
 
-/** Freezes the states while `action` runs. */
-export const withFrozen = async <const States extends readonly DiskState[], T>(
+/** Freezes the states while `look` runs: on images themselves where that is possible, else with the inspector. */
+export const withFrozen = async <const States extends readonly DiskState[], T extends object>(
   cx: FrozenContext,
   workspaceId: string,
   states: States,
   signal: AbortSignal | undefined,
-  action: (frozen: Frozen<States>) => Promise<T>,
+  look: Look<States, T>,
 ): Promise<T> => {
   const { disks } = cx
   await using momentary = new AsyncDisposableStack()
@@ -75,16 +87,18 @@ export const withFrozen = async <const States extends readonly DiskState[], T>(
   /** What a machine that was cut off left in its journal is on the disk as well, and is replayed on a copy. */
   const shown = async (frozen: Volume): Promise<Volume> =>
     cx.images === null ? frozen : disks.clone(frozen.id, newMomentary(), { limitBytes: null, group: workspaceId })
-  return await action({
-    volumes: volumes as { [Index in keyof States]: Volume },
-    inspect: async (look) => {
-      const toShow: Volume[] = []
-      for (const frozen of volumes) toShow.push(await shown(frozen))
-      return cx.inspect(toShow, signal, (tools, paths) =>
-        look(tools, paths as { readonly [Index in keyof States]: string }),
-      )
-    },
-  })
+  if (cx.images !== null) {
+    const { tools, identity, onUnreadable } = cx.images
+    const files = volumes.map(({ path }) => join(path, DISK_FILE))
+    const seen = await look(tools, files as PathsOf<States>, identity)
+    if (!('unreadable' in seen)) return seen
+    onUnreadable(seen.unreadable)
+  }
+  const toShow: Volume[] = []
+  for (const frozen of volumes) toShow.push(await shown(frozen))
+  const seen = await cx.inspect(toShow, signal, (tools, paths) => look(tools, paths as PathsOf<States>, null))
+  assert(!('unreadable' in seen), 'a tree is always readable')
+  return seen
 }
 
 /** What a killed engine left of its comparisons and exports. Called once, before any of them starts. */

@@ -41,6 +41,13 @@ export interface PopulateRequest {
   readonly limits: ArchiveLimits
 }
 
+/** Whose filesystem an image has to hold. */
+export interface ImageIdentity {
+  readonly uuid: string
+  readonly label: string
+}
+
+/** Paths are those of trees, as the role sees them, or of images. */
 export interface InspectDiffRequest {
   readonly from: string
   readonly to: string
@@ -52,15 +59,18 @@ export interface InspectDiffRequest {
   readonly plainFolder: boolean
   readonly patchLimitBytes: number
   readonly binaryLimitBytes: number
+  /** Null where they are trees. */
+  readonly image: ImageIdentity | null
 }
 
-/** Whose filesystem an image has to hold. */
-export interface ImageIdentity {
-  readonly uuid: string
-  readonly label: string
+export interface InspectExportRequest {
+  readonly volume: string
+  readonly path: string
+  readonly image: ImageIdentity | null
 }
 
-const imageExport = z.union([exportSummary, imageUnreadable])
+/** An image has to be shown to a machine. */
+export type Unreadable = z.infer<typeof imageUnreadable>
 
 export type InspectEntry = z.infer<typeof inspectEntry>
 
@@ -99,18 +109,19 @@ export class OfflineAgent {
     })
   }
 
+  /** What differs goes to the sink. Answers that an image is unreadable only where there is one, and nothing went there then. */
   async inspectDiff(
     request: InspectDiffRequest,
     sink: InspectDiffSink,
     options: OfflineCallOptions = {},
-  ): Promise<z.infer<typeof diffSummary>> {
+  ): Promise<z.infer<typeof diffSummary> | Unreadable> {
     let entries = 0
     let patchBytes = 0
     const { mapping } = this.#roles
     return runOneShot(await this.#roles.open('inspect', options.signal), {
       role: 'inspect',
       feed: (input) => input.input({ op: 'diff', mapping, ...request }),
-      result: diffSummary,
+      result: answerOf(request, diffSummary),
       onEvent: (event) => {
         const batch = inspectEntries.parse(event)
         entries += batch.entries.length
@@ -133,40 +144,29 @@ export class OfflineAgent {
     })
   }
 
-  /** The tar of a tree goes to `onData`, awaited. */
-  inspectExport(
-    request: { readonly volume: string; readonly path: string },
+  /** The tar of a file or folder goes to `onData`, awaited; unreadable as above. */
+  async inspectExport(
+    request: InspectExportRequest,
     onData: (chunk: Uint8Array) => void | Promise<void>,
     options: OfflineCallOptions = {},
-  ): Promise<z.infer<typeof exportSummary>> {
-    return this.#export({ ...request, image: null }, exportSummary, onData, options)
-  }
-
-  /** The same of an image, which no kernel sees. Where one is needed it says why, and nothing went to `onData`. */
-  exportImage(
-    request: { readonly volume: string; readonly path: string; readonly image: ImageIdentity },
-    onData: (chunk: Uint8Array) => void | Promise<void>,
-    options: OfflineCallOptions = {},
-  ): Promise<z.infer<typeof imageExport>> {
-    return this.#export(request, imageExport, onData, options)
-  }
-
-  async #export<Result extends z.ZodType>(
-    request: { readonly volume: string; readonly path: string; readonly image: ImageIdentity | null },
-    result: Result,
-    onData: (chunk: Uint8Array) => void | Promise<void>,
-    options: OfflineCallOptions,
-  ): Promise<z.infer<Result>> {
+  ): Promise<z.infer<typeof exportSummary> | Unreadable> {
     const { mapping } = this.#roles
     return runOneShot(await this.#roles.open('inspect', options.signal), {
       role: 'inspect',
       feed: (input) => input.input({ op: 'export', mapping, ...request }),
-      result,
+      result: answerOf(request, exportSummary),
       onData,
       signal: options.signal,
     })
   }
 }
+
+/** Only of an image may a role say that it is unreadable. */
+const answerOf = <Summary extends z.ZodType>(
+  { image }: { readonly image: ImageIdentity | null },
+  summary: Summary,
+): z.ZodUnion<[Summary]> | z.ZodUnion<[Summary, typeof imageUnreadable]> =>
+  image === null ? z.union([summary]) : z.union([summary, imageUnreadable])
 
 /** A seed that fails (its client vanished) fails the role, which then ends without a result. */
 const feedArchive = async (archive: Readable, input: FrameWriter): Promise<void> => {

@@ -46,14 +46,18 @@ export const unpackResult = z.strictObject({
   packages: z.array(z.strictObject({ name: z.string().max(256), version: z.string().max(256) })).max(100_000),
 })
 
+/** Whose filesystem a file has to hold. */
+export const imageIdentity = z.strictObject({ uuid: z.uuid(), label: filesystemLabel })
+
 /** `inspect`: looks at frozen volumes; never writes. */
 export const inspectInput = z.discriminatedUnion('op', [
   z.strictObject({
     op: z.literal('diff'),
     mapping: idMapping,
+    /** Host paths of the trees, or of the images. */
     from: z.string(),
     to: z.string(),
-    /** Where .gitignore files are read; host path of the baseline volume. */
+    /** Where .gitignore files are read: the baseline volume. */
     ignoreFrom: z.string(),
     root: z.string(),
     paths: z.array(z.string()),
@@ -63,6 +67,8 @@ export const inspectInput = z.discriminatedUnion('op', [
     plainFolder: z.boolean(),
     patchLimitBytes: z.int(),
     binaryLimitBytes: z.int(),
+    /** Set: all three are files with an ext4 filesystem, which has to be this one and is read without a kernel. */
+    image: imageIdentity.nullable(),
   }),
   z.strictObject({
     op: z.literal('export'),
@@ -71,12 +77,12 @@ export const inspectInput = z.discriminatedUnion('op', [
     volume: z.string(),
     path: z.string(),
     /** Set: the volume is a file with an ext4 filesystem, which has to be this one and is read without a kernel. */
-    image: z.strictObject({ uuid: z.uuid(), label: filesystemLabel }).nullable(),
+    image: imageIdentity.nullable(),
   }),
 ])
 /**
  * Answers of `inspect`.
- * diff: `event` frames `{type:"entries",entries:[inspectEntry…]}` (sorted by path bytes, ≤ 1000 each), the patch in `data` frames, then `result` diffSummary.
+ * diff: `event` frames `{type:"entries",entries:[inspectEntry…]}` (sorted by path bytes, ≤ 1000 each), the patch in `data` frames, then `result` diffSummary; for images of which one has to be shown to a kernel `result` imageUnreadable, after nothing but signs of life.
  * export: `data` frames (a tar whose first entry is the file or folder itself, owners unshifted), then `result` exportSummary; for an image that has to be shown to a kernel `result` imageUnreadable alone.
  */
 export const inspectFileType = z.enum(['file', 'directory', 'symlink', 'fifo', 'socket', 'block', 'char'])
