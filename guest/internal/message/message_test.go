@@ -56,7 +56,7 @@ func TestEveryFixtureIsReadBySomeTest(t *testing.T) {
 		"frames": "frames", "monitor-spec": "monitor", "monitor-status": "monitor", "monitor-exit": "monitor",
 		"populate-input": "populate", "populate-result": "populate", "unpack-input": "unpack", "unpack-result": "unpack",
 		"id-mapping": "populate", "workspace-identity": "populate", "launch-spec": "launch", "machine-config": "machine", "machine-filesystem": "machine", "vmm-spec": "vmm", "image-input": "image", "imprint-input": "image", "inspect-input": "inspect", "inspect-entry": "inspect", "inspect-entries": "inspect",
-		"inspect-file-type": "inspect", "diff-summary": "inspect", "export-summary": "inspect", "image-unreadable": "inspect",
+		"inspect-file-type": "inspect", "diff-summary": "inspect", "export-summary": "inspect", "image-unreadable": "inspect", "image-identity": "inspect",
 	}
 	here, err := os.ReadFile("message_test.go")
 	if err != nil {
