@@ -52,6 +52,8 @@ type Machine struct {
 type frozenDisk struct {
 	folder   *os.File
 	watchdog *time.Timer
+	// ended is closed when writers go on.
+	ended chan struct{}
 }
 
 func noMachine(what string) error {
@@ -76,14 +78,18 @@ func (s *sandbox) Thaw() (bool, error) {
 func (m *Machine) freeze(unasked func(error)) error {
 	m.freezing.Lock()
 	defer m.freezing.Unlock()
-	if m.frozen != nil {
-		return message.Errorf(message.KindExists, "the disk is frozen already")
+	// Of an engine that is gone, perhaps: the watchdog ends it.
+	for m.frozen != nil {
+		ended := m.frozen.ended
+		m.freezing.Unlock()
+		<-ended
+		m.freezing.Lock()
 	}
 	folder, err := os.Open(m.Disk)
 	if err != nil {
 		return err
 	}
-	frozen := &frozenDisk{folder: folder}
+	frozen := &frozenDisk{folder: folder, ended: make(chan struct{})}
 	// Set before: a freeze that takes long is no excuse.
 	frozen.watchdog = time.AfterFunc(freezeLimit, func() {
 		m.freezing.Lock()
@@ -124,6 +130,7 @@ func (m *Machine) thaw() (bool, error) {
 
 func (f *frozenDisk) end() error {
 	defer f.folder.Close()
+	defer close(f.ended)
 	return os.NewSyscallError("FITHAW", ioctl(f.folder, requestThaw))
 }
 

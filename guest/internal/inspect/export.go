@@ -20,6 +20,8 @@ type ExportSummary struct {
 
 const (
 	tarBlockBytes = 512
+	// linkBytesLimit bounds the paths that are kept.
+	linkBytesLimit = 64 << 20
 	// rootName is what the root of a volume is called.
 	rootName = "root"
 )
@@ -68,9 +70,11 @@ type exporter struct {
 	out     *frameStream
 	summary ExportSummary
 	held    heldNames
-	// links holds the first name of every file with several.
-	links map[uint64]string
-	inGit bool
+	// links holds the first name of every file with several, and linkBytes how long these are. A file beyond the limits is
+	// in the tar as often as it has names.
+	links     map[uint64]string
+	linkBytes int
+	inGit     bool
 }
 
 // whole writes name of folder, called as, and the end of the tar.
@@ -128,8 +132,9 @@ func (x *exporter) entry(folder folderView, name, path string, m *meta) error {
 			header.Typeflag, header.Linkname = tar.TypeLink, first
 			return x.header(&header)
 		}
-		if len(x.links) < linkedFilesLimit {
+		if len(x.links) < linkedFilesLimit && x.linkBytes+len(path) <= linkBytesLimit {
 			x.links[m.inode] = path
+			x.linkBytes += len(path)
 		}
 	}
 	header.Typeflag, header.Size = tar.TypeReg, m.size

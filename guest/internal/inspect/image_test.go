@@ -17,6 +17,7 @@ import (
 
 	"pyro.dev/agent/internal/ext4"
 	"pyro.dev/agent/internal/message"
+	"pyro.dev/agent/internal/tree"
 )
 
 const (
@@ -375,4 +376,26 @@ func (b *bounded) Write(p []byte) (int, error) {
 		return 0, errTooMuch
 	}
 	return len(p), nil
+}
+
+func TestWhatAnExportHoldsIsBounded(t *testing.T) {
+	folder := newImage(t)
+	whileMounted(t, folder, "rw", func(root string) {
+		must(t, os.MkdirAll(filepath.Join(root, "top/below"), 0o755))
+		must(t, os.WriteFile(filepath.Join(root, "top/one"), make([]byte, 1000), 0o600))
+		must(t, os.Link(filepath.Join(root, "top/one"), filepath.Join(root, "top/two")))
+	})
+	top, err := opened(t, folder).open([]string{"top"})
+	must(t, err)
+	for _, limit := range []int{3, 2} {
+		if names, err := top.NamesUpTo(limit); (err == tree.ErrTooManyNames) != (limit < 3) {
+			t.Errorf("up to %d: %v, %v", limit, names, err)
+		}
+	}
+	for linkBytes, wanted := range map[int]int64{0: 1000, linkBytesLimit: 2000} {
+		x := exporter{out: newFrameStream(io.Discard), links: map[uint64]string{}, linkBytes: linkBytes}
+		if summary, err := x.whole("/top", top, "", "top"); err != nil || summary.Bytes != wanted {
+			t.Errorf("%+v, %v", summary, err)
+		}
+	}
 }

@@ -22,49 +22,90 @@ var errUnresolvable = errors.New("too many symlinks, or too long a name")
 // follows none on these mounts; here each target is read and starts over at the root of the volume, whatever it says.
 // found is false when a folder on the way is missing; the last part need not exist.
 func resolve(in volume, name string, followLast bool) (parts []string, found bool, err error) {
+	root, err := in.open(nil)
+	if err != nil {
+		return nil, false, err
+	}
+	at := way{folders: []folderView{root}}
+	defer func() {
+		if left := at.up(len(at.parts) + 1); err == nil {
+			err = left
+		}
+	}()
 	pending := split(name)
 	for links := 0; len(pending) > 0; {
 		part := pending[0]
 		pending = pending[1:]
 		if part == ".." {
-			parts = parts[:max(0, len(parts)-1)]
+			if err := at.up(min(1, len(at.parts))); err != nil {
+				return nil, false, err
+			}
 			continue
 		}
-		folder, err := in.open(parts)
-		if isMissing(err) {
-			return nil, false, nil
-		}
-		if err != nil {
-			return nil, false, err
-		}
-		m, there, err := folder.stat(part)
+		m, there, err := at.folder().stat(part)
 		target := ""
 		if err == nil && there && m.isSymlink() && (len(pending) > 0 || followLast) {
-			target, err = folder.readLink(part)
-		}
-		if left := folder.leave(); err == nil {
-			err = left
+			target, err = at.folder().readLink(part)
 		}
 		switch {
 		case err == unix.ENAMETOOLONG:
 			return nil, false, errUnresolvable
 		case err != nil:
 			return nil, false, err
-		case !there && len(pending) > 0:
+		case target == "" && len(pending) == 0:
+			return append(slices.Clone(at.parts), part), true, nil
+		case !there:
 			return nil, false, nil
 		case target == "":
-			parts = append(parts, part)
+			if err := at.down(part); err != nil {
+				if isMissing(err) {
+					err = nil
+				}
+				return nil, false, err
+			}
 			continue
 		}
 		if links++; links > symlinkLimit {
 			return nil, false, errUnresolvable
 		}
 		if path.IsAbs(target) {
-			parts = nil
+			if err := at.up(len(at.parts)); err != nil {
+				return nil, false, err
+			}
 		}
 		pending = append(split(target), pending...)
 	}
-	return parts, true, nil
+	return slices.Clone(at.parts), true, nil
+}
+
+// way is where resolve is: the folders from the root down, and the parts that lead from one to the next.
+type way struct {
+	folders []folderView
+	parts   []string
+}
+
+func (w *way) folder() folderView { return w.folders[len(w.folders)-1] }
+
+func (w *way) down(part string) error {
+	below, err := w.folder().enter(part)
+	if err != nil {
+		return err
+	}
+	w.folders, w.parts = append(w.folders, below), append(w.parts, part)
+	return nil
+}
+
+// up leaves so many folders.
+func (w *way) up(levels int) error {
+	var err error
+	for range levels {
+		if left := w.folder().leave(); err == nil {
+			err = left
+		}
+		w.folders = w.folders[:len(w.folders)-1]
+		w.parts = w.parts[:max(0, len(w.folders)-1)]
+	}
+	return err
 }
 
 // openParts opens a folder by parts none of which may be a symlink.
