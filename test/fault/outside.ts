@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process'
 import { rmdirSync } from 'node:fs'
+import type { Workspace } from '@pyro/sdk'
 import { isRunning, until, type World } from '../support/world.ts'
 
 export interface SandboxSight {
@@ -28,6 +29,12 @@ export const signalAll = (pids: readonly number[], signal: NodeJS.Signals): void
       if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
     }
   }
+}
+
+/** The power of a workspace's sandbox goes: nothing inside has time for anything. */
+export const cutOff = async (world: World, ws: Workspace): Promise<void> => {
+  signalAll((await sandboxOf(world, ws.id)).inside, 'SIGKILL')
+  await until(async () => (await ws.status()).phase === 'stopped', 'the workspace to be stopped')
 }
 
 /** Nothing of this home runs or is mounted any more. */

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { sandboxOf, signalAll } from '../fault/outside.ts'
+import { cutOff } from '../fault/outside.ts'
 import { createOn } from '../support/driver-workspaces.ts'
-import { until, World } from '../support/world.ts'
+import { World } from '../support/world.ts'
 
 const MACHINE_LOOKS = 'a machine has to look at the disk'
 
@@ -54,8 +54,7 @@ describe('a diff of disks', () => {
   test('of a machine that was cut off is made by another, which replays its journal', async () => {
     await using ws = await createOn(world, 'qemu', { diskMib: 512 })
     await ws.exec('echo kept > kept; sync; for n in $(seq 200); do echo $n > file$n; done', { check: true })
-    signalAll((await sandboxOf(world, ws.id)).inside, 'SIGKILL')
-    await until(async () => (await ws.status()).phase === 'stopped', 'the workspace to be stopped')
+    await cutOff(world, ws)
     expect((await ws.diff({ paths: ['kept'] })).patch.toString()).toContain('+kept\n')
     expect(world.engineLog()).toContain(MACHINE_LOOKS)
   })

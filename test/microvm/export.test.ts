@@ -1,11 +1,11 @@
 import { readFileSync } from 'node:fs'
 import type { Workspace } from '@pyro/sdk'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { sandboxOf, signalAll } from '../fault/outside.ts'
+import { cutOff } from '../fault/outside.ts'
 import { createOn } from '../support/driver-workspaces.ts'
 import { TemporaryFolder, transferred } from '../support/host-tree.ts'
 import { listHost, listInside, listingDifference } from '../support/lister.ts'
-import { until, World } from '../support/world.ts'
+import { World } from '../support/world.ts'
 
 /** Folders with an index, files in pieces, holes, blocks that were promised and never written, links of both lengths. */
 const AWKWARD = `
@@ -56,8 +56,7 @@ describe('an export of a disk', () => {
   test('of a machine that was cut off is read by another, which replays its journal', async () => {
     await using ws = await createOn(world, 'qemu', { diskMib: 512 })
     await ws.exec('echo kept > kept; sync; for n in $(seq 200); do echo $n > file$n; done', { check: true })
-    signalAll((await sandboxOf(world, ws.id)).inside, 'SIGKILL')
-    await until(async () => (await ws.status()).phase === 'stopped', 'the workspace to be stopped')
+    await cutOff(world, ws)
     using target = new TemporaryFolder()
     await ws.export('/workspace/kept', { output: target.at('out') })
     expect(readFileSync(target.at('out'), 'utf8')).toBe('kept\n')

@@ -18,7 +18,7 @@ const (
 	indexRootAt     = 0x20
 	indexNodeAt     = 8
 	indexEntryBytes = 8
-	// sizeInBlocks of a folder beyond which it holds more names than anybody takes.
+	// folderBytesLimit is where a folder holds more names than anybody takes.
 	folderBytesLimit = 4 << 30
 )
 

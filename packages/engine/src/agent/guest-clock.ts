@@ -22,7 +22,7 @@ export interface HostClocks {
 }
 
 /** A reading of the guest's uptime, and when it arrived by the host's steady clock. */
-export interface HeardUptime {
+interface HeardUptime {
   readonly uptimeUs: number
   readonly atMs: number
 }
