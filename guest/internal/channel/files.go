@@ -7,12 +7,12 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"net/http"
 	"runtime/debug"
 
 	"pyro.dev/agent/internal/archive"
 	"pyro.dev/agent/internal/files"
 	"pyro.dev/agent/internal/frames"
+	"pyro.dev/agent/internal/http2"
 	"pyro.dev/agent/internal/message"
 )
 
@@ -29,12 +29,12 @@ const (
 )
 
 // take waits for a turn and gives the function that ends it.
-func take(r *http.Request, turns chan struct{}) (func(), error) {
+func take(r *request, turns chan struct{}) (func(), error) {
 	select {
 	case turns <- struct{}{}:
 		return func() { <-turns }, nil
-	case <-r.Context().Done():
-		return nil, r.Context().Err()
+	case <-r.Context.Done():
+		return nil, r.Context.Err()
 	}
 }
 
@@ -45,7 +45,7 @@ func giveBack(bytes int) {
 	}
 }
 
-func (s *server) readFile(w http.ResponseWriter, r *http.Request) error {
+func (s *server) readFile(w http2.Answer, r *request) error {
 	done, err := take(r, s.files)
 	if err != nil {
 		return err
@@ -55,7 +55,7 @@ func (s *server) readFile(w http.ResponseWriter, r *http.Request) error {
 	if err := message.Decode(r.Body, smallRequestBytes, &request); err != nil {
 		return err
 	}
-	result, err := files.Read(r.Context(), &request)
+	result, err := files.Read(r.Context, &request)
 	if err != nil {
 		return err
 	}
@@ -67,7 +67,7 @@ func (s *server) readFile(w http.ResponseWriter, r *http.Request) error {
 }
 
 // answerFile encodes the data on its way: as one document it would be in memory three times.
-func answerFile(w http.ResponseWriter, result *message.ReadFileResult) error {
+func answerFile(w http2.Answer, result *message.ReadFileResult) error {
 	data := result.DataBase64
 	result.DataBase64 = nil
 	document, err := json.Marshal(result)
@@ -78,7 +78,7 @@ func answerFile(w http.ResponseWriter, result *message.ReadFileResult) error {
 	if !found {
 		return errors.New("the answer has no place for the data")
 	}
-	w.Header().Set("content-type", "application/json")
+	w.Begin(statusOK, jsonType)
 	body := bufio.NewWriterSize(w, bodyBufferBytes)
 	// Errors of a bufio.Writer stay until Flush.
 	_, _ = body.Write(append(before, `"dataBase64":"`...))
@@ -89,7 +89,7 @@ func answerFile(w http.ResponseWriter, result *message.ReadFileResult) error {
 	return body.Flush()
 }
 
-func (s *server) writeFile(w http.ResponseWriter, r *http.Request) error {
+func (s *server) writeFile(w http2.Answer, r *request) error {
 	done, err := take(r, s.files)
 	if err != nil {
 		return err
@@ -112,7 +112,7 @@ func (s *server) writeFile(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, result)
 }
 
-func (s *server) extract(w http.ResponseWriter, r *http.Request) error {
+func (s *server) extract(w http2.Answer, r *request) error {
 	done, err := take(r, s.extracts)
 	if err != nil {
 		return err
@@ -127,16 +127,16 @@ func (s *server) extract(w http.ResponseWriter, r *http.Request) error {
 	send := func(t frames.Type, value any) error {
 		if !begun {
 			begun = true
-			w.Header().Set("content-type", frames.ContentType)
+			w.Begin(statusOK, frames.ContentType)
 		}
 		if err := frames.WriteJSON(w, t, value); err != nil {
 			return err
 		}
-		return http.NewResponseController(w).Flush()
+		return w.Flush()
 	}
 	// A link that fails ends the request's context, which ends the extract.
 	progress := func(progress message.Progress) { _ = send(frames.Event, progress) }
-	result, err := archive.Push(r.Context(), input, frames.NewDataReader(body), progress)
+	result, err := archive.Push(r.Context, input, frames.NewDataReader(body), progress)
 	if err == nil {
 		err = send(frames.Result, result)
 	}

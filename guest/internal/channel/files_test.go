@@ -9,30 +9,46 @@ import (
 	"io"
 	"log"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
 
 	"pyro.dev/agent/internal/files"
 	"pyro.dev/agent/internal/frames"
+	"pyro.dev/agent/internal/http2"
 	"pyro.dev/agent/internal/message"
 )
 
-// post serves one request without a link.
-func post(t *testing.T, path string, body io.Reader) *httptest.ResponseRecorder {
-	t.Helper()
-	recorder := httptest.NewRecorder()
-	handler := Routes(nil, nil, log.New(io.Discard, "", 0))
-	handler.ServeHTTP(recorder, httptest.NewRequest(http.MethodPost, path, body))
-	return recorder
+// recorded is an answer that nobody sends.
+type recorded struct {
+	Code int
+	Type string
+	Body bytes.Buffer
 }
 
-func wantError(t *testing.T, answer *httptest.ResponseRecorder, status int, kind message.ErrorKind) *message.Error {
+func (r *recorded) Begin(status int, kind string)   { r.Code, r.Type = status, kind }
+func (r *recorded) Write(piece []byte) (int, error) { return r.Body.Write(piece) }
+func (r *recorded) Flush() error                    { return nil }
+
+// serveWith answers one request without a link.
+func serveWith(t *testing.T, handler http2.Handler, path string, body io.Reader) *recorded {
+	t.Helper()
+	answer := &recorded{Code: http.StatusOK}
+	handler(answer, &http2.Request{Method: http.MethodPost, Path: path, Body: body, Context: t.Context()})
+	return answer
+}
+
+// post serves one request for files.
+func post(t *testing.T, path string, body io.Reader) *recorded {
+	t.Helper()
+	return serveWith(t, Routes(nil, nil, log.New(io.Discard, "", 0)), path, body)
+}
+
+func wantError(t *testing.T, answer *recorded, status int, kind message.ErrorKind) *message.Error {
 	t.Helper()
 	var body message.ErrorBody
 	if err := json.Unmarshal(answer.Body.Bytes(), &body); err != nil || body.Error == nil {
-		t.Fatalf("status %d, body %.200q: %v", answer.Code, answer.Body, err)
+		t.Fatalf("status %d, body %.200q: %v", answer.Code, &answer.Body, err)
 	}
 	if answer.Code != status || body.Error.Kind != kind {
 		t.Fatalf("got %d %s (%s), want %d %s", answer.Code, body.Error.Kind, body.Error.Message, status, kind)
@@ -48,12 +64,12 @@ func TestAFileIsWrittenAndReadBackOverTheRoutes(t *testing.T) {
 			`{"root":%q,"path":"f","dataBase64":%q,"mode":null,"oldTextBase64":null,"replaceAll":false}`,
 			root, base64.StdEncoding.EncodeToString(content))))
 		if written.Code != http.StatusOK {
-			t.Fatalf("%d bytes: got %d %s", size, written.Code, written.Body)
+			t.Fatalf("%d bytes: got %d %s", size, written.Code, &written.Body)
 		}
 		answer := post(t, "/v1/files/read", strings.NewReader(fmt.Sprintf(
 			`{"root":%q,"path":"f","startLine":null,"maxLines":null,"offset":0,"maxBytes":%d}`, root, files.FileLimitBytes)))
 		var result message.ReadFileResult
-		if err := message.Decode(answer.Body, 1<<30, &result); err != nil {
+		if err := message.Decode(&answer.Body, 1<<30, &result); err != nil {
 			t.Fatal(err)
 		}
 		if !bytes.Equal(result.DataBase64, content) || result.SizeBytes != int64(size) || result.More {
@@ -67,7 +83,7 @@ func TestEmptyTextToReplaceIsNotTheAbsenceOfOne(t *testing.T) {
 	request := `{"root":%q,"path":"f","dataBase64":"","mode":null,"oldTextBase64":%s,"replaceAll":false}`
 	wantError(t, post(t, "/v1/files/write", strings.NewReader(fmt.Sprintf(request, root, `""`))), 400, message.KindInvalid)
 	if answer := post(t, "/v1/files/write", strings.NewReader(fmt.Sprintf(request, root, "null"))); answer.Code != http.StatusOK {
-		t.Errorf("got %d %s", answer.Code, answer.Body)
+		t.Errorf("got %d %s", answer.Code, &answer.Body)
 	}
 }
 
@@ -131,10 +147,10 @@ func TestAnArchiveIsPushedInFramesOfAnySize(t *testing.T) {
 	for _, size := range []int{1, 511, 512, 1 << 20} {
 		dest := t.TempDir() + "/new"
 		answer := post(t, "/v1/files/extract", bytes.NewReader(pushBody(t, pushInput(dest), smallArchive(t), size)))
-		if answer.Code != http.StatusOK || answer.Header().Get("content-type") != frames.ContentType {
-			t.Fatalf("got %d %s", answer.Code, answer.Body)
+		if answer.Code != http.StatusOK || answer.Type != frames.ContentType {
+			t.Fatalf("got %d %s", answer.Code, &answer.Body)
 		}
-		kind, payload, err := frames.NewReader(answer.Body).Next()
+		kind, payload, err := frames.NewReader(&answer.Body).Next()
 		if err != nil || kind != frames.Result || string(payload) != `{"files":1,"bytes":7,"deleted":0}` {
 			t.Errorf("got frame %d %s %v", kind, payload, err)
 		}

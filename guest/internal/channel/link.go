@@ -1,4 +1,4 @@
-// Package channel is the agent's side of the link: it dials the engine and serves HTTP/2 on what it dialled.
+// Package channel is the agent's side of the link: it dials the engine and serves what that asks.
 package channel
 
 import (
@@ -10,11 +10,10 @@ import (
 	"io"
 	"log"
 	"net"
-	"net/http"
 	"regexp"
-	"sync"
 	"time"
 
+	"pyro.dev/agent/internal/http2"
 	"pyro.dev/agent/internal/message"
 )
 
@@ -26,12 +25,6 @@ const (
 	// resyncTimeout is how long the engine may take for its first line, helloTimeout for reading the answer.
 	resyncTimeout = 30 * time.Second
 	helloTimeout  = 5 * time.Second
-	// What HTTP/2 grants the engine; the engine grants the same.
-	concurrentStreams  = 4096
-	streamWindowBytes  = 256 << 10
-	sessionWindowBytes = 64 << 20
-	readFrameBytes     = 256 << 10
-	headerLimitBytes   = 16 << 10
 	// readBufferBytes holds a small request; what is larger is read past it.
 	readBufferBytes = 4 << 10
 )
@@ -45,7 +38,7 @@ type Link struct {
 	// Hello is sent with the nonce and the uptime filled in.
 	Hello   message.Hello
 	Uptime  func() time.Duration
-	Handler http.Handler
+	Handler http2.Handler
 	Log     *log.Logger
 }
 
@@ -84,13 +77,13 @@ func (l *Link) once() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return true, serve(session, l.Handler, l.Log)
+	return true, http2.Serve(conn, session, l.Handler, l.Log)
 }
 
 // resync answers `PYRO <nonce>` with the hello, as often as it comes: an engine asks again when it gets no answer, and where
-// a link is no connection the first line may be that of an engine that is gone. It gives the link as the session finds it.
-func (l *Link) resync(conn net.Conn) (net.Conn, error) {
-	session := &bufferedConn{conn, bufio.NewReaderSize(conn, readBufferBytes)}
+// a link is no connection the first line may be that of an engine that is gone. It gives the reader that the session goes on with.
+func (l *Link) resync(conn net.Conn) (*bufio.Reader, error) {
+	session := bufio.NewReaderSize(conn, readBufferBytes)
 	for {
 		if err := conn.SetDeadline(time.Now().Add(resyncTimeout)); err != nil {
 			return nil, err
@@ -103,7 +96,7 @@ func (l *Link) resync(conn net.Conn) (net.Conn, error) {
 			return nil, err
 		}
 		// Enough to tell another line from HTTP/2, which begins with PRI.
-		begun, err := session.reader.Peek(2)
+		begun, err := session.Peek(2)
 		if err != nil {
 			return nil, fmt.Errorf("the engine began no session: %w", err)
 		}
@@ -129,14 +122,6 @@ func (l *Link) answer(conn net.Conn, nonce string) error {
 	}
 	return conn.SetDeadline(time.Time{})
 }
-
-// bufferedConn reads ahead: of a small request HTTP/2 reads each header and each body by itself.
-type bufferedConn struct {
-	net.Conn
-	reader *bufio.Reader
-}
-
-func (c *bufferedConn) Read(p []byte) (int, error) { return c.reader.Read(p) }
 
 // ResyncBytes is the length of the engine's line.
 const ResyncBytes = len("PYRO ") + 32 + 1
@@ -177,59 +162,4 @@ func readNonce(from io.Reader) (string, error) {
 		return "", errors.New("the engine's first line is no resync")
 	}
 	return string(match[1]), nil
-}
-
-// serve returns when the session is over.
-func serve(conn net.Conn, handler http.Handler, logger *log.Logger) error {
-	var protocols http.Protocols
-	protocols.SetUnencryptedHTTP2(true)
-	server := &http.Server{
-		Handler:        handler,
-		Protocols:      &protocols,
-		MaxHeaderBytes: headerLimitBytes,
-		ErrorLog:       logger,
-		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams:          concurrentStreams,
-			MaxReadFrameSize:              readFrameBytes,
-			MaxReceiveBufferPerConnection: sessionWindowBytes,
-			MaxReceiveBufferPerStream:     streamWindowBytes,
-		},
-	}
-	listener := &single{conn: &closingConn{Conn: conn, closed: make(chan struct{})}}
-	err := server.Serve(listener)
-	if errors.Is(err, net.ErrClosed) {
-		err = nil
-	}
-	return errors.Join(err, server.Close())
-}
-
-// single is a listener that accepts one connection and fails when that is closed.
-type single struct {
-	conn  *closingConn
-	taken bool
-}
-
-func (s *single) Accept() (net.Conn, error) {
-	if !s.taken {
-		s.taken = true
-		return s.conn, nil
-	}
-	<-s.conn.closed
-	return nil, net.ErrClosed
-}
-
-func (s *single) Close() error   { return nil }
-func (s *single) Addr() net.Addr { return s.conn.LocalAddr() }
-
-// closingConn tells when it is closed and gathers the small writes of a frame's header and body.
-type closingConn struct {
-	net.Conn
-	once   sync.Once
-	closed chan struct{}
-}
-
-func (c *closingConn) Close() error {
-	err := c.Conn.Close()
-	c.once.Do(func() { close(c.closed) })
-	return err
 }

@@ -6,11 +6,12 @@ import (
 	"errors"
 	"io"
 	"log"
-	"net/http"
+	"strings"
 	"time"
 
 	"pyro.dev/agent/internal/exec"
 	"pyro.dev/agent/internal/frames"
+	"pyro.dev/agent/internal/http2"
 	"pyro.dev/agent/internal/message"
 	"pyro.dev/agent/internal/signals"
 )
@@ -20,6 +21,8 @@ const (
 	requestLimitBytes = 8 << 20
 	// smallRequestBytes bounds bodies that hold a few numbers.
 	smallRequestBytes = 64 << 10
+	statusOK          = 200
+	jsonType          = "application/json"
 )
 
 // Sandbox is what the routes need of PID 1.
@@ -41,65 +44,94 @@ type Sandbox interface {
 }
 
 // Routes serves /v1.
-func Routes(commands *exec.Registry, sandbox Sandbox, logger *log.Logger) http.Handler {
+func Routes(commands *exec.Registry, sandbox Sandbox, logger *log.Logger) http2.Handler {
 	s := &server{
 		commands: commands, sandbox: sandbox, log: logger,
 		files: make(chan struct{}, fileRequests), extracts: make(chan struct{}, fileRequests),
 	}
-	mux := http.NewServeMux()
-	for pattern, handle := range map[string]func(http.ResponseWriter, *http.Request) error{
-		"POST /v1/status":                s.status,
-		"POST /v1/flush":                 s.flush,
-		"POST /v1/clock":                 s.clock,
-		"POST /v1/set-clock":             s.setClock,
-		"POST /v1/freeze":                s.freeze,
-		"POST /v1/thaw":                  s.thaw,
-		"POST /v1/roles/{name}":          s.role,
-		"POST /v1/shutdown":              s.shutdown,
-		"POST /v1/commands":              s.list,
-		"POST /v1/commands/{id}/start":   s.start,
-		"POST /v1/commands/{id}/attach":  s.attach,
-		"POST /v1/commands/{id}/stdin":   s.stdin,
-		"POST /v1/commands/{id}/signal":  s.signal,
-		"POST /v1/commands/{id}/release": s.release,
-		"POST /v1/files/read":            s.readFile,
-		"POST /v1/files/write":           s.writeFile,
-		"POST /v1/files/extract":         s.extract,
-	} {
-		mux.HandleFunc(pattern, s.answering(handle))
+	s.plain = map[string]handler{
+		"/v1/status":        s.status,
+		"/v1/flush":         s.flush,
+		"/v1/clock":         s.clock,
+		"/v1/set-clock":     s.setClock,
+		"/v1/freeze":        s.freeze,
+		"/v1/thaw":          s.thaw,
+		"/v1/shutdown":      s.shutdown,
+		"/v1/commands":      s.list,
+		"/v1/files/read":    s.readFile,
+		"/v1/files/write":   s.writeFile,
+		"/v1/files/extract": s.extract,
 	}
-	return mux
+	s.ofCommand = map[string]handler{
+		"start":   s.start,
+		"attach":  s.attach,
+		"stdin":   s.stdin,
+		"signal":  s.signal,
+		"release": s.release,
+	}
+	return s.serve
+}
+
+// handler answers, or says what the answer is as an error.
+type handler func(http2.Answer, *request) error
+
+// request is one to a route. item is what the path names: a command or a role.
+type request struct {
+	*http2.Request
+	item string
 }
 
 type server struct {
 	commands *exec.Registry
 	sandbox  Sandbox
 	log      *log.Logger
+	// plain has whole paths, ofCommand what follows /v1/commands/ID/.
+	plain, ofCommand map[string]handler
 	// files and extracts are held by the requests under way.
 	files, extracts chan struct{}
 }
 
-// answering sends a handler's error as the protocol says, unless the answer has begun.
-func (s *server) answering(handle func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		err := handle(w, r)
-		if err == nil || r.Context().Err() != nil {
-			return
-		}
-		problem := message.AsError(err)
-		if problem.Kind == message.KindFailed {
-			s.log.Printf("%s: %s", r.URL.Path, problem.Message)
-		}
-		var streamed streamedError
-		if errors.As(err, &streamed) {
-			// Should the link fail as well, the missing last frame tells.
-			_ = frames.WriteJSON(w, frames.Error, problem)
-			return
-		}
-		w.Header().Set("content-type", "application/json")
-		w.WriteHeader(statusOf(problem.Kind))
-		_ = json.NewEncoder(w).Encode(message.ErrorBody{Error: problem})
+func (s *server) find(method, path string) (handle handler, item string) {
+	if method != "POST" {
+		return s.unknown, ""
 	}
+	handle = s.plain[path]
+	if rest, isOfCommand := strings.CutPrefix(path, "/v1/commands/"); isOfCommand {
+		id, what, _ := strings.Cut(rest, "/")
+		handle, item = s.ofCommand[what], id
+	}
+	if name, isRole := strings.CutPrefix(path, "/v1/roles/"); isRole {
+		handle, item = s.role, name
+	}
+	if handle == nil {
+		return s.unknown, ""
+	}
+	return handle, item
+}
+
+func (s *server) unknown(_ http2.Answer, r *request) error {
+	return message.Errorf(message.KindNotFound, "there is no request %s %s", message.Clip(r.Method, 16), message.Clip(r.Path, 256))
+}
+
+// serve sends a handler's error as the protocol says, unless the answer has begun.
+func (s *server) serve(w http2.Answer, asked *http2.Request) {
+	handle, item := s.find(asked.Method, asked.Path)
+	err := handle(w, &request{asked, item})
+	if err == nil || asked.Context.Err() != nil {
+		return
+	}
+	problem := message.AsError(err)
+	if problem.Kind == message.KindFailed {
+		s.log.Printf("%s: %s", asked.Path, problem.Message)
+	}
+	var streamed streamedError
+	if errors.As(err, &streamed) {
+		// Should the link fail as well, the missing last frame tells.
+		_ = frames.WriteJSON(w, frames.Error, problem)
+		return
+	}
+	w.Begin(statusOf(problem.Kind), jsonType)
+	_ = json.NewEncoder(w).Encode(message.ErrorBody{Error: problem})
 }
 
 // streamedError is an error after the first frame of an answer.
@@ -110,36 +142,36 @@ func (e streamedError) Unwrap() error { return e.error }
 func statusOf(kind message.ErrorKind) int {
 	switch kind {
 	case message.KindInvalid, message.KindUnsafeEntry, message.KindTruncated, message.KindOutsideRoot:
-		return http.StatusBadRequest
+		return 400
 	case message.KindNotFound:
-		return http.StatusNotFound
+		return 404
 	case message.KindExists, message.KindNotAFile, message.KindTextMismatch:
-		return http.StatusConflict
+		return 409
 	case message.KindTooLarge:
-		return http.StatusRequestEntityTooLarge
+		return 413
 	case message.KindLimit:
-		return http.StatusTooManyRequests
+		return 429
 	case message.KindNoSpace:
-		return http.StatusInsufficientStorage
+		return 507
 	case message.KindFailed:
-		return http.StatusInternalServerError
+		return 500
 	}
-	return http.StatusInternalServerError
+	return 500
 }
 
-func answer(w http.ResponseWriter, value any) error {
+func answer(w http2.Answer, value any) error {
 	body, err := json.Marshal(value)
 	if err != nil {
 		return err
 	}
-	w.Header().Set("content-type", "application/json")
+	w.Begin(statusOK, jsonType)
 	_, err = w.Write(body)
 	return err
 }
 
 type empty struct{}
 
-func (s *server) status(w http.ResponseWriter, r *http.Request) error {
+func (s *server) status(w http2.Answer, r *request) error {
 	status, err := s.sandbox.Status()
 	if err != nil {
 		return err
@@ -147,18 +179,18 @@ func (s *server) status(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, status)
 }
 
-func (s *server) flush(w http.ResponseWriter, r *http.Request) error {
+func (s *server) flush(w http2.Answer, r *request) error {
 	if err := s.sandbox.Flush(); err != nil {
 		return err
 	}
 	return answer(w, empty{})
 }
 
-func (s *server) clock(w http.ResponseWriter, r *http.Request) error {
+func (s *server) clock(w http2.Answer, r *request) error {
 	return answer(w, message.ClockReading{UptimeUs: s.sandbox.Uptime().Microseconds()})
 }
 
-func (s *server) setClock(w http.ResponseWriter, r *http.Request) error {
+func (s *server) setClock(w http2.Answer, r *request) error {
 	var request message.SetClock
 	if err := message.Decode(r.Body, smallRequestBytes, &request); err != nil {
 		return err
@@ -176,14 +208,14 @@ func (s *server) setClock(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, message.ClockSet{UptimeUs: uptime.Microseconds(), Jumped: jumped})
 }
 
-func (s *server) freeze(w http.ResponseWriter, r *http.Request) error {
+func (s *server) freeze(w http2.Answer, r *request) error {
 	if err := s.sandbox.Freeze(); err != nil {
 		return err
 	}
 	return answer(w, empty{})
 }
 
-func (s *server) thaw(w http.ResponseWriter, r *http.Request) error {
+func (s *server) thaw(w http2.Answer, r *request) error {
 	held, err := s.sandbox.Thaw()
 	if err != nil {
 		return err
@@ -192,9 +224,9 @@ func (s *server) thaw(w http.ResponseWriter, r *http.Request) error {
 }
 
 // role passes frames on as they come: those of the request to the role, its own to the engine.
-func (s *server) role(w http.ResponseWriter, r *http.Request) error {
-	to := &roleAnswer{ResponseWriter: w, flush: http.NewResponseController(w).Flush}
-	err := s.sandbox.Role(r.Context(), r.PathValue("name"), r.Body, to)
+func (s *server) role(w http2.Answer, r *request) error {
+	to := &roleAnswer{Answer: w}
+	err := s.sandbox.Role(r.Context, r.item, r.Body, to)
 	if err != nil && to.begun {
 		return streamedError{err}
 	}
@@ -203,24 +235,23 @@ func (s *server) role(w http.ResponseWriter, r *http.Request) error {
 
 // roleAnswer sends each piece at once.
 type roleAnswer struct {
-	http.ResponseWriter
-	flush func() error
+	http2.Answer
 	begun bool
 }
 
 func (a *roleAnswer) Write(piece []byte) (int, error) {
 	if !a.begun {
 		a.begun = true
-		a.Header().Set("content-type", frames.ContentType)
+		a.Begin(statusOK, frames.ContentType)
 	}
-	n, err := a.ResponseWriter.Write(piece)
+	n, err := a.Answer.Write(piece)
 	if err == nil {
-		err = a.flush()
+		err = a.Flush()
 	}
 	return n, err
 }
 
-func (s *server) shutdown(w http.ResponseWriter, r *http.Request) error {
+func (s *server) shutdown(w http2.Answer, r *request) error {
 	var request message.Shutdown
 	if err := message.Decode(r.Body, smallRequestBytes, &request); err != nil {
 		return err
@@ -229,27 +260,27 @@ func (s *server) shutdown(w http.ResponseWriter, r *http.Request) error {
 		return message.Errorf(message.KindInvalid, "graceMs must not be negative")
 	}
 	err := answer(w, empty{})
-	if flushErr := http.NewResponseController(w).Flush(); err == nil {
+	if flushErr := w.Flush(); err == nil {
 		err = flushErr
 	}
 	go s.sandbox.Shutdown(time.Duration(request.GraceMs) * time.Millisecond)
 	return err
 }
 
-func (s *server) list(w http.ResponseWriter, r *http.Request) error {
+func (s *server) list(w http2.Answer, r *request) error {
 	return answer(w, s.commands.List())
 }
 
-func (s *server) start(w http.ResponseWriter, r *http.Request) error {
+func (s *server) start(w http2.Answer, r *request) error {
 	var request message.StartCommand
 	if err := message.Decode(r.Body, requestLimitBytes, &request); err != nil {
 		return err
 	}
-	command, err := s.commands.Start(r.PathValue("id"), &request)
+	command, err := s.commands.Start(r.item, &request)
 	if err != nil {
 		return err
 	}
-	w.Header().Set("content-type", frames.ContentType)
+	w.Begin(statusOK, frames.ContentType)
 	if pid := command.Pid(); pid != 0 {
 		if err := frames.WriteJSON(w, frames.Event, message.Started{Type: "started", Pid: pid}); err != nil {
 			return streamedError{err}
@@ -258,12 +289,12 @@ func (s *server) start(w http.ResponseWriter, r *http.Request) error {
 	return stream(w, r, command, 0)
 }
 
-func (s *server) attach(w http.ResponseWriter, r *http.Request) error {
+func (s *server) attach(w http2.Answer, r *request) error {
 	var request message.AttachCommand
 	if err := message.Decode(r.Body, smallRequestBytes, &request); err != nil {
 		return err
 	}
-	command, err := s.commands.Find(r.PathValue("id"))
+	command, err := s.commands.Find(r.item)
 	if err != nil {
 		return err
 	}
@@ -273,29 +304,29 @@ func (s *server) attach(w http.ResponseWriter, r *http.Request) error {
 	if err := command.CheckCursor(request.Cursor); err != nil {
 		return err
 	}
-	w.Header().Set("content-type", frames.ContentType)
+	w.Begin(statusOK, frames.ContentType)
 	return stream(w, r, command, request.Cursor)
 }
 
-func stream(w http.ResponseWriter, r *http.Request, command *exec.Command, cursor int64) error {
-	if err := command.Stream(r.Context(), cursor, w, http.NewResponseController(w).Flush); err != nil {
+func stream(w http2.Answer, r *request, command *exec.Command, cursor int64) error {
+	if err := command.Stream(r.Context, cursor, w, w.Flush); err != nil {
 		return streamedError{err}
 	}
 	return nil
 }
 
-func (s *server) stdin(w http.ResponseWriter, r *http.Request) error {
-	command, err := s.commands.Find(r.PathValue("id"))
+func (s *server) stdin(w http2.Answer, r *request) error {
+	command, err := s.commands.Find(r.item)
 	if err != nil {
 		return err
 	}
-	if err := command.WriteStdin(r.Context(), r.Body); err != nil {
+	if err := command.WriteStdin(r.Context, r.Body); err != nil {
 		return err
 	}
 	return answer(w, empty{})
 }
 
-func (s *server) signal(w http.ResponseWriter, r *http.Request) error {
+func (s *server) signal(w http2.Answer, r *request) error {
 	var request message.SignalCommand
 	if err := message.Decode(r.Body, smallRequestBytes, &request); err != nil {
 		return err
@@ -311,7 +342,7 @@ func (s *server) signal(w http.ResponseWriter, r *http.Request) error {
 		}
 		grace = time.Duration(*request.GraceMs) * time.Millisecond
 	}
-	command, err := s.commands.Find(r.PathValue("id"))
+	command, err := s.commands.Find(r.item)
 	if err != nil {
 		return err
 	}
@@ -321,8 +352,8 @@ func (s *server) signal(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, empty{})
 }
 
-func (s *server) release(w http.ResponseWriter, r *http.Request) error {
-	if err := s.commands.Release(r.PathValue("id")); err != nil {
+func (s *server) release(w http2.Answer, r *request) error {
+	if err := s.commands.Release(r.item); err != nil {
 		return err
 	}
 	return answer(w, empty{})

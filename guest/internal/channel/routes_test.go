@@ -6,24 +6,22 @@ import (
 	"io"
 	"log"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
+	"pyro.dev/agent/internal/http2"
 	"pyro.dev/agent/internal/message"
 )
 
 // serve answers one request for a sandbox without a link.
-func serveFor(t *testing.T, sandbox *fakeSandbox, path, body string) *httptest.ResponseRecorder {
+func serveFor(t *testing.T, sandbox *fakeSandbox, path, body string) *recorded {
 	t.Helper()
 	commands, err := registry()
 	if err != nil {
 		t.Fatal(err)
 	}
-	recorder := httptest.NewRecorder()
-	Routes(commands, sandbox, log.New(io.Discard, "", 0)).ServeHTTP(recorder, httptest.NewRequest(http.MethodPost, path, strings.NewReader(body)))
-	return recorder
+	return serveWith(t, Routes(commands, sandbox, log.New(io.Discard, "", 0)), path, strings.NewReader(body))
 }
 
 func TestEveryKindOfErrorHasAStatus(t *testing.T) {
@@ -45,11 +43,11 @@ func TestEveryKindOfErrorHasAStatus(t *testing.T) {
 func TestRequestsThatAreNotUnderstoodAreRefused(t *testing.T) {
 	sandbox := &fakeSandbox{shutdown: make(chan time.Duration, 1)}
 	for path, bodies := range map[string][]string{
-		"/v1/shutdown":             {"", "{", `{"graceMs":-1}`, `{"graceMs":1,"x":1}`, `{"graceMs":"1"}`},
-		"/v1/commands/new/start":   {"", "[]", `{"argv":["true"],"cwd":"/","unknown":1}`, `{"cwd":"/"}`, `{"argv":["true"],"shell":"true"}`},
-		"/v1/commands/x/attach":    {"", `{"cursor":"0"}`, `{"cursor":1.5}`, `{"cursor":0,"x":0}`},
-		"/v1/commands/x/signal":    {"", `{"signal":"NONE"}`, `{"signal":"TERM","graceMs":-1}`, `{"signal":""}`, `{"signal":"65"}`, `{"signal":"0"}`},
-		"/v1/commands/a%3Db/start": {`{"argv":["true"],"cwd":"/"}`},
+		"/v1/shutdown":           {"", "{", `{"graceMs":-1}`, `{"graceMs":1,"x":1}`, `{"graceMs":"1"}`},
+		"/v1/commands/new/start": {"", "[]", `{"argv":["true"],"cwd":"/","unknown":1}`, `{"cwd":"/"}`, `{"argv":["true"],"shell":"true"}`},
+		"/v1/commands/x/attach":  {"", `{"cursor":"0"}`, `{"cursor":1.5}`, `{"cursor":0,"x":0}`},
+		"/v1/commands/x/signal":  {"", `{"signal":"NONE"}`, `{"signal":"TERM","graceMs":-1}`, `{"signal":""}`, `{"signal":"65"}`, `{"signal":"0"}`},
+		"/v1/commands/a=b/start": {`{"argv":["true"],"cwd":"/"}`},
 	} {
 		for _, body := range bodies {
 			wantError(t, serveFor(t, sandbox, path, body), 400, message.KindInvalid)
@@ -68,15 +66,18 @@ func TestWhatDoesNotExistIsNotFound(t *testing.T) {
 	} {
 		wantError(t, serveFor(t, &fakeSandbox{}, path, body), 404, message.KindNotFound)
 	}
-	if answer := serveFor(t, &fakeSandbox{}, "/v1/unknown", "{}"); answer.Code != http.StatusNotFound {
-		t.Errorf("got %d", answer.Code)
+	for _, path := range []string{"/v1/unknown", "/v1", "", "/v1/commands/x", "/v1/commands/x/y", "/v1/commands//start/", "/v2/status"} {
+		wantError(t, serveFor(t, &fakeSandbox{}, path, "{}"), 404, message.KindNotFound)
 	}
+	answer := &recorded{}
+	Routes(nil, nil, log.New(io.Discard, "", 0))(answer, &http2.Request{Method: "GET", Path: "/v1/status", Body: strings.NewReader(""), Context: t.Context()})
+	wantError(t, answer, 404, message.KindNotFound)
 }
 
 func TestShutdownIsAnsweredBeforeItHappens(t *testing.T) {
 	sandbox := &fakeSandbox{shutdown: make(chan time.Duration, 1)}
 	if answer := serveFor(t, sandbox, "/v1/shutdown", `{"graceMs":1500}`); answer.Code != http.StatusOK || answer.Body.String() != "{}" {
-		t.Errorf("got %d %s", answer.Code, answer.Body)
+		t.Errorf("got %d %s", answer.Code, &answer.Body)
 	}
 	select {
 	case grace := <-sandbox.shutdown:
@@ -91,7 +92,7 @@ func TestShutdownIsAnsweredBeforeItHappens(t *testing.T) {
 func TestTheClockIsSetToWhatTimeItIsByNow(t *testing.T) {
 	sandbox := &fakeSandbox{}
 	if answer := serveFor(t, sandbox, "/v1/clock", "{}"); answer.Body.String() != `{"uptimeUs":5000000}` {
-		t.Errorf("got %d %s", answer.Code, answer.Body)
+		t.Errorf("got %d %s", answer.Code, &answer.Body)
 	}
 	for body, code := range map[string]int{
 		`{"uptimeUs":2000000,"unixUs":1764115200123456}`: http.StatusOK,
@@ -100,7 +101,7 @@ func TestTheClockIsSetToWhatTimeItIsByNow(t *testing.T) {
 		`{}`: http.StatusBadRequest,
 	} {
 		if answer := serveFor(t, sandbox, "/v1/set-clock", body); answer.Code != code {
-			t.Errorf("%s: got %d %s", body, answer.Code, answer.Body)
+			t.Errorf("%s: got %d %s", body, answer.Code, &answer.Body)
 		}
 	}
 	if sandbox.clock.UnixMicro() != 1764115203123456 {
@@ -111,13 +112,13 @@ func TestTheClockIsSetToWhatTimeItIsByNow(t *testing.T) {
 func TestFlushFlushes(t *testing.T) {
 	sandbox := &fakeSandbox{}
 	if answer := serveFor(t, sandbox, "/v1/flush", "{}"); answer.Code != http.StatusOK || answer.Body.String() != "{}" || sandbox.flushed != 1 {
-		t.Errorf("got %d %s, flushed %d times", answer.Code, answer.Body, sandbox.flushed)
+		t.Errorf("got %d %s, flushed %d times", answer.Code, &answer.Body, sandbox.flushed)
 	}
 }
 
 func TestACommandIsStartedSignalledListedAndReleased(t *testing.T) {
 	sandbox := &fakeSandbox{}
-	answered := make(chan *httptest.ResponseRecorder, 1)
+	answered := make(chan *recorded, 1)
 	go func() {
 		answered <- serveFor(t, sandbox, "/v1/commands/route/start", `{"argv":["sleep","1000"],"shell":null,"cwd":"/","user":null,"env":[],"timeoutMs":null,"stdin":false}`)
 	}()
@@ -142,7 +143,7 @@ func TestACommandIsStartedSignalledListedAndReleased(t *testing.T) {
 	wantError(t, serveFor(t, sandbox, "/v1/commands/route/attach", `{"cursor":99}`), 400, message.KindInvalid)
 	wantError(t, serveFor(t, sandbox, "/v1/commands/route/release", "{}"), 400, message.KindInvalid)
 	if answer := serveFor(t, sandbox, "/v1/commands/route/signal", `{"signal":"SIGINT","graceMs":null}`); answer.Code != http.StatusOK {
-		t.Fatalf("got %d %s", answer.Code, answer.Body)
+		t.Fatalf("got %d %s", answer.Code, &answer.Body)
 	}
 	select {
 	case answer := <-answered:
@@ -156,6 +157,6 @@ func TestACommandIsStartedSignalledListedAndReleased(t *testing.T) {
 		t.Errorf("got %+v", entry)
 	}
 	if answer := serveFor(t, sandbox, "/v1/commands/route/release", "{}"); answer.Code != http.StatusOK || listed() != nil {
-		t.Errorf("got %d %s", answer.Code, answer.Body)
+		t.Errorf("got %d %s", answer.Code, &answer.Body)
 	}
 }

@@ -186,17 +186,19 @@ func (c *Command) supervise(out, errOut *pump, timeoutMs *int64) {
 
 func (c *Command) finish(failure *message.StartError) {
 	_, stdoutBytes, stderrBytes := c.ring.progress()
-	limits := c.registry.limits()
 	c.mu.Lock()
 	exit := &message.CommandExit{
-		TimedOut:      c.timedOut,
-		StartError:    failure,
-		DurationMs:    c.endedAt.Sub(c.started).Milliseconds(),
-		StdoutBytes:   stdoutBytes,
-		StderrBytes:   stderrBytes,
-		PidsLimited:   c.registry.forker.refusals.Load() > c.refusedBefore || limits.Pids > c.limitsBefore.Pids,
-		MemoryLimited: limits.Memory > c.limitsBefore.Memory,
-		DiskLimited:   limits.DiskFull,
+		TimedOut:    c.timedOut,
+		StartError:  failure,
+		DurationMs:  c.endedAt.Sub(c.started).Milliseconds(),
+		StdoutBytes: stdoutBytes,
+		StderrBytes: stderrBytes,
+	}
+	if failure != nil || c.status != 0 {
+		limits := c.registry.limits()
+		exit.PidsLimited = c.registry.forker.refusals.Load() > c.refusedBefore || limits.Pids > c.limitsBefore.Pids
+		exit.MemoryLimited = limits.Memory > c.limitsBefore.Memory
+		exit.DiskLimited = limits.DiskFull
 	}
 	switch {
 	case failure != nil:

@@ -16,9 +16,10 @@ import (
 	"pyro.dev/agent/internal/shield"
 )
 
-// forker starts processes from one thread, which on cgroup v1 sits in the cgroup of user commands: a child begins where
-// the forking thread is, so there is no moment in which a command runs outside.
+// forker starts processes. On cgroup v1 it does so from one thread that sits in the cgroup of user commands: a child begins where
+// the forking thread is, so there is no moment in which a command runs outside. A shield belongs to the forking thread, too.
 type forker struct {
+	// jobs go to that thread; nil where any thread may fork.
 	jobs chan forkJob
 	// directoryFd is the cgroup for clone-into-cgroup, or -1.
 	directoryFd int
@@ -42,10 +43,14 @@ type forkResult struct {
 
 // startForker returns once the thread is where it belongs.
 func startForker(cgroup message.Cgroup) (*forker, error) {
-	f := &forker{jobs: make(chan forkJob), directoryFd: -1, raiseOom: oomProtected()}
+	f := &forker{directoryFd: -1, raiseOom: oomProtected()}
 	if cgroup.Mode == "v2" && cgroup.DirectoryFd != nil {
 		f.directoryFd = *cgroup.DirectoryFd
 	}
+	if len(cgroup.TasksFds) == 0 && !shield.Needed() {
+		return f, nil
+	}
+	f.jobs = make(chan forkJob)
 	ready := make(chan error)
 	go f.loop(cgroup.TasksFds, ready)
 	return f, <-ready
@@ -79,9 +84,7 @@ func (f *forker) fork(program string, argv []string, attr *syscall.ProcAttr) (in
 	if f.directoryFd >= 0 {
 		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, f.directoryFd
 	}
-	done := make(chan forkResult, 1)
-	f.jobs <- forkJob{program, argv, attr, done}
-	result := <-done
+	result := f.forkExec(program, argv, attr)
 	if errors.Is(result.err, unix.EAGAIN) {
 		f.refusals.Add(1)
 	}
@@ -90,6 +93,16 @@ func (f *forker) fork(program string, argv []string, attr *syscall.ProcAttr) (in
 		_ = os.WriteFile("/proc/"+strconv.Itoa(result.pid)+"/oom_score_adj", []byte("0"), 0)
 	}
 	return result.pid, result.err
+}
+
+func (f *forker) forkExec(program string, argv []string, attr *syscall.ProcAttr) forkResult {
+	if f.jobs == nil {
+		pid, err := syscall.ForkExec(program, argv, attr)
+		return forkResult{pid, err}
+	}
+	done := make(chan forkResult, 1)
+	f.jobs <- forkJob{program, argv, attr, done}
+	return <-done
 }
 
 func oomProtected() bool {

@@ -31,7 +31,10 @@ export const commandExit = z.strictObject({
   durationMs: z.int().nonnegative(),
   stdoutBytes: z.int().nonnegative(),
   stderrBytes: z.int().nonnegative(),
-  /** While this command ran, or when it should start, a fork was refused: to the agent, or where the agent counts to anybody. */
+  /**
+   * While this command ran, or when it should start, a fork was refused: to the agent, or where the agent counts to anybody. This and what
+   * follows is only looked for when the command failed.
+   */
   pidsLimited: z.boolean(),
   /** While this command ran, a process was killed for lack of memory. Only where the agent counts: on a kernel of its own. */
   memoryLimited: z.boolean(),
