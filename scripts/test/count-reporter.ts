@@ -3,8 +3,8 @@ import type { SerializedError } from 'vitest'
 import type { Reporter, TestModule } from 'vitest/node'
 import type { Tally } from './tally.ts'
 
-/** Where the counts go: `scripts/test.ts` adds them to those of the Go tests. */
-export const COUNTS_FILE_VARIABLE = 'PYRO_TEST_COUNTS_FILE'
+/** Names the descriptor that the counts go to: `scripts/test.ts` adds them to those of the Go tests. */
+export const COUNTS_VARIABLE = 'PYRO_TEST_COUNTS'
 
 /**
  * Writes how many tests passed, failed and were skipped. A file that could not be loaded and an error outside of any test
@@ -12,8 +12,8 @@ export const COUNTS_FILE_VARIABLE = 'PYRO_TEST_COUNTS_FILE'
  */
 export default class CountReporter implements Reporter {
   onTestRunEnd(modules: readonly TestModule[], unhandledErrors: readonly SerializedError[]): void {
-    const file = process.env[COUNTS_FILE_VARIABLE]
-    if (file === undefined) return
+    const descriptor = process.env[COUNTS_VARIABLE]
+    if (descriptor === undefined) return
     const tally: Tally = { passed: 0, failed: unhandledErrors.length, skipped: 0 }
     for (const module of modules) {
       let failedInside = 0
@@ -26,6 +26,6 @@ export default class CountReporter implements Reporter {
       // A failed hook or import fails the file without failing one of its tests.
       tally.failed += module.state() === 'failed' ? Math.max(failedInside, 1) : failedInside
     }
-    writeFileSync(file, JSON.stringify(tally))
+    writeFileSync(Number(descriptor), JSON.stringify(tally))
   }
 }
