@@ -1,15 +1,14 @@
 import { execFile } from 'node:child_process'
-import { createHash } from 'node:crypto'
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { hashOf } from '../support/host-sight.ts'
 import type { World } from '../support/world.ts'
 
 const run = promisify(execFile)
 
 /** Where the disks of a home are seen on this host. */
-export const volumesFolder = (world: World): string =>
-  join(world.runtimeDir, createHash('sha256').update(world.home).digest('hex').slice(0, 12), 'volumes')
+export const volumesFolder = (world: World): string => join(world.runtimeDir, hashOf(world.home), 'volumes')
 
 /** What a home holds of environments, looked at from outside: archives, volumes and files on their way, a line each. */
 export const inventory = (world: World): string[] =>

@@ -1,8 +1,8 @@
 import { readdirSync } from 'node:fs'
-import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { expect } from 'vitest'
+import { hashOf } from '../support/host-sight.ts'
 import type { World } from '../support/world.ts'
 
 /** What is released in the background may take this long. */
@@ -26,8 +26,7 @@ export const expectInOrder = async (world: World): Promise<void> => {
 }
 
 /** Folder of a home's volatile state. */
-export const runtimeFolder = (world: World): string =>
-  join(world.runtimeDir, createHash('sha256').update(world.home).digest('hex').slice(0, 12))
+export const runtimeFolder = (world: World): string => join(world.runtimeDir, hashOf(world.home))
 
 const wantedThings = async (world: World): Promise<string[]> => {
   const records = await world.pyro.workspaces.list()

@@ -1,9 +1,10 @@
 import { execFileSync } from 'node:child_process'
-import { chmodSync, mkdtempSync, rmSync, statSync } from 'node:fs'
+import { chmodSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Capability } from '@pyro/protocol'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { createOn } from '../support/driver-workspaces.ts'
+import { volatileFolder } from '../support/host-run.ts'
 import { ENVIRONMENT_CACHE, World } from '../support/world.ts'
 
 /** Misc device 232 (Linux, admin-guide/devices). */
@@ -13,7 +14,7 @@ const [MAJOR, MINOR] = ['10', '232']
 let folder: string
 let world: World
 beforeAll(async () => {
-  folder = mkdtempSync('/run/pyro-kvm-')
+  folder = volatileFolder('kvm-')
   const device = join(folder, 'kvm')
   execFileSync('mknod', [device, 'c', MAJOR, MINOR])
   chmodSync(device, 0o666)

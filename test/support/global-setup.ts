@@ -1,5 +1,6 @@
 import { DRIVERS, type TestedDriver } from '@pyro/driver-testkit'
 import type { TestProject } from 'vitest/node'
+import { HostRun } from './host-run.ts'
 import { ENVIRONMENT, World } from './world.ts'
 
 declare module 'vitest' {
@@ -9,7 +10,8 @@ declare module 'vitest' {
 }
 
 /** Tries each driver for real, once, and builds the environment that the cases share. */
-export default async (project: TestProject): Promise<void> => {
+export default async (project: TestProject): Promise<() => void> => {
+  const run = await HostRun.begin()
   await using world = await World.open()
   const { capabilities } = await world.pyro.doctor()
   const [required, only] = [namesIn('REQUIRE_DRIVERS'), namesIn('PYRO_TEST_DRIVERS')]
@@ -28,6 +30,7 @@ export default async (project: TestProject): Promise<void> => {
   if (missing.length > 0) throw new Error(`REQUIRE_DRIVERS names what does not run here: ${missing.join(', ')}`)
   await world.pyro.environments.pull(ENVIRONMENT)
   project.provide('drivers', works)
+  return () => run[Symbol.dispose]()
 }
 
 const namesIn = (variable: string): string[] => (process.env[variable] ?? '').split(',').filter((name) => name !== '')

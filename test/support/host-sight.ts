@@ -2,10 +2,19 @@ import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { createHash } from 'node:crypto'
 import { basename, join } from 'node:path'
 
+/** By what the things of a home, or of several, are told from others. */
+export interface HostPlaces {
+  readonly folders: readonly string[]
+  /** As control groups are named after homes. */
+  readonly hashes: readonly string[]
+}
+
 export interface HostSight {
   readonly processes: readonly { readonly pid: number; readonly what: string }[]
   /** In the order they were mounted. */
   readonly mounts: readonly string[]
+  /** Devices. */
+  readonly loops: readonly string[]
   /** Parents first. */
   readonly cgroups: readonly string[]
   /** Everything found, a line each, for messages. */
@@ -14,28 +23,31 @@ export interface HostSight {
 
 const CGROUP_ROOT = '/sys/fs/cgroup'
 const CGROUP_DEPTH = 5
+const HASH_DIGITS = 12
+
+/** As the folder of its volatile state and its control groups are named. */
+export const hashOf = (home: string): string => createHash('sha256').update(home).digest('hex').slice(0, HASH_DIGITS)
 
 /**
- * What of a home is on this host: processes, mounts, loop devices, control groups, sockets. Looks at /proc and /sys alone, never at
- * what Pyro says of itself.
+ * What of these places is on this host: processes, mounts, loop devices, control groups, sockets. Looks at /proc and /sys alone, never
+ * at what Pyro says of itself.
  */
-export const lookAtHost = async ({ home, runtimeDir }: { home: string; runtimeDir: string }): Promise<HostSight> => {
-  const places = [home, runtimeDir]
-  const hash = createHash('sha256').update(home).digest('hex').slice(0, 12)
-  const processes = processesOf(places)
+export const lookAtHost = async ({ folders, hashes }: HostPlaces): Promise<HostSight> => {
+  const processes = processesOf(folders)
   const mounts = readFileSync('/proc/self/mountinfo', 'utf8')
     .split('\n')
     .map((line) => unescape(line.split(' ')[4] ?? ''))
-    .filter((point) => places.some((place) => point === place || point.startsWith(`${place}/`)))
-  const loops = loopFiles().filter(({ file }) => file.startsWith(home))
-  const cgroups = cgroupsNamed(CGROUP_ROOT, hash, CGROUP_DEPTH)
+    .filter((point) => folders.some((folder) => point === folder || point.startsWith(`${folder}/`)))
+  const loops = loopFiles().filter(({ file }) => folders.some((folder) => file.startsWith(`${folder}/`)))
+  const cgroups = cgroupsNamed(CGROUP_ROOT, hashes, CGROUP_DEPTH)
   const sockets = readFileSync('/proc/net/unix', 'utf8')
     .split('\n')
     .flatMap((line) => line.split(/\s+/).slice(7))
-    .filter((path) => places.some((place) => path.startsWith(`${place}/`)))
+    .filter((path) => folders.some((folder) => path.startsWith(`${folder}/`)))
   return {
     processes,
     mounts,
+    loops: loops.map(({ device }) => `/dev/${device}`),
     cgroups,
     lines: [
       ...processes.map(({ pid, what }) => `process ${pid}: ${what}`),
@@ -47,15 +59,15 @@ export const lookAtHost = async ({ home, runtimeDir }: { home: string; runtimeDi
   }
 }
 
-/** By arguments, environment or the agent that is mounted inside: whatever runs for this home knows its folders. */
+/** By arguments, environment or the agent that is mounted inside: whatever runs for a home knows its folders. */
 const processesOf = (places: readonly string[]): { pid: number; what: string }[] =>
   readdirSync('/proc').flatMap((name) => {
     if (!/^\d+$/.test(name) || Number(name) === process.pid || Number(name) === process.ppid) return []
     const argv = readText(`/proc/${name}/cmdline`).replaceAll('\0', ' ').trim()
     const environment = readText(`/proc/${name}/environ`)
     const isOurs =
-      places.some((place) => argv.includes(`${place}/`)) ||
-      (/^(pyro-engine|pyro-agent|runc|runsc)/.test(argv) && places.some((place) => environment.includes(place)))
+      places.some((place) => argv.includes(`${place}/`) || `\0${environment}`.includes(`\0TMPDIR=${place}\0`)) ||
+      (/^(\S*\/)?(pyro-engine|pyro-agent|runc|runsc)/.test(argv) && places.some((place) => environment.includes(place)))
     if (isOurs) return [{ pid: Number(name), what: argv }]
     const sandbox = sandboxAround(name, places)
     return sandbox === null ? [] : [{ pid: Number(name), what: `${argv} (inside ${sandbox})` }]
@@ -103,11 +115,11 @@ const namespaceOf = (pid: string): string => {
   }
 }
 
-/** The control group of this name, wherever it is, and all below it. */
-const cgroupsNamed = (folder: string, name: string, depth: number): string[] => {
+/** The control groups of these names, wherever they are, and all below them. */
+const cgroupsNamed = (folder: string, names: readonly string[], depth: number): string[] => {
   if (depth === 0) return []
   return subgroups(folder).flatMap((path) =>
-    basename(path) === name ? [path, ...allBelow(path)] : cgroupsNamed(path, name, depth - 1),
+    names.includes(basename(path)) ? [path, ...allBelow(path)] : cgroupsNamed(path, names, depth - 1),
   )
 }
 

@@ -1,5 +1,4 @@
 import { execFile } from 'node:child_process'
-import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -7,6 +6,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import type { TestedDriver } from '@pyro/driver-testkit'
 import type { Workspace } from '@pyro/sdk'
+import { hashOf } from './host-sight.ts'
 import type { World } from './world.ts'
 
 const run = promisify(execFile)
@@ -16,8 +16,7 @@ export const firstId = (driver: TestedDriver): number => (driver === 'qemu' ? 0 
 
 /** Where the disk of a generation (`g2`) or a snapshot (`s1`; the baseline is `s0`) is on this host. */
 export const volumePath = (world: World, ws: Workspace, part: string): string => {
-  const hash = createHash('sha256').update(world.home).digest('hex').slice(0, 12)
-  return join(world.runtimeDir, hash, 'volumes', `${ws.id}.${part}`)
+  return join(world.runtimeDir, hashOf(world.home), 'volumes', `${ws.id}.${part}`)
 }
 
 /**

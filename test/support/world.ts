@@ -1,13 +1,13 @@
-import { execFile, spawn } from 'node:child_process'
-import { chmodSync, mkdtempSync, readFileSync, realpathSync, rmdirSync, rmSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { mkdtempSync, readFileSync, realpathSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
 import { Pyro } from '@pyro/sdk'
-import { lookAtHost, type HostSight } from './host-sight.ts'
+import { clearHost } from './host-clearing.ts'
+import { volatileFolder } from './host-run.ts'
+import { hashOf, lookAtHost, type HostSight } from './host-sight.ts'
 
-const run = promisify(execFile)
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 /** The `pyro` command of this checkout; a Node runs it. */
 export const CLI = join(ROOT, 'packages', 'cli', 'bin', 'pyro.js')
@@ -62,8 +62,7 @@ export class World implements AsyncDisposable {
   static async open(options: WorldOptions = {}): Promise<World> {
     const folder = realpathSync(mkdtempSync(join(options.within ?? tmpdir(), 'pyro-world-')))
     const home = join(folder, 'home')
-    const runtimeDir = mkdtempSync('/run/pyro-world-')
-    chmodSync(runtimeDir, 0o711)
+    const runtimeDir = volatileFolder('w-')
     const env: Record<string, string> = {
       PYRO_HOME: home,
       PYRO_RUNTIME_DIR: runtimeDir,
@@ -139,7 +138,7 @@ export class World implements AsyncDisposable {
 
   /** What of this home is on the host, seen from outside. */
   sight(): Promise<HostSight> {
-    return lookAtHost({ home: this.home, runtimeDir: this.runtimeDir })
+    return lookAtHost({ folders: [this.home, this.runtimeDir], hashes: [hashOf(this.home)] })
   }
 
   engineLog(): string {
@@ -160,18 +159,9 @@ export class World implements AsyncDisposable {
       if (left.length > 0) throw new Error(`left behind on the host:\n${left.join('\n')}\n${this.#logTail()}`)
     } finally {
       for (const name of Object.keys(this.env)) delete process.env[name]
-      await this.#sweep()
+      // What a failed test left is reported already: the next one starts clean.
+      await clearHost({ folders: [this.folder, this.runtimeDir], hashes: [hashOf(this.home)] })
     }
-  }
-
-  /** Ends what a failed test left, so that the next one starts clean; the failure itself is reported already. */
-  async #sweep(): Promise<void> {
-    const { processes, mounts, cgroups } = await this.sight()
-    for (const { pid } of processes) if (isRunning(pid)) process.kill(pid, 'SIGKILL')
-    await until(() => !processes.some(({ pid }) => isRunning(pid)), 'the end of what was left')
-    for (const cgroup of cgroups.toReversed()) rmdirSync(cgroup)
-    for (const mount of mounts.toReversed()) await run('umount', ['--lazy', mount])
-    for (const folder of [this.folder, this.runtimeDir]) rmSync(folder, { recursive: true, force: true })
   }
 
   /** Kernel objects may take a moment to go after the process that held them. */

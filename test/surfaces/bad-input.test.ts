@@ -8,6 +8,7 @@ import { encodeFrame, encodeJsonFrame, ERRORS, FRAME, FRAMES_CONTENT_TYPE, type 
 import type { Workspace } from '@pyro/sdk'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { McpHost } from '../mcp/mcp-host.ts'
+import { volatileFolder } from '../support/host-run.ts'
 import { tarOf, type TarMember } from '../support/tar.ts'
 import { CLI, ENVIRONMENT, World } from '../support/world.ts'
 import { onCli, onHttp, onMcp, stateOf, untilAsBefore, type RawRequest, type Refusal } from './refusals.ts'
@@ -367,7 +368,7 @@ describe('a seed path', () => {
 
   test('that is no git work tree is refused for --seed-git', async () => {
     const before = await stateOf(world)
-    const folder = mkdtempSync('/run/pyro-no-git-')
+    const folder = volatileFolder('no-git-')
     const refusal = await onCli(world, ['workspace', 'create', ENVIRONMENT, '--seed-git', folder])
     expect(await problemsOf(before, { code: 'input.invalid', refusal })).toEqual([])
     execFileSync('rmdir', [folder])

@@ -11,7 +11,7 @@ export const driverPlace = async (options: {
   readonly driver: string
 }): Promise<DriverPlace> => {
   const folder = realpathSync(mkdtempSync(join(tmpdir(), 'pyro-driver-')))
-  const runtimeDir = mkdtempSync('/run/pyro-driver-')
+  const runtimeDir = mkdtempSync(join(process.env['PYRO_TEST_RUN_DIR'] ?? '/run', 'd-'))
   chmodSync(runtimeDir, 0o711)
   const home = join(folder, 'home')
   await mkdir(home)
