@@ -6,11 +6,12 @@
  * Measures through the SDK, beside the floor of each figure in the same run, in a home of its own. Prints medians as a table and
  * writes everything as JSON. Nothing here is asserted: figures are for reading.
  */
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, writeFile } from 'node:fs/promises'
 import { cpus, release, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { Pyro } from '@pyro/sdk'
+import { HostRun } from '../test/support/host-run.ts'
 import { shell } from './floors/program.ts'
 import type { Bench, Result, Row } from './row.ts'
 import { bulk } from './rows/bulk.ts'
@@ -54,6 +55,8 @@ const { values } = parseArgs({
   },
 })
 
+using run = await HostRun.begin()
+process.env['PYRO_RUNTIME_DIR'] = run.runtimeDir
 const scratch = await mkdtemp(join(tmpdir(), 'pyro-bench-'))
 process.env['PYRO_HOME'] = join(scratch, 'home')
 await mkdir(join(scratch, 'home'))
@@ -93,7 +96,6 @@ try {
   await pyro.workspaces.delete([], { all: true })
   await pyro.engine.shutdown({ workspaces: true })
   pyro.close()
-  await rm(scratch, { recursive: true, force: true })
 }
 
 /** The environment's tree on the host's own disk, shifted to the ids of sandboxes, for the floors. */

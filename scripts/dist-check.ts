@@ -1,10 +1,11 @@
 // `npm run dist-check`: packs what is published, installs it into an empty folder, and runs the story from there: nothing of the
 // checkout can help it.
 import { execFileSync } from 'node:child_process'
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { resolveHome, socketOfHome } from '@pyro/sdk'
+import { HostRun } from '../test/support/host-run.ts'
 import { packAll, type Tarball } from './pack/pack.ts'
 
 const root = join(import.meta.dirname, '..')
@@ -78,6 +79,8 @@ function checkTypes(place: Place): void {
   run(place, join(root, 'node_modules/.bin/tsc'), [...options, ...types, 'user.ts'])
 }
 
+using hostRun = await HostRun.begin()
+process.env['PYRO_RUNTIME_DIR'] = hostRun.runtimeDir
 const base = mkdtempSync(join(tmpdir(), 'pyro-dist-check-'))
 const place = emptyPlace(base)
 const pyro = (...args: string[]): string => run(place, join(place.folder, 'node_modules/.bin/pyro'), args)
@@ -95,7 +98,6 @@ try {
   step('nothing leaks', () => pyro('doctor', '--leaks'))
 } finally {
   step('stop the engine', () => cleanUp())
-  rmSync(base, { recursive: true, force: true })
 }
 
 function storyThroughCommand(): void {
@@ -118,7 +120,6 @@ function cleanUp(): void {
   const runtimeDir = dirname(socketOfHome(resolveHome({ env: place.env }), place.env))
   const volumes = join(runtimeDir, 'volumes')
   if (readFileSync('/proc/self/mountinfo', 'utf8').includes(` ${volumes} `)) run(place, 'umount', [volumes])
-  rmSync(runtimeDir, { recursive: true, force: true })
 }
 
 /** A host without gVisor still checks the packages, in a container, and says so. */

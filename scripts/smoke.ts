@@ -1,10 +1,11 @@
 // `npm run smoke -- --driver D`: create, snapshot, mutate, reset and diff on one driver, in a home of its own. Each line is a thing
 // that was seen; the first that is not as it must be ends the run with exit code 1.
-import { mkdtemp, mkdir, rm } from 'node:fs/promises'
+import { mkdtemp, mkdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { isPyroError, Pyro, type Workspace } from '@pyro/sdk'
+import { HostRun } from '../test/support/host-run.ts'
 import { seconds } from './story/timing.ts'
 
 const ENVIRONMENT = 'debian:12-base'
@@ -16,6 +17,8 @@ if (values.driver === undefined) {
   process.exit(USAGE_EXIT_CODE)
 }
 
+using run = await HostRun.begin()
+process.env['PYRO_RUNTIME_DIR'] = run.runtimeDir
 const folder = await mkdtemp(join(tmpdir(), 'pyro-smoke-'))
 process.env['PYRO_HOME'] = join(folder, 'home')
 await mkdir(join(folder, 'home'))
@@ -79,5 +82,4 @@ try {
 } finally {
   await pyro.engine.shutdown({ workspaces: true })
   pyro.close()
-  await rm(folder, { recursive: true, force: true })
 }
