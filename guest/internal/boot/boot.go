@@ -68,11 +68,11 @@ func Serve(config *message.AgentConfig, link *channel.Link, child <-chan os.Sign
 	}
 	takeName(config.Hostname, logger)
 	reaper := reap.Start(child)
-	cgroup, counts := config.Cgroup, (func() exec.LimitCounts)(nil)
+	cgroup, limits := config.Cgroup, exec.Limits(nil)
 	if machine != nil {
-		cgroup, counts = machine.Cgroup, machine.Counts
+		cgroup, limits = machine.Cgroup, machine.Limits
 	}
-	commands, err := exec.NewRegistry(reaper, cgroup, config.MaxCommands, counts)
+	commands, err := exec.NewRegistry(reaper, cgroup, config.MaxCommands, limits)
 	if err != nil {
 		return err
 	}

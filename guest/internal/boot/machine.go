@@ -38,9 +38,9 @@ type Machine struct {
 	End func()
 	// Disk is a folder of the filesystem that is frozen for snapshots; empty: there is none.
 	Disk string
-	// Cgroup is where user commands go, Counts how often they hit its limits; nil where there are no commands.
+	// Cgroup is where user commands go, Limits tells when they hit its own; nil where there are no commands.
 	Cgroup message.Cgroup
-	Counts func() exec.LimitCounts
+	Limits exec.Limits
 	// Roles are the one-shot roles that the engine may run here.
 	Roles map[string]bool
 

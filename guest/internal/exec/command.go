@@ -26,7 +26,7 @@ type Command struct {
 	pid int
 	// refusedBefore is the count of refused forks when the command began.
 	refusedBefore int64
-	limitsBefore  LimitCounts
+	hitsBefore    LimitHits
 
 	// launched is closed when pid and stdin are settled.
 	launched chan struct{}
@@ -46,7 +46,7 @@ type Command struct {
 func newCommand(id string, registry *Registry) *Command {
 	return &Command{
 		id: id, registry: registry, ring: newRing(&registry.budget), started: time.Now(),
-		refusedBefore: registry.forker.refusals.Load(), limitsBefore: registry.limits(),
+		refusedBefore: registry.forker.refusals.Load(), hitsBefore: registry.limits.Hits(),
 		launched: make(chan struct{}), ended: make(chan struct{}), done: make(chan struct{}), writer: make(chan struct{}, 1),
 	}
 }
@@ -154,12 +154,15 @@ func (c *Command) supervise(out, errOut *pump, timeoutMs *int64) {
 		pumps.Add(1)
 		go func() {
 			open := p.run()
-			pumps.Done()
 			if open {
+				pumps.Done()
 				p.drain()
-			} else {
-				p.file.Close()
+				return
 			}
+			// The pipes of most commands end with the command: no need to wait for the signal that says so.
+			c.registry.reaper.Collect()
+			pumps.Done()
+			p.file.Close()
 		}()
 	}
 	var timeout <-chan time.Time
@@ -195,10 +198,10 @@ func (c *Command) finish(failure *message.StartError) {
 		StderrBytes: stderrBytes,
 	}
 	if failure != nil || c.status != 0 {
-		limits := c.registry.limits()
-		exit.PidsLimited = c.registry.forker.refusals.Load() > c.refusedBefore || limits.Pids > c.limitsBefore.Pids
-		exit.MemoryLimited = limits.Memory > c.limitsBefore.Memory
-		exit.DiskLimited = limits.DiskFull
+		hits := c.registry.limits.Hits()
+		exit.PidsLimited = c.registry.forker.refusals.Load() > c.refusedBefore || hits.Pids > c.hitsBefore.Pids
+		exit.MemoryLimited = hits.Memory > c.hitsBefore.Memory
+		exit.DiskLimited = c.registry.limits.DiskFull()
 	}
 	switch {
 	case failure != nil:

@@ -61,7 +61,8 @@ func pipeFrom(weRead bool) (ours *os.File, theirs int, err error) {
 	if !weRead {
 		mine, other = other, mine
 	}
-	if err := unix.SetNonblock(mine, true); err != nil {
+	// Nothing else is set on it, so that nothing has to be asked for first.
+	if _, err := unix.FcntlInt(uintptr(mine), unix.F_SETFL, unix.O_NONBLOCK); err != nil {
 		unix.Close(mine)
 		unix.Close(other)
 		return nil, -1, os.NewSyscallError("fcntl", err)

@@ -39,30 +39,38 @@ type Registry struct {
 	// null is a descriptor of /dev/null from before any user could replace it.
 	null    int
 	running atomic.Int64
-	// limits counts where this kernel is the sandbox's own; elsewhere the engine counts from outside.
-	limits func() LimitCounts
+	limits  Limits
 
 	mu       sync.Mutex
 	commands map[string]*Command
 	closed   bool
 }
 
-// LimitCounts is how often the limits of user commands were hit so far, and whether the disk is at its own.
-type LimitCounts struct {
-	// Memory counts kills, Pids refused forks.
-	Memory, Pids int64
+// Limits are those of user commands on a kernel of the sandbox's own.
+type Limits interface {
+	// Hits is how often they were hit so far.
+	Hits() LimitHits
 	// DiskFull is true while the disk has next to no space.
-	DiskFull bool
+	DiskFull() bool
 }
 
+// LimitHits counts kills for lack of memory, and refused forks.
+type LimitHits struct{ Memory, Pids int64 }
+
+// noLimits is where the engine counts, from outside.
+type noLimits struct{}
+
+func (noLimits) Hits() LimitHits { return LimitHits{} }
+func (noLimits) DiskFull() bool  { return false }
+
 // NewRegistry takes over all forking. limits is nil where this sandbox does not count.
-func NewRegistry(reaper *reap.Reaper, cgroup message.Cgroup, maxRunning int, limits func() LimitCounts) (*Registry, error) {
+func NewRegistry(reaper *reap.Reaper, cgroup message.Cgroup, maxRunning int, limits Limits) (*Registry, error) {
 	growth := sharedKernelGrowth
 	if shield.Needed() || limits != nil {
 		growth = ownKernelGrowth
 	}
 	if limits == nil {
-		limits = func() LimitCounts { return LimitCounts{} }
+		limits = noLimits{}
 	}
 	null, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {

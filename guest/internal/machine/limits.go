@@ -74,14 +74,13 @@ func (g *commandGroup) message() message.Cgroup {
 	return message.Cgroup{Mode: "v2", DirectoryFd: &g.fd}
 }
 
-// counts are zeros where root inside has taken the cgroup away: then nothing is limited any more.
-func (g *commandGroup) counts() exec.LimitCounts {
-	return exec.LimitCounts{
-		Memory:   eventCount(g.memory, "oom_kill"),
-		Pids:     eventCount(g.pids, "max"),
-		DiskFull: isFull("/"),
-	}
+// Hits are none where root inside has taken the cgroup away: then nothing is limited any more.
+func (g *commandGroup) Hits() exec.LimitHits {
+	return exec.LimitHits{Memory: eventCount(g.memory, "oom_kill"), Pids: eventCount(g.pids, "max")}
 }
+
+// DiskFull looks at the disk that commands see as their root.
+func (g *commandGroup) DiskFull() bool { return isFull("/") }
 
 // fullBytes is less than what any write of a file in need of blocks takes together with its bookkeeping.
 const fullBytes = 1 << 20

@@ -76,7 +76,7 @@ func (v *vmm) enter(config *Config, commands *commandGroup) (*boot.Machine, erro
 			return nil, err
 		}
 		return &boot.Machine{
-			End: powerOff, Disk: "/", Roles: map[string]bool{"populate": true}, Cgroup: commands.message(), Counts: commands.counts,
+			End: powerOff, Disk: "/", Roles: map[string]bool{"populate": true}, Cgroup: commands.message(), Limits: commands,
 		}, nil
 	}
 	if err := v.enterInspector(config.Inspect); err != nil {

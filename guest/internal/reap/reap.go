@@ -21,7 +21,7 @@ func Start(signalled <-chan os.Signal) *Reaper {
 	r := &Reaper{waiting: map[int]func(syscall.WaitStatus){}}
 	go func() {
 		for {
-			r.collect()
+			r.Collect()
 			<-signalled
 		}
 	}()
@@ -40,7 +40,8 @@ func (r *Reaper) Spawn(start func() (pid int, err error), ended func(syscall.Wai
 	return pid, nil
 }
 
-func (r *Reaper) collect() {
+// Collect collects the children that have ended, without waiting for the signal that says so.
+func (r *Reaper) Collect() {
 	for {
 		r.mu.Lock()
 		var status syscall.WaitStatus
