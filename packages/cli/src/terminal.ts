@@ -13,6 +13,8 @@ export interface TerminalOptions {
 
 /** 128 + SIGPIPE: nobody reads our output any more. */
 const EXIT_PIPE = 141
+/** Between two lines of progress where they do not replace each other. */
+const TELL_INTERVAL_MS = 5_000
 
 /**
  * Standard output is data, standard error is talk. Nothing else in the command line writes to either, or reads standard input.
@@ -25,6 +27,8 @@ export class Terminal {
   readonly #stdout: Output
   readonly #stderr: Output
   #progressShown = false
+  /** Of progress without a terminal: when a line was written, or the first one was not. */
+  #toldAt: number | null = null
   #inputOpened = false
 
   constructor({ json, quiet, onOutputFailed }: TerminalOptions) {
@@ -91,9 +95,17 @@ export class Terminal {
     void this.#stderr.write(`${text}\n`)
   }
 
-  /** One line that replaces itself; only on a terminal. */
+  /** One line that replaces itself on a terminal. Elsewhere a line now and then, of what takes long. */
   progress(text: string): void {
-    if (this.quiet || this.json || !this.talksToPerson) return
+    if (this.quiet || this.json) return
+    if (!this.talksToPerson) {
+      const now = performance.now()
+      this.#toldAt ??= now
+      if (now - this.#toldAt < TELL_INTERVAL_MS) return
+      this.#toldAt = now
+      this.talk(stripVTControlCharacters(text))
+      return
+    }
     const width = process.stderr.columns
     const shown = escapeControls(stripVTControlCharacters(text)).slice(0, Math.max(10, width - 1))
     process.stderr.write(`\r\u001b[K${shown}`)

@@ -43,7 +43,11 @@ export class Kvm {
     if (process.arch !== 'x64') return { ok: false, detail: 'machines are made for x86-64 hosts', fix: null }
     try {
       if (kvmGroups(await stat(device)) !== null) return null
-      return { ok: false, detail: `${device} can be opened by root alone`, fix: `chmod 666 ${device}` }
+      return {
+        ok: false,
+        detail: `${device} can be opened by root alone`,
+        fix: `groupadd -f -r kvm && chgrp kvm ${device} && chmod 660 ${device}`,
+      }
     } catch (error) {
       if (errnoOf(error) !== 'ENOENT') throw error
       return { ok: false, detail: `this host has no ${device}`, fix: kvmFix(await readFile(CPU_INFO, 'utf8')) }
