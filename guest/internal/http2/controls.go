@@ -12,13 +12,15 @@ func (c *conn) settings(h frameHeader, payload []byte) error {
 		return broken(codeFrameSize, "settings of %d bytes", len(payload))
 	}
 	c.mu.Lock()
-	defer c.flushControls()
 	defer c.mu.Unlock()
 	for ; len(payload) > 0; payload = payload[6:] {
 		value := binary.BigEndian.Uint32(payload[2:])
 		switch binary.BigEndian.Uint16(payload) {
 		case settingHeaderTableBytes:
-			c.tableLimit = &value
+			// The engine forgets at the smallest of the limits it tells in between (RFC 7541, 4.2).
+			if c.tableLimit == nil || value < *c.tableLimit {
+				c.tableLimit = &value
+			}
 		case settingWindowBytes:
 			if value > windowLimitBytes {
 				return broken(codeFlowControl, "a window of %d bytes", value)
@@ -26,7 +28,9 @@ func (c *conn) settings(h frameHeader, payload []byte) error {
 			more := int64(value) - c.streamWindow
 			c.streamWindow = int64(value)
 			for _, s := range c.streams {
-				s.window += more
+				if s.window += more; s.window > windowLimitBytes {
+					return broken(codeFlowControl, "a window of %d bytes", s.window)
+				}
 			}
 			c.granted.Broadcast()
 		case settingFrameBytes:
@@ -45,7 +49,7 @@ func (c *conn) ping(h frameHeader, payload []byte) error {
 		return broken(codeFrameSize, "a ping of %d bytes", len(payload))
 	}
 	if h.flags&flagAck == 0 {
-		c.control(append(appendFrameHeader(nil, len(payload), framePing, flagAck, 0), payload...))
+		c.queue(append(appendFrameHeader(nil, len(payload), framePing, flagAck, 0), payload...))
 	}
 	return nil
 }

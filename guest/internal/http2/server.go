@@ -68,6 +68,7 @@ func Serve(connection net.Conn, reader *bufio.Reader, handler Handler, logger *l
 		connection: connection, reader: reader, handler: handler, log: logger, context: ctx,
 		streams: map[uint32]*stream{}, decoder: hpack.NewDecoder(tableBytes, nil),
 		window: defaultWindowBytes, streamWindow: defaultWindowBytes, frameLimit: defaultFrameBytes,
+		receivable: sessionWindowBytes,
 	}
 	c.granted.L = &c.mu
 	c.encoder = hpack.NewEncoder(&c.headers)
@@ -75,7 +76,7 @@ func Serve(connection net.Conn, reader *bufio.Reader, handler Handler, logger *l
 	err := c.serve()
 	var fault connectionError
 	if errors.As(err, &fault) {
-		c.control(appendGoAway(nil, c.last, fault.code))
+		c.farewell(fault.code)
 	}
 	cancel()
 	c.close(err)
@@ -100,7 +101,8 @@ type conn struct {
 	fresh   []*stream
 	payload []byte
 
-	// writing is held while bytes go out, with headers and encoder. It is never waited for with mu held.
+	// writing is held while bytes go out, with headers and encoder. It is never waited for with mu held, nor by the reading goroutine
+	// before that is done.
 	writing sync.Mutex
 	out     []byte
 	headers bytes.Buffer
@@ -118,8 +120,8 @@ type conn struct {
 	frameLimit           int
 	// controls are frames that wait for whoever writes.
 	controls []byte
-	// consumed was read from bodies and is not granted again yet.
-	consumed int
+	// receivable is what the engine may send of all bodies together, consumed what was taken of it and is not granted again yet.
+	receivable, consumed int
 }
 
 type pendingHeaders struct {
@@ -139,7 +141,7 @@ func (c *conn) serve() error {
 	first := appendSettings(nil,
 		[2]uint32{settingConcurrentStreams, concurrentStreams}, [2]uint32{settingWindowBytes, windowBytes},
 		[2]uint32{settingFrameBytes, frameBytes}, [2]uint32{settingHeaderListBytes, headerLimitBytes})
-	c.control(appendWindowUpdate(first, 0, sessionWindowBytes-defaultWindowBytes))
+	c.queue(appendWindowUpdate(first, 0, sessionWindowBytes-defaultWindowBytes))
 	for {
 		if err := c.next(); err != nil {
 			return err
@@ -149,6 +151,9 @@ func (c *conn) serve() error {
 
 // next reads one frame. Requests that came together with their bodies are handed on when nothing more is there.
 func (c *conn) next() error {
+	if err := c.flushAside(); err != nil {
+		return err
+	}
 	if c.reader.Buffered() < frameHeaderBytes {
 		c.dispatch()
 	}
@@ -267,17 +272,19 @@ func (c *conn) request() error {
 		s.endOfBody()
 	}
 	c.mu.Lock()
-	refused := len(c.streams) >= concurrentStreams
-	if !refused {
-		s.window, s.receivable = c.streamWindow, windowBytes
-		c.streams[s.id] = s
-	}
-	c.mu.Unlock()
-	if refused {
+	defer c.mu.Unlock()
+	if c.over != nil {
+		// Whoever wrote has ended it, and with it the streams there were.
 		s.cancel()
-		c.control(appendReset(nil, s.id, codeRefusedStream))
+		return c.over
+	}
+	if len(c.streams) >= concurrentStreams {
+		s.cancel()
+		c.controls = appendReset(c.controls, s.id, codeRefusedStream)
 		return nil
 	}
+	s.window, s.receivable = c.streamWindow, windowBytes
+	c.streams[s.id] = s
 	c.fresh = append(c.fresh, s)
 	return nil
 }
@@ -319,11 +326,12 @@ func (c *conn) work(s *stream) {
 
 // answer lets the handler answer. One that panics must not end PID 1.
 func (c *conn) answer(s *stream) {
+	defer c.flushControls()
 	defer func() {
 		if problem := recover(); problem != nil {
 			c.log.Printf("%s: panic: %v\n%s", s.request.Path, problem, debug.Stack())
 			c.forget(s, fmt.Errorf("the handler of %s broke", s.request.Path))
-			c.control(appendReset(nil, s.id, codeInternal))
+			c.queue(appendReset(nil, s.id, codeInternal))
 		}
 	}()
 	c.handler(s, &s.request)
@@ -337,7 +345,7 @@ var (
 	errReset   = errors.New("the engine broke the request off")
 )
 
-// forget releases what is left of a stream.
+// forget releases what is left of a stream. Who is not the reading goroutine flushes what there is to say of it.
 func (c *conn) forget(s *stream, reason error) {
 	c.mu.Lock()
 	wanted := c.streams[s.id] == s && !s.closedByEngine.Load()
@@ -351,7 +359,7 @@ func (c *conn) forget(s *stream, reason error) {
 	c.taken(s, s.body.drop(reason))
 	if wanted && reason == errHandled {
 		// The rest of the request is not wanted (section 8.1).
-		c.control(appendReset(nil, s.id, codeNone))
+		c.queue(appendReset(nil, s.id, codeNone))
 	}
 }
 
@@ -367,6 +375,9 @@ func (c *conn) data(h frameHeader) error {
 	}
 	length, padding := h.length, 0
 	if h.flags&flagPadded != 0 {
+		if length == 0 {
+			return broken(codeFrameSize, "a padded frame of no bytes")
+		}
 		pad, err := c.reader.ReadByte()
 		if err != nil {
 			return err
@@ -379,6 +390,8 @@ func (c *conn) data(h frameHeader) error {
 	s := c.find(h.stream)
 	lost := h.length - length
 	switch {
+	case !c.receive(s, h.length):
+		return broken(codeFlowControl, "more data on stream %d than was granted", h.stream)
 	case s == nil:
 		// It was answered or broken off while this was on its way.
 		if _, err := c.reader.Discard(length); err != nil {
@@ -387,8 +400,6 @@ func (c *conn) data(h frameHeader) error {
 		lost = h.length
 	case s.closedByEngine.Load():
 		return broken(codeStreamClosed, "data for stream %d after its end", h.stream)
-	case !c.receive(s, h.length):
-		return broken(codeFlowControl, "more data on stream %d than was granted", h.stream)
 	default:
 		unread, err := s.body.fill(c.reader, length)
 		if err != nil {
@@ -419,22 +430,29 @@ func (c *conn) resetStream(h frameHeader, payload []byte) error {
 	return nil
 }
 
-// receive reports whether a stream may carry that much.
+// receive reports whether the session, and a stream that goes on, may carry that much.
 func (c *conn) receive(s *stream, bytes int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.receivable -= bytes
+	if s == nil {
+		return c.receivable >= 0
+	}
 	s.receivable -= bytes
-	return s.receivable >= 0
+	return c.receivable >= 0 && s.receivable >= 0
 }
 
-// taken grants the engine again what is not held any more: on the session, and on the stream if that goes on.
+// taken grants the engine again what is not held any more: on the session, and on the stream if that goes on. Who is not the
+// reading goroutine flushes it.
 func (c *conn) taken(s *stream, bytes int) {
 	if bytes == 0 {
 		return
 	}
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.consumed += bytes; c.consumed >= sessionWindowStepBytes {
 		c.controls = appendWindowUpdate(c.controls, 0, c.consumed)
+		c.receivable += c.consumed
 		c.consumed = 0
 	}
 	if s != nil && c.streams[s.id] == s && !s.closedByEngine.Load() {
@@ -443,11 +461,6 @@ func (c *conn) taken(s *stream, bytes int) {
 			s.receivable += s.consumed
 			s.consumed = 0
 		}
-	}
-	waiting := len(c.controls) > 0
-	c.mu.Unlock()
-	if waiting {
-		c.flushControls()
 	}
 }
 

@@ -47,7 +47,10 @@ func (s *stream) endOfBody() {
 	s.body.end(io.EOF)
 }
 
-func (s *stream) bodyConsumed(n int) { s.conn.taken(s, n) }
+func (s *stream) bodyConsumed(n int) {
+	s.conn.taken(s, n)
+	s.conn.flushControls()
+}
 
 func (s *stream) Begin(status int, contentType string) {
 	s.status, s.contentType = status, contentType

@@ -1,28 +1,69 @@
 package http2
 
-// control sends frames without waiting for whoever writes, who sends them otherwise.
-func (c *conn) control(frames []byte) {
+import "time"
+
+const (
+	// controlsLimitBytes bounds what waits for an engine that reads nothing. All that it may rightly have us say at a time, a reset
+	// and a grant of each stream, is a tenth.
+	controlsLimitBytes = 1 << 20
+	// farewellTimeout is how long the engine may take to read what it broke.
+	farewellTimeout = time.Second
+)
+
+// queue leaves frames to whoever writes next.
+func (c *conn) queue(frames []byte) {
 	c.mu.Lock()
 	c.controls = append(c.controls, frames...)
 	c.mu.Unlock()
-	c.flushControls()
 }
 
+func (c *conn) queued() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.controls)
+}
+
+// flushControls sends what is queued, or leaves it to whoever writes, who does it otherwise.
 func (c *conn) flushControls() {
-	for {
-		c.mu.Lock()
-		waiting := len(c.controls) > 0
-		c.mu.Unlock()
-		if !waiting || !c.writing.TryLock() {
-			return
-		}
-		c.out = c.takeControls(c.out[:0])
-		err := c.send(c.out, nil)
-		c.writing.Unlock()
-		if err != nil {
+	for c.queued() > 0 && c.writing.TryLock() {
+		if err := c.sendControls(); err != nil {
 			return
 		}
 	}
+}
+
+// flushAside is flushControls for the reading goroutine. That never writes: an engine may read nothing until it is read (Node's does
+// while it writes), and with both waiting nothing would ever move.
+func (c *conn) flushAside() error {
+	queued := c.queued()
+	if queued > controlsLimitBytes {
+		return broken(codeEnhanceYourCalm, "%d bytes of answers wait to be read", queued)
+	}
+	if queued > 0 && c.writing.TryLock() {
+		go func() {
+			if err := c.sendControls(); err == nil {
+				c.flushControls()
+			}
+		}()
+	}
+	return nil
+}
+
+// sendControls is called with writing held, and gives it up.
+func (c *conn) sendControls() error {
+	defer c.writing.Unlock()
+	c.out = c.takeControls(c.out[:0])
+	return c.send(c.out, nil)
+}
+
+// farewell tells the engine what it broke.
+func (c *conn) farewell(code errorCode) {
+	cut := time.AfterFunc(farewellTimeout, func() { c.connection.Close() })
+	defer cut.Stop()
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	// The connection ends whether or not this arrives.
+	_ = c.send(appendGoAway(c.takeControls(nil), c.last, code), nil)
 }
 
 // takeControls is called with writing held.
