@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2/hpack"
 )
@@ -341,6 +342,55 @@ func TestAPingIsAnsweredThoughAnAnswerWaitsToBeRead(t *testing.T) {
 		}
 		if f.kind == framePing {
 			pings++
+		}
+	}
+}
+
+func TestNothingIsSentForAStreamThatWasBrokenOffWhileOthersWrote(t *testing.T) {
+	ours, theirs := net.Pipe()
+	begun, ended := make(chan string), make(chan error, 3)
+	p := newPeer(startSessionOn(t, ours, theirs, func(a Answer, r *Request) {
+		begun <- r.Path
+		_, err := a.Write(make([]byte, 20_000))
+		if r.Path == "/broken-off" {
+			ended <- err
+		}
+	}))
+	p.write([]byte(preface), appendSettings(nil))
+	p.expect(frameSettings)
+	p.expect(frameWindowUpdate)
+	p.expect(frameSettings)
+	// Nobody reads what the first writes.
+	p.write(p.ask(1, "/"))
+	within(t, "the first begins", begun)
+	p.expect(frameHeaders)
+	p.write(p.ask(3, "/broken-off"))
+	within(t, "the second begins", begun)
+	time.Sleep(20 * time.Millisecond)
+	p.write(appendReset(nil, 3, codeNone), appendWindowUpdate(nil, 0, 1))
+	for last := false; !last; {
+		f, err := p.next()
+		if err != nil || f.stream == 3 {
+			t.Fatalf("got %+v, %v", f.frameHeader, err)
+		}
+		last = f.stream == 1 && f.flags == flagEndStream
+	}
+	p.ping()
+	if err := within(t, "the second ends", ended); !errors.Is(err, errReset) {
+		t.Errorf("got %v", err)
+	}
+	// What it had reserved is there for others.
+	p.write(p.ask(5, "/"), p.ask(7, "/"))
+	for range 2 {
+		within(t, "others begin", begun)
+	}
+	for ends := 0; ends < 2; {
+		f, err := p.next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.flags == flagEndStream {
+			ends++
 		}
 	}
 }

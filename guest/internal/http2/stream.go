@@ -137,6 +137,31 @@ func (s *stream) reserve(wanted int) (int, error) {
 func (s *stream) sendFrame(p []byte, end bool) error {
 	c := s.conn
 	c.writing.Lock()
+	err := s.stillWanted(len(p))
+	if err == nil {
+		err = s.writeFrame(p, end)
+	}
+	c.writing.Unlock()
+	c.flushControls()
+	return err
+}
+
+// stillWanted gives reserved bytes back of a stream that ended while it waited for others to write: nghttp2 ends a session on which
+// too much comes for streams that it broke off.
+func (s *stream) stillWanted(reserved int) error {
+	c := s.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s.over != nil {
+		c.window += int64(reserved)
+		c.granted.Broadcast()
+	}
+	return s.over
+}
+
+// writeFrame is called with writing held.
+func (s *stream) writeFrame(p []byte, end bool) error {
+	c := s.conn
 	out := c.takeControls(c.out[:0])
 	if !s.begun {
 		s.begun = true
@@ -151,12 +176,8 @@ func (s *stream) sendFrame(p []byte, end bool) error {
 		out = appendFrameHeader(out, len(p), frameData, flags, s.id)
 	}
 	joined := min(len(p), max(0, joinedBytes-len(out)))
-	out = append(out, p[:joined]...)
-	err := c.send(out, p[joined:])
-	c.out = out
-	c.writing.Unlock()
-	c.flushControls()
-	return err
+	c.out = append(out, p[:joined]...)
+	return c.send(c.out, p[joined:])
 }
 
 // appendHeaders is called with writing held.
