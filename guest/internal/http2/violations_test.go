@@ -3,6 +3,7 @@ package http2
 import (
 	"bytes"
 	"errors"
+	"net"
 	"strings"
 	"testing"
 )
@@ -158,5 +159,14 @@ func TestAnEngineThatAsksOnWithoutReadingIsCutOff(t *testing.T) {
 	var fault connectionError
 	if err := p.awaitEnd(); !errors.As(err, &fault) || fault.code != codeEnhanceYourCalm {
 		t.Errorf("Serve gave %v", err)
+	}
+}
+
+func TestAnEngineThatReadsNothingIsCutOffWithoutBeingToldWhy(t *testing.T) {
+	ours, theirs := net.Pipe()
+	p := newPeer(startSessionOn(t, ours, theirs, echo))
+	p.write([]byte(strings.Repeat("x", len(preface))))
+	if err := p.awaitEnd(); err == nil {
+		t.Error("Serve gave no error")
 	}
 }
