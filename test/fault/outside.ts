@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { rmdirSync } from 'node:fs'
 import type { Workspace } from '@pyro/sdk'
-import { isRunning, until, type World } from '../support/world.ts'
+import { until, type World } from '../support/world.ts'
 
 export interface SandboxSight {
   readonly monitor: number
@@ -42,7 +42,10 @@ export const powerOff = async (world: World): Promise<void> => {
   await world.killEngine()
   const nobody = async (): Promise<boolean> => {
     const { processes } = await world.sight()
-    for (const { pid } of processes) if (isRunning(pid)) process.kill(pid, 'SIGKILL')
+    signalAll(
+      processes.map(({ pid }) => pid),
+      'SIGKILL',
+    )
     return processes.length === 0
   }
   await until(nobody, 'every process to end')
