@@ -37,7 +37,9 @@ describe('on a host without space a machine', () => {
       await expectHeld(ws)
       await world.restartEngine({ [RESERVE]: GROWTH_MIB })
       expect(await writing.wait({ timeoutMs: PATIENCE_MS })).toMatchObject({ exitCode: 0, stdout: 'written\n' })
-      expect(await ws.status()).toMatchObject({ phase: 'running', generation: 1, failure: null })
+      // The command may end before the engine has looked again.
+      await expect.poll(async () => (await ws.status()).failure, { timeout: PATIENCE_MS }).toBeNull()
+      expect(await ws.status()).toMatchObject({ phase: 'running', generation: 1 })
       expect((await ws.exec('cat before; grep " / " /proc/mounts', { check: true })).stdout).toMatch(
         /^before\n\S+ \/ ext4 rw/,
       )

@@ -6,8 +6,13 @@ import { Qmp } from './qmp.ts'
 
 const LOOK_MS = 2_000
 const ANSWER_MS = 1_000
+/** What was refused is tried again at once. */
+const REFUSED_AGAIN_MS = 100
 const none = z.object({})
 const status = z.object({ status: z.string() })
+
+/** Of qemu, with `werror=enospc`. */
+const HELD_STATUS = 'io-error'
 
 const HELD: Failure = {
   code: 'disk.full',
@@ -55,10 +60,16 @@ export class HostSpaceWatch implements SandboxWatch {
   /** With a connection of its own: what a VMM says unasked is not read. */
   async #look(signal: AbortSignal): Promise<void> {
     using qmp = await Qmp.connect(this.#controlSocket, signal)
-    const seen = (await qmp.execute('query-status', {}, status)).status
-    this.#held = seen === 'io-error'
-    if (this.#held) await qmp.execute('cont', {}, none)
-    if (this.#held || (this.#stood && seen === 'running')) this.#wentOn()
+    const look = async (): Promise<string> => (await qmp.execute('query-status', {}, status)).status
+    let seen = await look()
+    if (seen === HELD_STATUS) {
+      this.#held = this.#stood = true
+      await qmp.execute('cont', {}, none)
+      await sleep(REFUSED_AGAIN_MS, signal)
+      seen = await look()
+    }
+    this.#held = seen === HELD_STATUS
+    if (this.#stood && seen === 'running') this.#wentOn()
     this.#stood = seen !== 'running'
   }
 }
