@@ -252,7 +252,7 @@ describe('exec', () => {
     expect((await exec('--timeout', '300ms', '--', 'sleep', '86321')).code).toBe(124)
     expect((await exec('--', 'no-such-program')).code).toBe(127)
     const stdin = await world.cli(
-      ['workspace', 'exec', ws.name, '--stdin', '-w', '/etc', '-e', 'A=b', '--', 'cat; pwd; echo $A'],
+      ['workspace', 'exec', ws.name, '-i', '-w', '/etc', '-e', 'A=b', '--', 'cat; pwd; echo $A'],
       { input: 'typed\n' },
     )
     expect(stdin).toEqual({ code: 0, stdout: 'typed\n/etc\nb\n', stderr: '' })

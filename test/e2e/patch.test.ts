@@ -275,8 +275,8 @@ printf '*.txt eol=crlf\n' >> .gitattributes; printf '1\r\n' > new.txt; printf '1
     expect(Buffer.from(listed.patch).toString()).toContain('+++ b/build/out')
     expect(Buffer.from(shown.patch).toString()).not.toContain('build/out')
     await ws.reset()
-    await ws.exec('echo x > trace.log', { check: true })
-    // Only something ignored: nothing is listed, but it is not clean.
+    await ws.exec('mkdir -p logs/old; echo x > logs/old/trace.log', { check: true })
+    // Only something ignored, and folders for it: nothing is listed, but it is not clean.
     expect((await ws.diff()).result).toMatchObject({ clean: false, entries: [], patchBytes: 0, totals: { ignored: 1 } })
   })
 

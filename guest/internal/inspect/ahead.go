@@ -7,11 +7,10 @@ import (
 	"pyro.dev/agent/internal/tree"
 )
 
-// isBarren tells whether the patch fails to make a new folder as it is: nothing in it that a patch carries, or an owner,
-// a mode or attributes that are not those of what git makes.
+// isBarren tells whether the patch fails to make a new folder as it is: nothing in it that implies it, or an owner, a mode
+// or attributes that are not those of what git makes.
 func (w *walker) isBarren(f, below *folder, c *change) (bool, error) {
-	// What is ignored is counted as if it were listed; to the folder above it was nothing.
-	if c.unpatchable || below.barren && !c.ignored {
+	if c.unpatchable || below.barren {
 		below.barren = true
 		return true, nil
 	}
@@ -19,7 +18,7 @@ func (w *walker) isBarren(f, below *folder, c *change) (bool, error) {
 	if err != nil {
 		return false, w.failed("open", below.name, err)
 	}
-	carries, err := w.carriesAnything(below, dir)
+	carries, err := w.hasAny(below, dir, w.isImplying)
 	below.barren = err == nil && !carries && w.lookAhead < lookAheadLimit
 	if err == nil && carries && c.to.isPlain() {
 		var attributes []tree.Xattr
@@ -43,7 +42,7 @@ func (w *walker) isEmptied(f, below *folder) (bool, error) {
 	if dir, err = f.from.enter(below.name); err != nil {
 		return false, w.failed("open", below.name, err)
 	}
-	emptied, err := w.carriesAnything(below, dir)
+	emptied, err := w.hasAny(below, dir, w.isCarried)
 	return emptied, leaveBoth(dir, below, err)
 }
 
@@ -89,47 +88,48 @@ func leaveBoth(dir folderView, below *folder, err error) error {
 	return err
 }
 
-// carriesAnything looks for one file or symlink that a patch can hold.
-func (w *walker) carriesAnything(f *folder, dir folderView) (bool, error) {
+// hasAny looks for one file or symlink that counts.
+func (w *walker) hasAny(f *folder, dir folderView, counts look) (bool, error) {
 	names, err := w.namesAhead(f, dir)
 	if err != nil {
 		return false, err
 	}
 	var folders []tree.Name
 	for _, one := range names {
-		m, carried, err := w.isCarried(f, dir, one)
-		if err != nil || carried {
-			return carried, err
+		m, found, err := counts(f, dir, one)
+		if err != nil || found {
+			return found, err
 		}
 		if m != nil && m.isFolder() && !gitpatch.Refused(one.Name, false) {
 			folders = append(folders, one)
 		}
 	}
 	for _, one := range folders {
-		carries := false
+		found := false
 		err := w.ahead(f, dir, one.Name, func(below *folder, child folderView) (err error) {
-			carries, err = w.carriesAnything(below, child)
+			found, err = w.hasAny(below, child, counts)
 			return err
 		})
-		if err != nil || carries {
-			return carries, err
+		if err != nil || found {
+			return found, err
 		}
 	}
 	return false, nil
 }
 
-// removes is true when everything below is in files and symlinks that a patch removes, and no folder is empty.
+// removes is true when everything below is in files and symlinks that a patch removes or that are ignored, and no folder
+// is empty.
 func (w *walker) removes(f *folder, dir folderView) (removed bool, bytes int64, err error) {
 	names, err := w.namesAhead(f, dir)
 	if err != nil || len(names) == 0 {
 		return false, 0, err
 	}
 	for _, one := range names {
-		m, carried, err := w.isCarried(f, dir, one)
+		m, implying, err := w.isImplying(f, dir, one)
 		if err != nil || m == nil {
 			return false, 0, err
 		}
-		if carried {
+		if implying {
 			bytes += removalBound(f.base+len(one.Name), m.size)
 			continue
 		}
@@ -166,25 +166,23 @@ func (w *walker) namesAhead(f *folder, dir folderView) ([]tree.Name, error) {
 }
 
 // ahead enters a folder before its turn.
-func (w *walker) ahead(f *folder, dir folderView, name string, look func(*folder, folderView) error) error {
+func (w *walker) ahead(f *folder, dir folderView, name string, inside func(*folder, folderView) error) error {
 	child, err := dir.enter(name)
 	if err != nil {
 		return w.failed("open", name, err)
 	}
 	below := &folder{above: f, name: name}
-	return leaveBoth(child, below, look(below, child))
+	return leaveBoth(child, below, inside(below, child))
 }
 
-// isCarried tells of one name whether a patch can hold it, for certain: large files may turn out to be binary.
+// look tells of one name in a folder what it is, and whether it counts.
+type look func(f *folder, dir folderView, one tree.Name) (*meta, bool, error)
+
+// isCarried tells of one name whether the patch holds it, for certain: large files may turn out to be binary.
 func (w *walker) isCarried(f *folder, dir folderView, one tree.Name) (*meta, bool, error) {
-	m, err := w.stat(dir, one.Name)
-	if err != nil || m == nil || m.isFolder() {
-		return m, false, err
-	}
-	carried := m.gitMode() != 0 && m.size <= w.binaryLimit && !gitpatch.Refused(one.Name, m.kind() == unix.S_IFLNK) &&
-		f.base+len(one.Name) <= gitPathLimitBytes
-	if !carried || w.listIgnored {
-		return m, carried, nil
+	m, holds, err := w.couldHold(f, dir, one)
+	if !holds || w.listIgnored || err != nil {
+		return m, holds, err
 	}
 	// What lies in an ignored folder is counted as if it were listed, so that both give the same number.
 	inIgnored, err := w.isFolderIgnored(f)
@@ -193,4 +191,24 @@ func (w *walker) isCarried(f *folder, dir folderView, one tree.Name) (*meta, boo
 	}
 	ignored, err := w.isIgnored(f, one.Name, false)
 	return m, !ignored, err
+}
+
+// isImplying tells of one name whether its folder goes without saying: the patch could hold it, or it is ignored. As to
+// git, a folder is nothing beside the files in it.
+func (w *walker) isImplying(f *folder, dir folderView, one tree.Name) (*meta, bool, error) {
+	m, holds, err := w.couldHold(f, dir, one)
+	if holds || w.listIgnored || err != nil || m == nil || m.isFolder() {
+		return m, holds, err
+	}
+	ignored, err := w.isIgnored(f, one.Name, false)
+	return m, ignored, err
+}
+
+func (w *walker) couldHold(f *folder, dir folderView, one tree.Name) (*meta, bool, error) {
+	m, err := w.stat(dir, one.Name)
+	if err != nil || m == nil || m.isFolder() {
+		return m, false, err
+	}
+	return m, m.gitMode() != 0 && m.size <= w.binaryLimit && !gitpatch.Refused(one.Name, m.kind() == unix.S_IFLNK) &&
+		f.base+len(one.Name) <= gitPathLimitBytes, nil
 }

@@ -226,10 +226,33 @@ func TestIgnoredPathsAreCountedAndListedOnlyOnDemand(t *testing.T) {
 		t.Errorf("ignored: %q, not %q", got, ignored)
 	}
 	a := mustCompare(t, Input{Patch: true}, at)
-	if got, want := a.paths(all), []string{".gitignore", "keep.o", "nested", "new", "sub/x"}; !slices.Equal(got, want) {
+	if got, want := a.paths(all), []string{".gitignore", "keep.o", "nested", "sub/x"}; !slices.Equal(got, want) {
 		t.Errorf("listed: %q, not %q", got, want)
 	}
 	if a.summary.Ignored != int64(len(ignored)) || a.summary.Changed != a.summary.Ignored+int64(len(a.entries)) || listed.summary.Ignored != a.summary.Ignored {
+		t.Errorf("%+v %+v", a.summary, listed.summary)
+	}
+	checkApplies(t, from, to, listed)
+}
+
+// As in git, a folder is nothing beside the files in it.
+func TestAFolderOfIgnoredFilesAloneGoesWithoutSaying(t *testing.T) {
+	from := forestOf(map[string]node{".gitignore": text("*.pyc\n"), "gone/a.pyc": text("1"), "less/a.pyc": text("1"), "less/b.py": text("1")})
+	to := forestOf(map[string]node{
+		".gitignore": text("*.pyc\n"), "cache/a.pyc": text("1"), "deep/er/a.pyc": text("1"), "more/a.pyc": text("1"), "more/b.py": text("1"),
+		"beside/a.pyc": text("1"), "beside/empty": emptyFolder, "own/a.pyc": text("1"),
+	})
+	to["own"] = node{mode: unix.S_IFDIR | 0o700}
+	at := pair(t, from, to)
+	a := mustCompare(t, Input{Patch: true}, at)
+	if got, want := a.paths(all), []string{"beside/empty", "less/b.py", "more/b.py", "own"}; !slices.Equal(got, want) {
+		t.Errorf("listed: %q, not %q", got, want)
+	}
+	if a.summary.Ignored != 7 || a.summary.Changed == 0 {
+		t.Errorf("%+v", a.summary)
+	}
+	listed := mustCompare(t, Input{Patch: true, Ignored: true}, at)
+	if listed.summary.Ignored != a.summary.Ignored {
 		t.Errorf("%+v %+v", a.summary, listed.summary)
 	}
 	checkApplies(t, from, to, listed)

@@ -44,7 +44,7 @@ export interface CliPositional {
 export interface CliOption {
   /** Long name without dashes. */
   readonly flag: string
-  readonly short?: 'e' | 'w' | 'p' | 'f'
+  readonly short?: 'e' | 'w' | 'i' | 'p' | 'f'
   /** Field of the input it sets; null when the command itself handles it (host files, output form). */
   readonly field: string | null
   readonly type: 'boolean' | 'string' | 'int' | 'duration' | 'key-value' | 'list'

@@ -226,7 +226,7 @@ export const COMMANDS: readonly CommandEntry[] = [
         value: 'D',
         summary: 'end the command and all it started after this time',
       },
-      { flag: 'stdin', field: null, type: 'boolean', summary: 'forward standard input' },
+      { flag: 'stdin', short: 'i', field: null, type: 'boolean', summary: 'forward standard input' },
       { flag: 'env', short: 'e', field: 'env', type: 'key-value', value: 'K=V', summary: 'variable, repeatable' },
       { flag: 'detach', field: 'detach', type: 'boolean', summary: 'print the command id and leave it running' },
     ],
@@ -664,7 +664,7 @@ export const COMMANDS: readonly CommandEntry[] = [
         value: 'D',
         summary: 'end the command and all it started after this time',
       },
-      { flag: 'stdin', field: null, type: 'boolean', summary: 'forward standard input' },
+      { flag: 'stdin', short: 'i', field: null, type: 'boolean', summary: 'forward standard input' },
       { flag: 'keep', field: 'keep', type: 'boolean', summary: 'leave the workspace' },
     ],
     examples: [

@@ -39,7 +39,7 @@ export const execOptions = [
     value: 'D',
     summary: 'end the command and all it started after this time',
   },
-  { flag: 'stdin', field: null, type: 'boolean', summary: 'forward standard input' },
+  { flag: 'stdin', short: 'i', field: null, type: 'boolean', summary: 'forward standard input' },
 ] as const satisfies readonly CliOption[]
 
 export const workspaceExec = defineOperation({
