@@ -150,7 +150,7 @@ describe('diff --output', () => {
     ['/dev/stdout', 'pyro workspace diff fix --quiet --output /dev/stdout > out; cat out'],
     ['/dev/stdout that is a pipe', 'pyro workspace diff fix --quiet --output /dev/stdout | cat'],
     ['a descriptor', 'pyro workspace diff fix --quiet --output /dev/fd/3 3> out; cat out'],
-    ['a process substitution', 'pyro workspace diff fix --quiet --output >(cat > out); sleep 0.2; cat out'],
+    ['a process substitution', 'pyro workspace diff fix --quiet --output >(cat > out); wait $!; cat out'],
     ['a named pipe', 'mkfifo pipe; pyro workspace diff fix --quiet --output pipe > /dev/null & cat pipe; wait'],
   ])('to %s writes there', async (_what, line) => {
     const { stdout, stderr } = await run(line)
@@ -168,7 +168,7 @@ describe('diff --output', () => {
     waiting.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()))
     const before = engine.of('POST', /diff$/).length
     await until(() => engine.of('POST', /diff$/).length > before, 'the diff to be asked for')
-    await new Promise((resolve) => setTimeout(resolve, 300))
+    await new Promise((resolve) => setTimeout(resolve, 3_000))
     waiting.kill('SIGINT')
     const [code] = (await once(waiting, 'close')) as [number | null]
     expect(code).toBe(130)

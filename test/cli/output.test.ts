@@ -102,7 +102,11 @@ describe('--json', () => {
   })
 
   test('of logs --follow is one document a line, the last one the command', async () => {
-    const { commandId } = await ws.exec('echo one; sleep 0.3; echo two', { detach: true })
+    // Two pieces: the second is printed when the first was seen.
+    const command = await ws.exec('echo one; until [ -e /run/seen ]; do sleep 0.05; done; echo two', { detach: true })
+    for await (const text of command.stdout) if (text === 'one\n') break
+    await ws.exec(['touch', '/run/seen'], { check: true })
+    const { commandId } = command
     const { stdout } = await world.cli(['ws', 'logs', 'fix', '--command', commandId, '--follow', '--json'])
     const documents = stdout
       .trimEnd()

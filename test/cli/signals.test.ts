@@ -123,9 +123,10 @@ describe('SIGTERM', () => {
 
 describe('a command line that is killed', () => {
   test('leaves its command running, to be waited for', async () => {
-    const line = `pyro ws exec fix -- 'echo ready; sleep 1; exit 5' > out & until grep -q ready out; do sleep 0.05; done; kill -KILL $!; wait $!`
+    const line = `pyro ws exec fix -- 'echo ready; until [ -e /run/go ]; do sleep 0.05; done; exit 5' > out & until grep -q ready out; do sleep 0.05; done; kill -KILL $!; wait $!`
     expect((await runLine(world, line)).code).toBe(137)
     const [running] = await ws.commands.list({ running: true })
+    await ws.exec(['touch', '/run/go'], { check: true })
     const waited = await world.cli(['workspace', 'command', 'wait', 'fix', running?.commandId ?? ''])
     expect(waited.code).toBe(5)
   })

@@ -12,7 +12,7 @@ const LOG_BYTES = 64 * MIB
 
 let world: World
 beforeAll(async () => {
-  world = await World.open({ env: { PYRO_LIMITS: JSON.stringify({ killGraceMs: 1000 }) } })
+  world = await World.open()
 })
 afterAll(() => world[Symbol.asyncDispose]())
 

@@ -6,6 +6,9 @@ import { onEveryDriver } from '../support/every-driver.ts'
 import { rejectionOf } from '../support/rejection.ts'
 import { until, World } from '../support/world.ts'
 
+/** By then a command has begun and printed. */
+const TIMEOUT_MS = 3_000
+
 let world: World
 beforeAll(async () => {
   world = await World.open()
@@ -149,7 +152,7 @@ describe('exec', () => {
       'wait',
     ].join('\n')
     const begun = Date.now()
-    const result = await ws.exec(script, { timeoutMs: 700 })
+    const result = await ws.exec(script, { timeoutMs: TIMEOUT_MS })
     expect(result).toMatchObject({
       exitCode: 124,
       timedOut: true,
@@ -157,8 +160,8 @@ describe('exec', () => {
       stderr: 'trouble\n',
       state: 'exited',
     })
-    expect(result.durationMs).toBeGreaterThanOrEqual(700)
-    expect(Date.now() - begun).toBeLessThan(15_000)
+    expect(result.durationMs).toBeGreaterThanOrEqual(TIMEOUT_MS)
+    expect(Date.now() - begun).toBeLessThan(60_000)
     expect(await sleepers(ws, '8630')).toEqual([])
     // The longest that the contract has: a hundred years.
     expect(await ws.exec(['echo', 'in time'], { timeoutMs: 36_500 * 86_400_000 })).toMatchObject({
@@ -211,7 +214,7 @@ describe('exec', () => {
     await until(async () => (await sleepers(ws, '8631')).length === 2, 'both sleeps')
     cancel.abort()
     expect(await refused).toMatchObject({ code: 'request.cancelled' })
-    expect(await ws.commands.wait(commandId, { timeoutMs: 20_000 })).toMatchObject({
+    expect(await ws.commands.wait(commandId, { timeoutMs: 60_000 })).toMatchObject({
       exitCode: 137,
       signal: 'KILL',
       stdout: 'begun\n',

@@ -35,11 +35,12 @@ describe('sync push', () => {
     expect(listingDifference(expected, await inside(ws, '/srv/project'))).toEqual([])
     const files = [...expected.values()].filter((line) => !line.startsWith('d'))
     expect(pushed).toMatchObject({ workspaceId: ws.id, dest: '/srv/project', files: files.length, deleted: 0 })
-    execFileSync('tar', ['-C', folder.path, '--zstd', '-cf', '/dev/shm/pyro-push.tar.zst', '.'])
+    const archive = `/dev/shm/pyro-push-${process.pid}.tar.zst`
+    execFileSync('tar', ['-C', folder.path, '--zstd', '-cf', archive, '.'])
     try {
-      await ws.push('/dev/shm/pyro-push.tar.zst', { dest: 'from-archive' })
+      await ws.push(archive, { dest: 'from-archive' })
     } finally {
-      rmSync('/dev/shm/pyro-push.tar.zst')
+      rmSync(archive)
     }
     expect(listingDifference(expected, await inside(ws, '/workspace/from-archive'))).toEqual([])
   })

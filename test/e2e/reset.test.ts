@@ -10,8 +10,9 @@ import { removeVolume } from '../support/host-volume.ts'
 import { rejectionOf } from '../support/rejection.ts'
 import { until, World } from '../support/world.ts'
 
-/** A host process that is looked for by what it was called. */
-const BACKGROUND = ['sleep', '86399']
+/** Host processes are looked for by what they were called: `sleep` for a time that no other run on this host has. */
+const SLEEP = `8639${process.pid}`
+const BACKGROUND = ['sleep', `${SLEEP}9`]
 
 let world: World
 beforeAll(async () => {
@@ -40,7 +41,7 @@ describe('reset', () => {
       { check: true },
     )
     const background = await ws.exec(BACKGROUND, { detach: true })
-    await ws.exec('setsid sh -c \'trap "" TERM HUP INT; while :; do sleep 86398; done\' >/dev/null 2>&1 &', {
+    await ws.exec(`setsid sh -c 'trap "" TERM HUP INT; while :; do sleep ${SLEEP}8; done' >/dev/null 2>&1 &`, {
       check: true,
     })
     const bootId = bootIdOf(ws)
@@ -182,15 +183,15 @@ describe('reset', () => {
   onEveryDriver('reset.interrupts-commands', async (driver) => {
     await using ws = await create(driver)
     const printed = Promise.withResolvers<void>()
-    const running = ws.exec('echo begun; sleep 86397', { onStdout: () => printed.resolve() })
+    const running = ws.exec(`echo begun; sleep ${SLEEP}7`, { onStdout: () => printed.resolve() })
     const ended = rejectionOf(running)
     await printed.promise
-    const detached = await ws.exec(['sleep', '86396'], { detach: true })
+    const detached = await ws.exec(['sleep', `${SLEEP}6`], { detach: true })
     const waiting = rejectionOf(detached.wait())
     const reset = await ws.reset()
     expect(reset.cleared.runningCommands.map(({ command }) => command)).toEqual([
-      'echo begun; sleep 86397',
-      'sleep 86396',
+      `echo begun; sleep ${SLEEP}7`,
+      `sleep ${SLEEP}6`,
     ])
     expect(await ended).toMatchObject({
       code: 'command.interrupted',
@@ -223,7 +224,7 @@ const nothingOfGeneration = async (ws: Workspace, generation: number): Promise<v
   const sandbox = `${ws.id}-g${generation}`
   const left = async (): Promise<string[]> => [
     ...(await world.sight()).lines.filter((line) => line.includes(sandbox)),
-    ...hostCommandLines().filter((line) => /^sleep 8639\d$/.test(line)),
+    ...hostCommandLines().filter((line) => new RegExp(`^sleep ${SLEEP}\\d$`).test(line)),
   ]
   await until(
     async () => (await left()).length === 0,

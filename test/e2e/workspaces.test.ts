@@ -159,8 +159,10 @@ describe('a workspace', () => {
     const ws = await create(driver, { ttlMs: 86_400_000 })
     expect(ws.info.expiresAt).not.toBeNull()
     await ws.snapshots.create('one')
-    const running = ws.exec(['sleep', '86111'])
+    const started = Promise.withResolvers<void>()
+    const running = ws.exec(['sleep', '86111'], { onStarted: () => started.resolve() })
     running.catch(() => undefined)
+    await Promise.race([started.promise, running])
     await ws.update({ ttlMs: 300 })
     await expect(running).rejects.toMatchObject({
       code: 'command.interrupted',

@@ -6,7 +6,7 @@ import { hashOf } from '../support/host-sight.ts'
 import type { World } from '../support/world.ts'
 
 /** What is released in the background may take this long. */
-const SETTLE_MS = 15_000
+const SETTLE_MS = 60_000
 const POLL_MS = 50
 const SANDBOX = /ws-[a-z2-7]{12}-g\d+/
 

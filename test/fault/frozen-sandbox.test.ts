@@ -52,8 +52,10 @@ describe('a frozen sandbox', () => {
     }
     for (const [way, leave] of Object.entries(ways)) {
       await ws.start()
-      const waiting = ws.exec(['sleep', '600'])
+      const started = Promise.withResolvers<void>()
+      const waiting = ws.exec(['sleep', '600'], { onStarted: () => started.resolve() })
       waiting.catch(() => undefined)
+      await Promise.race([started.promise, waiting])
       await freeze(ws)
       await expectLooksAnswered(ws)
       expect((await other.exec('echo still here')).stdout).toBe('still here\n')
@@ -66,7 +68,7 @@ describe('a frozen sandbox', () => {
 
   onEveryDriver('frozen.thaws', async (driver) => {
     await using ws = await markedWorkspace(world, driver)
-    const command = await ws.exec('sleep 1; echo thawed; exit 4', { detach: true })
+    const command = await ws.exec('until [ -e /run/thawed ]; do sleep 0.1; done; echo thawed; exit 4', { detach: true })
     const thaw = await freeze(ws)
     await world.restartEngine()
     await expectLooksAnswered(ws)
@@ -84,6 +86,7 @@ describe('a frozen sandbox', () => {
       ])
     }
     thaw()
+    await ws.exec(['touch', '/run/thawed'], { check: true })
     expect(await command.wait()).toMatchObject({ exitCode: 4, stdout: 'thawed\n' })
     expect(await markOf(ws)).toBe('now')
     await expectInOrder(world)

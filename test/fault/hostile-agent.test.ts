@@ -24,6 +24,7 @@ import {
   frames,
   ID,
   json,
+  PATIENCE_MS,
   readFile,
   readOut,
   STARTED,
@@ -64,7 +65,7 @@ describe('the hello of a hostile agent', () => {
         expect(link.lastFault).toMatchObject(blamed('the dial-in was refused'))
       }
       using fake = await FakeAgent.dial(path, ID, answering('{}'))
-      await link.session({ timeoutMs: 5_000 })
+      await link.session({ timeoutMs: PATIENCE_MS })
       fake[Symbol.dispose]()
       const { socket, nonce } = await dialIn(path)
       sendHello(socket, helloOf({ ...ID, bootId: 'boot-2' }, nonce))
@@ -92,7 +93,7 @@ describe('the hello of a hostile agent', () => {
         const { socket, nonce } = await dialIn(path)
         socket.write(rest)
         sendHello(socket, helloOf(ID, nonce))
-        await link.session({ timeoutMs: 5_000 })
+        await link.session({ timeoutMs: PATIENCE_MS })
         socket.destroy()
       })
     })
@@ -112,7 +113,7 @@ describe('the hello of a hostile agent', () => {
   it('is read of four at a time; more are turned away, and none of them disturbs a session', async () => {
     await withLink(async ({ link, path }) => {
       using _fake = await FakeAgent.dial(path, ID, answering(JSON.stringify(fixture('agent-status').valid[0]?.value)))
-      const session = await link.session({ timeoutMs: 5_000 })
+      const session = await link.session({ timeoutMs: PATIENCE_MS })
       const crowd = await Promise.all(Array.from({ length: 4 }, () => dialIn(path)))
       const fifth = connect(path)
       await once(fifth, 'close')
@@ -125,8 +126,8 @@ describe('the hello of a hostile agent', () => {
   it('of a second link with the right token takes the place of the first', async () => {
     await withLink(async ({ link, path }) => {
       using first = await FakeAgent.dial(path, ID, () => undefined)
-      await link.session({ timeoutMs: 5_000 })
-      const call = link.agent.flush({ timeoutMs: 5_000 })
+      await link.session({ timeoutMs: PATIENCE_MS })
+      const call = link.agent.flush({ timeoutMs: PATIENCE_MS })
       call.catch(() => undefined)
       await pause(50)
       using _second = await FakeAgent.dial(path, ID, answering('{}'))

@@ -12,8 +12,8 @@ export const ID: Identity = { sandboxId: 'ws-abcdefghijkl-g1', token: 'a'.repeat
 
 /** Cases that go on at one time. */
 const AT_ONCE = 16
-/** Of a call whose agent may answer nothing. */
-const CALL_MS = 3_000
+/** Longer than a busy host takes to link, or to answer. */
+export const PATIENCE_MS = 30_000
 
 export interface Linked {
   readonly link: AgentLink
@@ -43,7 +43,7 @@ export const withLink = async <T>(work: (linked: Linked) => Promise<T>): Promise
 export const withAgent = <T>(answer: Answer, work: (agent: AgentClient, linked: Linked) => Promise<T>): Promise<T> =>
   withLink(async (linked) => {
     using _fake = await FakeAgent.dial(linked.path, ID, answer)
-    await linked.link.session({ timeoutMs: CALL_MS })
+    await linked.link.session({ timeoutMs: PATIENCE_MS })
     return await work(linked.link.agent, linked)
   })
 
@@ -97,7 +97,7 @@ export const EXIT = {
 
 /** Reads a command to its end. */
 export const readOut = async (agent: AgentClient): Promise<unknown> => {
-  const output = await agent.attach('cmd-a', 0, { timeoutMs: CALL_MS })
+  const output = await agent.attach('cmd-a', 0, { timeoutMs: PATIENCE_MS })
   let bytes = 0
   for await (const { data } of output) bytes += data.length
   return { bytes, exit: await output.exit }

@@ -12,6 +12,7 @@ import {
   extract,
   frames,
   ID,
+  PATIENCE_MS,
   readFile,
   readOut,
   STARTED,
@@ -83,7 +84,7 @@ describe('an endless answer', () => {
         const reader = output[Symbol.asyncIterator]()
         await reader.next()
         await pause(300)
-        const session = await link.session({ timeoutMs: 1_000 })
+        const session = await link.session({ timeoutMs: PATIENCE_MS })
         expect(session.open).toBe(true)
         // It still answers: one command that nobody reads keeps nothing else from the link.
         let bytes = 0
@@ -156,7 +157,7 @@ describe('a flood below the answers', () => {
         // The sandbox can be linked again: what was wrong with one link is over with it.
         const again = await dialIn(path)
         sendHello(again.socket, helloOf(ID, again.nonce))
-        await link.session({ timeoutMs: 5_000 })
+        await link.session({ timeoutMs: PATIENCE_MS })
         again.socket.destroy()
       })
     })
@@ -167,7 +168,7 @@ describe('a flood below the answers', () => {
       const { socket, nonce } = await dialIn(path)
       sendHello(socket, helloOf(ID, nonce))
       socket.write(SETTINGS)
-      const session = await link.session({ timeoutMs: 3_000 })
+      const session = await link.session({ timeoutMs: PATIENCE_MS })
       const piece = Buffer.concat(Array.from({ length: 16 }, () => floods['unknown frames']))
       const pump = (): void => {
         while (!socket.destroyed && socket.write(piece)) continue

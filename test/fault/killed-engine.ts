@@ -1,7 +1,7 @@
 import type { TestedDriver } from '@pyro/driver-testkit'
 import type { Workspace } from '@pyro/sdk'
 import { expect } from 'vitest'
-import { ENVIRONMENT, type CliEnd, type World } from '../support/world.ts'
+import { ENVIRONMENT, until, type CliEnd, type World } from '../support/world.ts'
 import { expectInOrder } from './account.ts'
 import { armFault, during, isDriversOwn, stepsOf, type Fault } from './injection.ts'
 
@@ -71,11 +71,13 @@ export const bystander = async (
   return {
     async expectUntouched() {
       expect(await ws.status()).toMatchObject({ phase: 'running', generation, failure: null })
-      const before = (await ws.commands.list())[0]
-      await new Promise((resolve) => setTimeout(resolve, 300))
-      const after = (await ws.commands.list())[0]
-      expect(after).toMatchObject({ commandId: command.commandId, state: 'running' })
-      expect(after?.stdoutBytes).toBeGreaterThan(before?.stdoutBytes ?? Infinity)
+      const counting = async () => (await ws.commands.list())[0]
+      const before = await counting()
+      expect(before).toMatchObject({ commandId: command.commandId, state: 'running' })
+      const counts = async (): Promise<boolean> =>
+        ((await counting())?.stdoutBytes ?? 0) > (before?.stdoutBytes ?? Infinity)
+      await until(counts, 'the command to count on')
+      expect(await counting()).toMatchObject({ commandId: command.commandId, state: 'running' })
     },
     [Symbol.asyncDispose]: () => ws[Symbol.asyncDispose](),
   }

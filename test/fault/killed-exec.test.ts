@@ -75,27 +75,34 @@ describe('a command whose engine is killed', () => {
   onEveryDriver('killed.exec-input', async (driver) => {
     await using ws = await open(driver)
     // More than a pipe takes, and nobody who reads it: most of it is still on its way.
-    const call = ws.exec('sleep 2; wc -c > /workspace/taken', { stdin: Buffer.alloc(900_000) })
+    const started = Promise.withResolvers<void>()
+    const call = ws.exec('until [ -e /workspace/read ]; do sleep 0.1; done; wc -c > /workspace/taken', {
+      stdin: Buffer.alloc(900_000),
+      onStarted: () => started.resolve(),
+    })
     call.catch(() => undefined)
-    await pause(700)
+    await Promise.race([started.promise, call])
     await world.killEngine()
     await expect(call).rejects.toMatchObject({
       code: 'engine.unreachable',
       hint: expect.stringContaining('command wait') as string,
     })
     const [command] = await ws.commands.list()
+    await ws.exec(['touch', '/workspace/read'], { check: true })
     expect(await ws.commands.wait(command?.commandId ?? '')).toMatchObject({ exitCode: 0 })
     expect(Number((await ws.exec('cat taken')).stdout)).toBeLessThan(900_000)
     // Input that was never closed does not keep a command for ever either.
     const never = Promise.withResolvers<undefined>()
+    const heard = Promise.withResolvers<void>()
     const endless = ws.exec('cat', {
       stdin: (async function* () {
         yield 'begun'
         await never.promise
       })(),
+      onStdout: () => heard.resolve(),
     })
     endless.catch(() => undefined)
-    await pause(500)
+    await Promise.race([heard.promise, endless])
     await world.killEngine()
     await expect(endless).rejects.toMatchObject({ code: 'engine.unreachable' })
     never.resolve(undefined)

@@ -9,8 +9,6 @@ import { sandboxOf, signalAll, timed } from './outside.ts'
 
 /** A start waits a minute for a sandbox; not for one whose monitor is gone. */
 const START_NOTICED_MS = 30_000
-/** A sandbox that dies without a word of its monitor is looked at every two seconds. */
-const NOTICED_MS = 5_000
 
 /** gVisor may end itself when another of its processes is killed first. */
 const SEEN_BY_MONITOR = /was ended by SIGKILL|ended with exit code/
@@ -22,7 +20,7 @@ beforeAll(async () => {
 afterAll(() => world[Symbol.asyncDispose]())
 
 const expectDied = async (ws: Workspace): Promise<void> => {
-  await until(async () => (await ws.status()).phase === 'stopped', 'the workspace to be stopped', NOTICED_MS)
+  await until(async () => (await ws.status()).phase === 'stopped', 'the workspace to be stopped')
   const { failure, snapshots } = await ws.status()
   expect(failure).toMatchObject({ code: 'sandbox.unreachable', hint: `pyro workspace start ${ws.name}` })
   expect(failure?.message).toMatch(/died|gone/)

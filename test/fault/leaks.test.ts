@@ -13,6 +13,8 @@ const run = promisify(execFile)
 
 /** Between audits: they may not starve what they look at. */
 const AUDIT_PAUSE_MS = 50
+/** The work goes on until there were more of them. */
+const AUDITS = 3
 
 /** What the state knows of a workspace. */
 const FORGOTTEN = [
@@ -174,8 +176,10 @@ describe('nothing that is in use is taken for a leak', () => {
   })
 
   test('an audit in the middle of everything finds nothing, and fixes nothing', async () => {
+    let over = false
+    const audits: { leaks: unknown; fixed: unknown }[] = []
     const work = async (name: string): Promise<void> => {
-      for (let round = 0; round < 2; round++) {
+      for (let round = 0; round < 2 || audits.length <= AUDITS; round++) {
         await using ws = await world.pyro.workspaces.create({ environment: ENVIRONMENT, driver: 'fake', name })
         await ws.exec('head -c 2000000 /dev/urandom >/tmp/noise; echo noise', { check: true })
         await ws.snapshots.create('one')
@@ -184,8 +188,6 @@ describe('nothing that is in use is taken for a leak', () => {
         await ws.stop()
       }
     }
-    let over = false
-    const audits: { leaks: unknown; fixed: unknown }[] = []
     const audit = async (): Promise<void> => {
       while (!over) {
         audits.push(await world.pyro.doctor({ leaks: true, fix: true }))
@@ -199,7 +201,7 @@ describe('nothing that is in use is taken for a leak', () => {
       over = true
       await auditing
     }
-    expect(audits.length).toBeGreaterThan(3)
+    expect(audits.length).toBeGreaterThan(AUDITS)
     for (const { leaks: left, fixed } of audits) expect({ left, fixed }).toEqual({ left: [], fixed: [] })
   })
 })

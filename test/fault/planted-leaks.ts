@@ -6,7 +6,7 @@ import { DatabaseSync } from 'node:sqlite'
 import { promisify } from 'node:util'
 import { agentPath } from '@pyro/driver-testkit'
 import type { Leak } from '@pyro/protocol'
-import { until, type World } from '../support/world.ts'
+import { isRunning, until, type World } from '../support/world.ts'
 
 const run = promisify(execFile)
 const LOOP_BYTES = 8 * 1024 * 1024
@@ -42,7 +42,7 @@ export const PLANTS: Readonly<Record<Leak['kind'], Readonly<Record<string, Plant
       const pid = await started(child)
       return {
         found: [{ kind: 'process', id: `${pid}@${startTime(pid)}`, workspaceId: null }],
-        exists: () => child.exitCode === null && child.signalCode === null,
+        exists: () => isRunning(pid),
         [Symbol.asyncDispose]: () => ended(child),
       }
     },
@@ -59,7 +59,7 @@ export const PLANTS: Readonly<Record<Leak['kind'], Readonly<Record<string, Plant
           { kind: 'process', id: `${pid}@${startTime(pid)}`, workspaceId: NOBODY },
           { kind: 'cgroup', id: group, workspaceId: NOBODY },
         ],
-        exists: () => (child.exitCode === null && child.signalCode === null) || existsSync(group),
+        exists: () => isRunning(pid) || existsSync(group),
         [Symbol.asyncDispose]: async () => {
           await ended(child)
           if (existsSync(group)) rmdirSync(group)

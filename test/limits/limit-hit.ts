@@ -1,6 +1,7 @@
 import { isPyroError, type CommandResult } from '@pyro/protocol'
 import type { ExecOptions, Workspace } from '@pyro/sdk'
 import { expect } from 'vitest'
+import { until } from '../support/world.ts'
 
 /** What a command came to that hits a limit: its result, also when its sandbox ended with it. */
 export const resultOf = async (
@@ -22,11 +23,13 @@ export const expectSurvival = async (
   limit: 'memory' | 'processes',
   sandboxEnds: boolean,
 ): Promise<void> => {
-  const record = await ws.status()
   if (!sandboxEnds) {
-    expect(record).toMatchObject({ phase: 'running', generation: 1, failure: null })
+    expect(await ws.status()).toMatchObject({ phase: 'running', generation: 1, failure: null })
     return
   }
+  // Its commands are interrupted before its end is written down.
+  await until(async () => (await ws.status()).phase === 'stopped', 'the workspace to be stopped')
+  const record = await ws.status()
   expect(record).toMatchObject({ phase: 'stopped', failure: { code: 'limit.exceeded' } })
   expect(record.failure?.message).toContain(limit)
   expect(record.failure?.hint).toContain(`pyro workspace start ${record.name}`)

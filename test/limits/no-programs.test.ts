@@ -62,7 +62,7 @@ describe('a sandbox that is ruined from inside', () => {
         check: true,
       },
     )
-    expect(await bystander.wait({ timeoutMs: 10_000 })).toMatchObject({ exitCode: 137, signal: 'KILL', limit: null })
+    expect(await bystander.wait({ timeoutMs: 60_000 })).toMatchObject({ exitCode: 137, signal: 'KILL', limit: null })
     expect((await ws.exec('ps ax 2>/dev/null || ls -d /proc/[0-9]*', { check: true })).stdout).not.toContain('sleep')
     expect(await ws.status()).toMatchObject({ phase: 'running', generation: 1, failure: null })
   })

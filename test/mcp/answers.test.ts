@@ -3,7 +3,6 @@ import { execFileSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { FRAME } from '@pyro/protocol'
 import { EngineServer, type Routes } from '../sdk/engine-server.ts'
@@ -100,16 +99,15 @@ describe('workspace_exec', () => {
   it('answers after waitMs with the id of what goes on, and does not end it', () =>
     withEngine(
       {
-        [EXEC]: async ({ reply }) => {
+        // It never ends.
+        [EXEC]: ({ reply }) => {
           reply.event(started)
           reply.frame(FRAME.stdout, 'listening\n')
-          await sleep(5000)
-          reply.result(commandResult())
         },
       },
       async (host, engine) => {
-        const { text } = await host.call('workspace_exec', { workspace: 'fix', command: 'serve', waitMs: 300 })
-        expect(text).toMatch(/^still running after \d+ ms · last output \d+ ms ago · cmd-abcdefghijkl\nlistening$/)
+        const { text } = await host.call('workspace_exec', { workspace: 'fix', command: 'serve', waitMs: 3_000 })
+        expect(text).toMatch(/^still running after [^·]+ · last output [^·]+ ago · cmd-abcdefghijkl\nlistening$/)
         const detached = await host.call('workspace_exec', { workspace: 'fix', command: 'serve', waitMs: 0 })
         expect(detached.text).toMatch(/^running · cmd-abcdefghijkl/)
         expect(engine.of('POST', /(cancel|kill)$/)).toEqual([])
@@ -161,11 +159,11 @@ describe('workspace_exec', () => {
       async (host, engine) => {
         const call = host.call('workspace_exec', { workspace: 'fix', command: 'long' })
         const vanished = call.catch((error: unknown) => error)
-        await expect.poll(() => engine.of('POST', /exec$/).length).toBe(1)
+        await expect.poll(() => engine.of('POST', /exec$/).length, { timeout: 30_000 }).toBe(1)
         const { pid } = host
         await host[Symbol.asyncDispose]()
         expect(String(await vanished)).toContain('Connection closed')
-        await expect.poll(() => isAlive(pid)).toBe(false)
+        await expect.poll(() => isAlive(pid), { timeout: 30_000 }).toBe(false)
         expect(engine.of('POST', /(cancel|kill)$/)).toEqual([])
       },
     ))
@@ -240,18 +238,19 @@ describe('command_wait', () => {
   it('says how a running command stands and where its next output begins', () =>
     withEngine(
       {
-        [LOGS]: async ({ input, reply }) => {
+        [LOGS]: ({ input, reply }) => {
           reply.frame(FRAME.stdout, input['cursor'] === 0 ? 'hello\n' : '')
-          if (input['follow'] === true) await sleep(3000)
+          // The command never ends.
+          if (input['follow'] === true) return
           reply.result(
             commandResult({ state: 'running', exitCode: null, startedAt: new Date(Date.now() - 60_000).toISOString() }),
           )
         },
       },
       async (host) => {
-        const { text } = await host.call('command_wait', { workspace: 'fix', commandId: COMMAND_ID, waitMs: 200 })
+        const { text } = await host.call('command_wait', { workspace: 'fix', commandId: COMMAND_ID, waitMs: 3_000 })
         expect(text).toMatch(
-          /^still running after 60 s · last output \d+ ms ago · cmd-abcdefghijkl\nhello\nnew output begins at offset 6$/,
+          /^still running after 6\d s · last output [^·]+ ago · cmd-abcdefghijkl\nhello\nnew output begins at offset 6$/,
         )
       },
     ))
@@ -341,6 +340,7 @@ describe('workspace_create', () => {
   })
 
   it('names the failure of a create that nobody waited for', async () => {
+    const left = Promise.withResolvers<void>()
     await withEngine(
       {
         'POST /v1/workspaces/list': ({ reply }) => reply.json({ workspaces: [] }),
@@ -349,14 +349,15 @@ describe('workspace_create', () => {
             type: 'progress',
             progress: { step: 'pulling', done: null, total: null, unit: null, detail: null },
           })
-          await sleep(700)
+          await left.promise
           reply.error('environment.pull-failed', 'the mirror does not answer')
         },
       },
       async (host) => {
         await host.call('workspace_create', { name: 'lost', seed: 'none' })
+        left.resolve()
         await expect
-          .poll(async () => (await host.call('workspace_list')).text, { timeout: 5000 })
+          .poll(async () => (await host.call('workspace_list')).text, { timeout: 30_000 })
           .toBe('"lost" was not created · environment.pull-failed: the mirror does not answer')
       },
       { callLimitMs: 1300 },
@@ -546,14 +547,15 @@ describe('workspace_diff', () => {
 describe('the profile run', () => {
   const RUN = 'POST /v1/run'
 
-  it('runs, and finds a longer run again by its id', () =>
-    withEngine(
+  it('runs, and finds a longer run again by its id', () => {
+    const left = Promise.withResolvers<void>()
+    return withEngine(
       {
         [RUN]: async ({ reply, frames }) => {
           for await (const { type, payload } of frames) if (type === FRAME.data && payload.byteLength === 0) break
           reply.event(started)
           reply.frame(FRAME.stdout, 'tests pass\n')
-          await sleep(1500)
+          await left.promise
           reply.result({ ...commandResult({ durationMs: 1500 }), kept: false })
         },
       },
@@ -561,11 +563,13 @@ describe('the profile run', () => {
         const first = await host.call('run', { command: 'make test' })
         const id = /run-[a-z2-7]{12}/.exec(first.text)?.[0]
         expect(first.text).toMatch(/^still running after [^·]+ · last output [^·]+ ago · run-\w+\ntests pass$/)
+        left.resolve()
         const { text } = await host.call('run', { runId: id })
         expect(text).toBe('exit 0 · 1.5 s\ntests pass')
         expect((await host.call('run', { runId: id })).text).toMatch(/^command\.not-found: /)
         expect(engine.of('POST', /run$/)).toHaveLength(1)
       },
-      { profile: 'run', callLimitMs: 2000 },
-    ))
+      { profile: 'run', callLimitMs: 4000 },
+    )
+  })
 })

@@ -225,7 +225,7 @@ describe('the server over HTTP', () => {
       })
       expect(streams.map(({ status }) => status)).toEqual(Array(64).fill(200))
       stop.abort()
-      await expect.poll(() => open(server)).not.toBeNull()
+      await expect.poll(() => open(server), { timeout: 30_000 }).not.toBeNull()
     })
   })
 

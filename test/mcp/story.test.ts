@@ -143,7 +143,7 @@ describe('a call that takes longer than a host waits', () => {
     await using host = await McpHost.start({
       env: { ...process.env, ...world.env },
       projectPath: project,
-      callLimitMs: 1500,
+      callLimitMs: 6_000,
     })
     await world.restartEngine({ PYRO_FAULT: 'workspace.create/populate:hang' })
     const input = { environment: ENVIRONMENT, name: 'slow', seed: 'none' }

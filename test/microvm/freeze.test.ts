@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 
 const DEADLINE_MS = 60_000
 /** The guest counts two seconds by its own clock; the rest is the way there and back, on a host under load. */
-const THAWED_MS = { atLeast: 1_500, atMost: 6_000 }
+const THAWED_MS = { atLeast: 1_500, atMost: 30_000 }
 const never = new AbortController().signal
 
 describe('a frozen disk', () => {
@@ -26,12 +26,10 @@ describe('a frozen disk', () => {
     await place[Symbol.asyncDispose]()
   })
 
-  const write = async (name: string): Promise<number> => {
-    const begun = performance.now()
+  const write = async (name: string): Promise<void> => {
     const file = { root: '/', path: `/workspace/${name}`, mode: null, oldTextBase64: null, replaceAll: false }
     const dataBase64 = Buffer.from(name).toString('base64')
     await sandbox.agent.writeFile({ ...file, dataBase64 }, { timeoutMs: DEADLINE_MS })
-    return performance.now() - begun
   }
 
   test('stands still until it is thawed, and says so', async () => {
@@ -45,8 +43,10 @@ describe('a frozen disk', () => {
   })
 
   test('goes on by itself when nobody thaws it, and the thaw that comes too late is told', async () => {
+    const begun = performance.now()
     await sandbox.agent.freeze()
-    const tookMs = await write('after')
+    await write('after')
+    const tookMs = performance.now() - begun
     expect(tookMs).toBeGreaterThan(THAWED_MS.atLeast)
     expect(tookMs).toBeLessThan(THAWED_MS.atMost)
     expect(await sandbox.agent.thaw()).toBe(false)

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { createOn } from '../support/driver-workspaces.ts'
 import { World } from '../support/world.ts'
 
-const PATIENCE_MS = 30_000
+const PATIENCE_MS = 60_000
 
 let world: World
 beforeAll(async () => {
@@ -17,6 +17,7 @@ commands=/sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)
 mkdir /sys/fs/cgroup/beside
 echo $$ > /sys/fs/cgroup/beside/cgroup.procs
 echo 1 > $commands/cgroup.freeze
+until grep -q 'frozen 1' $commands/cgroup.events; do sleep 0.1; done
 cat $commands/cgroup.events
 `
 

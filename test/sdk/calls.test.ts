@@ -122,7 +122,7 @@ describe('a closed client', () => {
     await using engine = await EngineServer.start({ 'POST /v1/workspaces/list': () => undefined })
     const pyro = connect(engine)
     const ended = pyro.workspaces.list().catch((error: unknown) => error)
-    await expect.poll(() => engine.calls.length).toBe(1)
+    await expect.poll(() => engine.calls.length, { timeout: 30_000 }).toBe(1)
     pyro.close()
     expect(await ended).toMatchObject({ code: 'request.cancelled' })
     expect(engine.calls).toHaveLength(1)

@@ -3,7 +3,7 @@ import { readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { lookAtHost, type HostPlaces, type HostSight } from './host-sight.ts'
 
-const CLEAR_DEADLINE_MS = 20_000
+const CLEAR_DEADLINE_MS = 60_000
 const POLL_MS = 50
 
 /**
@@ -39,7 +39,8 @@ const clearOnce = ({ processes, mounts, loops, cgroups }: HostSight): void => {
   for (const cgroup of cgroups.toReversed()) except(['EBUSY', 'ENOENT'], () => rmdirSync(cgroup))
 }
 
-const kill = (pid: number): void => {
+/** It may have ended by itself meanwhile. */
+export const kill = (pid: number): void => {
   except(['ESRCH'], () => process.kill(pid, 'SIGKILL'))
 }
 

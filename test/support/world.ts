@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Pyro } from '@pyro/sdk'
-import { clearHost } from './host-clearing.ts'
+import { clearHost, kill } from './host-clearing.ts'
 import { volatileFolder } from './host-run.ts'
 import { hashOf, lookAtHost, type HostSight } from './host-sight.ts'
 
@@ -19,8 +19,8 @@ export const ENVIRONMENT = 'debian:12-base'
 
 const CLI_DEADLINE_MS = 150_000
 const CLI_OUTPUT_BYTES = 256 * 1024 * 1024
-const ENGINE_END_MS = 15_000
-const EMPTY_DEADLINE_MS = 15_000
+/** What comes at once may take this long on a busy host. */
+const PATIENCE_MS = 60_000
 const POLL_MS = 20
 
 export interface WorldOptions {
@@ -88,8 +88,8 @@ export class World implements AsyncDisposable {
   async killEngine(): Promise<void> {
     const pid = await this.enginePid()
     if (pid === null) return
-    process.kill(pid, 'SIGKILL')
-    await until(() => !isRunning(pid), `the end of engine ${pid}`, ENGINE_END_MS)
+    kill(pid)
+    await until(() => !isRunning(pid), `the end of engine ${pid}`)
   }
 
   /** Ends this engine and lets the next call start one with these variables on top. */
@@ -154,7 +154,7 @@ export class World implements AsyncDisposable {
       if (errors.length > 0) throw new Error(`not deleted: ${JSON.stringify(errors)}\n${this.#logTail()}`)
       const pid = await this.enginePid()
       await this.pyro.engine.shutdown()
-      if (pid !== null) await until(() => !isRunning(pid), `the end of engine ${pid}`, ENGINE_END_MS)
+      if (pid !== null) await until(() => !isRunning(pid), `the end of engine ${pid}`)
       const left = await this.#settledSight()
       if (left.length > 0) throw new Error(`left behind on the host:\n${left.join('\n')}\n${this.#logTail()}`)
     } finally {
@@ -166,7 +166,7 @@ export class World implements AsyncDisposable {
 
   /** Kernel objects may take a moment to go after the process that held them. */
   async #settledSight(): Promise<readonly string[]> {
-    const deadline = Date.now() + EMPTY_DEADLINE_MS
+    const deadline = Date.now() + PATIENCE_MS
     for (;;) {
       const { lines } = await this.sight()
       if (lines.length === 0 || Date.now() > deadline) return lines
@@ -194,7 +194,7 @@ export const isRunning = (pid: number): boolean => {
 export const until = async (
   check: () => boolean | Promise<boolean>,
   what: string,
-  deadlineMs: number = EMPTY_DEADLINE_MS,
+  deadlineMs: number = PATIENCE_MS,
 ): Promise<void> => {
   const deadline = Date.now() + deadlineMs
   while (!(await check())) {

@@ -515,7 +515,7 @@ func TestAClosedRegistryStartsNothingAndEndsWhatRuns(t *testing.T) {
 	polite := start(t, registry, "polite", script("trap 'echo bye; exit 3' TERM; echo $$ >"+folder+"/polite; while :; do sleep 0.01; done"))
 	stubborn := start(t, registry, "stubborn", script("trap '' TERM; echo $$ >"+folder+"/stubborn; while :; do sleep 0.01; done"))
 	pids := []int{pidIn(t, folder+"/polite"), pidIn(t, folder+"/stubborn")}
-	registry.SignalAll(500 * time.Millisecond)
+	registry.SignalAll(3 * time.Second)
 	got := attach(t, polite, 0)
 	wantCode(t, got, 3)
 	if got.stdout != "bye\n" {

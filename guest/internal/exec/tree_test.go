@@ -133,14 +133,17 @@ func TestASignalReachesTheWholeTreeAndGraceKillsTheRest(t *testing.T) {
 
 func TestASignalWithoutGraceKillsNobody(t *testing.T) {
 	folder := t.TempDir()
-	command := start(t, newTestRegistry(t), "cmd", script("trap 'echo usr1' USR1; echo $$ >"+folder+"/pid; while :; do sleep 0.01; done"))
+	command := start(t, newTestRegistry(t), "cmd", script("trap 'echo usr1; echo >>"+folder+"/seen' USR1; echo $$ >"+folder+"/pid; while :; do sleep 0.01; done"))
 	pidIn(t, folder+"/pid")
-	time.Sleep(50 * time.Millisecond)
-	for range 3 {
+	for n := range 3 {
 		if err := command.Signal(unix.SIGUSR1, -1); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(50 * time.Millisecond)
+		// Two that wait for a process are one.
+		eventually(t, "the signal is seen", func() bool {
+			seen, err := os.ReadFile(folder + "/seen")
+			return err == nil && len(seen) == n+1
+		})
 	}
 	if !alive(command.Pid()) {
 		// sleep dies of USR1, the shell does not.

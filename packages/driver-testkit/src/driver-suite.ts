@@ -7,7 +7,7 @@ import { ID_BASE } from './disk-store-places.ts'
 import { emptyVolume, sandboxSpec, type DriverPlace } from './driver-sandboxes.ts'
 
 const DEADLINE_MS = 60_000
-const END_DEADLINE_MS = 15_000
+const END_DEADLINE_MS = 60_000
 /** Where every driver shows the agent program: all that a tree without any program can run. */
 const AGENT = '/run/pyro/agent'
 const AGENT_USAGE_EXIT_CODE = 2
