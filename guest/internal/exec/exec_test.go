@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -76,12 +77,15 @@ func argv(words ...string) *message.StartCommand {
 // script runs in plain sh, without a profile.
 func script(text string) *message.StartCommand { return argv("/bin/sh", "-c", text) }
 
-// own is an id that no other run of these tests has: a kill looks for its tree on the whole host.
-func own(id string) string { return fmt.Sprintf("%s-%d", id, os.Getpid()) }
+// own is an id that no other test and no other run of these tests has: a kill looks for its tree on the whole host, and may
+// still look when its test is over.
+func own(t *testing.T, id string) string {
+	return fmt.Sprintf("%s-%x-%d", id, crc32.ChecksumIEEE([]byte(t.Name())), os.Getpid())
+}
 
 func start(t *testing.T, registry *Registry, id string, request *message.StartCommand) *Command {
 	t.Helper()
-	command, err := registry.Start(own(id), request)
+	command, err := registry.Start(own(t, id), request)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -299,7 +303,7 @@ func TestACommandHasAnEnvironmentOfItsOwn(t *testing.T) {
 		has[name] = value
 	}
 	want := map[string]string{
-		"PATH": fallbackPath, "A": "2", "EMPTY": "", "HOME": "/mine", "PYRO_COMMAND_ID": own("cmd-x"), "LINES": "a\nb",
+		"PATH": fallbackPath, "A": "2", "EMPTY": "", "HOME": "/mine", "PYRO_COMMAND_ID": own(t, "cmd-x"), "LINES": "a\nb",
 		"USER": "root", "LOGNAME": "root",
 	}
 	if fmt.Sprint(has) != fmt.Sprint(want) {
@@ -470,27 +474,27 @@ func TestCommandsAreListedUntilTheyAreReleased(t *testing.T) {
 	first := start(t, registry, "z-first", script("printf abc; printf d >&2"))
 	attach(t, first, 0)
 	second := start(t, registry, "a-second", argv("sleep", "100"))
-	_, err := registry.Start(own("z-first"), argv("true"))
+	_, err := registry.Start(own(t, "z-first"), argv("true"))
 	wantKind(t, err, message.KindExists)
 	listing := registry.List().Commands
-	if len(listing) != 2 || listing[0].ID != own("z-first") || listing[0].Running || listing[0].Cursor != 4 || *listing[0].Exit.ExitCode != 0 {
+	if len(listing) != 2 || listing[0].ID != own(t, "z-first") || listing[0].Running || listing[0].Cursor != 4 || *listing[0].Exit.ExitCode != 0 {
 		t.Errorf("got %+v", listing)
 	}
-	if listing[1].ID != own("a-second") || !listing[1].Running || listing[1].Exit != nil || registry.Running() != 1 {
+	if listing[1].ID != own(t, "a-second") || !listing[1].Running || listing[1].Exit != nil || registry.Running() != 1 {
 		t.Errorf("got %+v", listing[1])
 	}
-	wantKind(t, registry.Release(own("a-second")), message.KindInvalid)
+	wantKind(t, registry.Release(own(t, "a-second")), message.KindInvalid)
 	wantKind(t, registry.Release("unknown"), message.KindNotFound)
-	if err := registry.Release(own("z-first")); err != nil {
+	if err := registry.Release(own(t, "z-first")); err != nil {
 		t.Fatal(err)
 	}
-	_, err = registry.Find(own("z-first"))
+	_, err = registry.Find(own(t, "z-first"))
 	wantKind(t, err, message.KindNotFound)
 	if err := second.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	wantSignal(t, attach(t, second, 0), "KILL")
-	if err := registry.Release(own("a-second")); err != nil || len(registry.List().Commands) != 0 {
+	if err := registry.Release(own(t, "a-second")); err != nil || len(registry.List().Commands) != 0 {
 		t.Errorf("got %v %v", err, registry.List())
 	}
 }
@@ -597,7 +601,7 @@ func TestEndedCommandsLeaveNoDescriptorsAndNoGoroutines(t *testing.T) {
 		}
 		attach(t, command, 0)
 		attach(t, start(t, registry, id+"-fails", argv("/no/such")), 0)
-		if err := errors.Join(registry.Release(own(id)), registry.Release(own(id+"-fails"))); err != nil {
+		if err := errors.Join(registry.Release(own(t, id)), registry.Release(own(t, id+"-fails"))); err != nil {
 			t.Fatal(err)
 		}
 	}

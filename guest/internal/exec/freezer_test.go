@@ -57,7 +57,7 @@ func TestKillsAndStartsAtOnceAllComeToAnEnd(t *testing.T) {
 		go func() {
 			defer done.Done()
 			for round := range rounds {
-				command, err := registry.Start(own(fmt.Sprintf("lane-%d-%d", lane, round)), script("sleep 1000 & sleep 1000"))
+				command, err := registry.Start(own(t, fmt.Sprintf("lane-%d-%d", lane, round)), script("sleep 1000 & sleep 1000"))
 				if err == nil {
 					err = command.Kill()
 				}

@@ -170,7 +170,7 @@ func TestABackgroundChildThatKeepsThePipeDoesNotKeepTheCommand(t *testing.T) {
 	if got.stdout != "now\n" {
 		t.Errorf("got %q", got.stdout)
 	}
-	if err := registry.Release(own("cmd")); err != nil {
+	if err := registry.Release(own(t, "cmd")); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(folder+"/go", nil, 0o644); err != nil {
@@ -220,7 +220,7 @@ func TestReleasedOutputIsForgottenWhileSomebodyReads(t *testing.T) {
 	if _, err := io.ReadFull(pipe, make([]byte, 1000)); err != nil {
 		t.Fatal(err)
 	}
-	if err := registry.Release(own("cmd")); err != nil {
+	if err := registry.Release(own(t, "cmd")); err != nil {
 		t.Fatal(err)
 	}
 	rest, err := io.ReadAll(pipe)
