@@ -42,7 +42,7 @@ describe('what a command of the user prints', () => {
     expect({ code, stdout, stderr }).toEqual({ code: 3, stdout: 'out\n', stderr: 'err\n' })
   })
 
-  test('goes in and comes out byte by byte', { timeout: 120_000 }, async () => {
+  test('goes in and comes out byte by byte', async () => {
     const input = randomBytes(3_000_000)
     const { code, stdout, stderr } = await world.cli(['workspace', 'exec', 'fix', '--stdin', '--', 'cat'], { input })
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })

@@ -58,7 +58,7 @@ describe('Ctrl-C', () => {
     expect(stdout).not.toContain('611')
   })
 
-  test('twice, but slowly, is one for the command each time', { timeout: 60_000 }, async () => {
+  test('twice, but slowly, is one for the command each time', async () => {
     await using terminal = new TerminalLine(world, `pyro ws exec fix -- ${STUBBORN}`)
     await terminal.sees('ready')
     terminal.type(CTRL_C)

@@ -38,19 +38,15 @@ describe('a machine that cannot be', () => {
     ['a part of a processor', { vcpus: 0.5 }, { code: 'limit.exceeded', hint: '--vcpus 1' }],
     ['more processors than the host has', { vcpus: host + 1 }, { code: 'limit.exceeded', hint: `--vcpus ${host}` }],
     ['a disk smaller than its environment', { diskMib: 64 }, { code: 'disk.full' }],
-  ])(
-    'for %s is refused, and nothing is left',
-    async (_what, options, refusal) => {
-      expect(await rejectionOf(createOn(world, 'qemu', options))).toMatchObject(refusal)
-      expect(await world.pyro.workspaces.list()).toEqual([])
-    },
-    120_000,
-  )
+  ])('for %s is refused, and nothing is left', async (_what, options, refusal) => {
+    expect(await rejectionOf(createOn(world, 'qemu', options))).toMatchObject(refusal)
+    expect(await world.pyro.workspaces.list()).toEqual([])
+  })
 
   test('smaller is none: the least memory that can be asked for is enough', async () => {
     await using ws = await createOn(world, 'qemu', { memoryMib: 64 })
     expect((await ws.exec('echo here', { check: true })).stdout).toBe('here\n')
-  }, 120_000)
+  })
 })
 
 const filesIn = (folder: string, name: string): string[] =>
@@ -101,6 +97,6 @@ describe('what machines start from', () => {
       // Of templates only what this machine starts from.
       expect(whole.some((path, at) => identity(path) !== damaged[at])).toBe(true)
     },
-    180_000,
+    300_000,
   )
 })

@@ -20,7 +20,7 @@ beforeAll(async () => {
 afterAll(() => world[Symbol.asyncDispose]())
 
 const expectLeft = async (ws: Workspace, why: RegExp): Promise<void> => {
-  await until(async () => (await ws.status()).phase === 'stopped', 'the workspace to be stopped', 30_000)
+  await until(async () => (await ws.status()).phase === 'stopped', 'the workspace to be stopped')
   expect((await ws.status()).failure).toMatchObject({
     code: 'sandbox.unreachable',
     message: expect.stringMatching(why) as string,

@@ -19,7 +19,7 @@ describe('a frozen disk', () => {
     const { ok, detail } = await driver.probe()
     assert.ok(ok, detail)
     sandbox = await driver.start(sandboxSpec(driver, 'ws-frozen', volume), { signal: never, deadlineMs: DEADLINE_MS })
-  }, 120_000)
+  })
   afterAll(async () => {
     await sandbox.stop({ graceMs: 0 })
     assert.deepEqual(await driver.audit(), [])

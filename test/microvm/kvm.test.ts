@@ -35,7 +35,7 @@ describe('KVM', () => {
     await using ws = await createOn(world, 'qemu')
     expect(await ws.status()).toMatchObject({ isolation: 'microvm', emulated: seen?.ok === false })
     expect((await ws.exec('echo here', { check: true })).stdout).toBe('here\n')
-  }, 180_000)
+  })
 
   test('is tried once per boot of the host', async () => {
     const first = await kvm()
@@ -44,5 +44,5 @@ describe('KVM', () => {
     await world.restartEngine()
     expect(await kvm()).toEqual(first)
     expect(tried()).toBe(at)
-  }, 120_000)
+  })
 })

@@ -33,7 +33,7 @@ describe('the port of a machine, after an engine that was cut off', () => {
     const { ok, detail } = await driver.probe()
     assert.ok(ok, detail)
     sandbox = await driver.start(sandboxSpec(driver, 'ws-link', volume), { signal: never, deadlineMs: DEADLINE_MS })
-  }, 120_000)
+  })
   afterAll(async () => {
     await sandbox.stop({ graceMs: 0 })
     assert.deepEqual(await driver.audit(), [])

@@ -20,7 +20,7 @@ describe('machines from one template', () => {
     place = await driverPlace({ agentPath: agentPath(), driver: 'qemu' })
     const { ok, detail } = await place.openDriver().probe()
     assert.ok(ok, detail)
-  }, 120_000)
+  })
   afterAll(async () => {
     for (const sandbox of started) await sandbox.stop({ graceMs: 0 })
     assert.deepEqual(await place.openDriver().audit(), [])
