@@ -1,29 +1,18 @@
-import {
-  copyFileSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  utimesSync,
-  writeFileSync,
-} from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { createOn } from '../support/driver-workspaces.ts'
 import { rejectionOf } from '../support/rejection.ts'
-import { ENVIRONMENT_CACHE, World } from '../support/world.ts'
+import { World } from '../support/world.ts'
+import { copyPackages } from './own-cache.ts'
 
 /** A cache of its own, whose kernels and templates may be damaged; packages come from the one of all tests. */
 let cache: string
 let world: World
 beforeAll(async () => {
   cache = mkdtempSync(join(tmpdir(), 'pyro-damaged-'))
-  mkdirSync(ENVIRONMENT_CACHE, { recursive: true })
-  for (const name of readdirSync(ENVIRONMENT_CACHE).filter((file) => /^(?:debian_12-base|linux)-/.test(file)))
-    copyFileSync(join(ENVIRONMENT_CACHE, name), join(cache, name))
+  copyPackages(cache)
   world = await World.open({ env: { PYRO_ENVIRONMENT_CACHE: cache } })
 })
 afterAll(async () => {

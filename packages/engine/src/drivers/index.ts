@@ -38,7 +38,7 @@ export function createDrivers(options: DriverSetOptions): DriverSet {
   const { config, agentBinary: agentPath, packageFiles, log } = options
   // Machines hold nothing of a home: what is made for one serves all that share a cache.
   const folder = config.environmentCache ?? config.home
-  const kernels = new GuestKernels({ folder, agentPath, packageFiles })
+  const kernels = new GuestKernels({ folder, agentPath, packageFiles, givenPackage: config.guestKernelPackage })
   const runsc = new MonitoredDriver(runscTechnology(), options)
   const runc = new MonitoredDriver(runcTechnology(), options)
   const fake = new MonitoredDriver(fakeTechnology(), options)

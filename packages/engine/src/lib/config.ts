@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { homedir } from 'node:os'
-import { join } from 'node:path'
+import { isAbsolute, join } from 'node:path'
 import { LIMITS, PyroError, type Limits } from '@pyro/protocol'
 
 const GIB = 1024 * 1024 * 1024
@@ -28,6 +28,8 @@ export interface EngineConfig {
   readonly kvmDevice: string
   /** Machines begin with the memory of one that booted before; false: each boots. */
   readonly machineTemplates: boolean
+  /** Debian package whose kernel microVMs have; null: that of the catalog. Absolute. */
+  readonly guestKernelPackage: string | null
   /** Fault injection at steps, e.g. `workspace.create/start-sandbox:kill`. Tests only. */
   readonly fault: string | null
   /** A Debian mirror for building environments; default: what this host's apt uses. */
@@ -46,6 +48,13 @@ const wholeNumber = (env: NodeJS.ProcessEnv, name: string): number | null => {
   if (!Number.isSafeInteger(value) || value < 0)
     throw new PyroError('input.invalid', `${name} is not a whole number: ${text}`)
   return value
+}
+
+/** An engine does not run in the folder of whoever starts it. */
+const absolutePath = (env: NodeJS.ProcessEnv, name: string): string | null => {
+  const path = setting(env, name)
+  if (path === null || isAbsolute(path)) return path
+  throw new PyroError('input.invalid', `${name} is not an absolute path: ${path}`)
 }
 
 /** Of a setting in MiB. */
@@ -97,6 +106,7 @@ export const configFrom = (env: NodeJS.ProcessEnv, home: string): EngineConfig =
     testDriver: setting(env, 'PYRO_TEST_DRIVER') === '1',
     kvmDevice: setting(env, 'PYRO_KVM_DEVICE') ?? '/dev/kvm',
     machineTemplates: setting(env, 'PYRO_MACHINE_TEMPLATES') !== '0',
+    guestKernelPackage: absolutePath(env, 'PYRO_GUEST_KERNEL'),
     fault: setting(env, 'PYRO_FAULT'),
     debianMirror: setting(env, 'PYRO_DEBIAN_MIRROR'),
     environmentCache: setting(env, 'PYRO_ENVIRONMENT_CACHE'),

@@ -7,6 +7,7 @@ import type { PrepareContext, PrunedThing } from '../../driver/driver.ts'
 import { readJsonFile } from '../../lib/json-file.ts'
 import { SharedWork } from '../../lib/shared-work.ts'
 import { nowText } from '../../lib/wait.ts'
+import { errnoOf } from '../../process/identity.ts'
 import { runProgram } from '../../process/program.ts'
 import { cpioArchive, type CpioFile } from './cpio.ts'
 import { appear, halfMadeName, isThere, namesIn, removeFolders, removeHalfMade } from './whole-folder.ts'
@@ -14,6 +15,7 @@ import { appear, halfMadeName, isThere, namesIn, removeFolders, removeHalfMade }
 const UNPACK_TIMEOUT_MS = 60_000
 const ID_LENGTH = 16
 const PACKAGE_PREFIX = 'package-'
+const GIVEN_PREFIX = 'given-'
 
 /** What every guest needs to find its devices, in an order in which each finds what it needs. */
 const BUS_MODULES = ['drivers/virtio/virtio_ring', 'drivers/virtio/virtio', 'drivers/virtio/virtio_mmio']
@@ -31,10 +33,13 @@ const DEVICE_MODULES = {
 
 const MODULES = [...BUS_MODULES, ...Object.values(DEVICE_MODULES).flat()].map((module) => `kernel/${module}.ko`)
 
-/** The agent loads the modules of these lines: of each its path, and what type of device it is for. */
-const MODULES_ORDER = [['', BUS_MODULES] as const, ...Object.entries(DEVICE_MODULES)]
-  .flatMap(([type, modules]) => modules.map((module) => `/modules/${basename(module)}.ko ${type}\n`))
-  .join('')
+/** The agent loads the modules of these lines: of each its path, and what type of device it is for. Those that are not there are left out. */
+const modulesOrder = (isPresent: (name: string) => boolean): string =>
+  [['', BUS_MODULES] as const, ...Object.entries(DEVICE_MODULES)]
+    .flatMap(([type, modules]) => modules.map((module) => ({ name: `${basename(module)}.ko`, type })))
+    .filter(({ name }) => isPresent(name))
+    .map(({ name, type }) => `/modules/${name} ${type}\n`)
+    .join('')
 
 /** Where the agent lies in the first root. */
 export const AGENT_PATH = '/pyro-agent'
@@ -94,17 +99,29 @@ const manifestSchema = z.object({
 /** SHA-256 of each file of an unpacked package, by its path there. */
 const sumsSchema = z.record(z.string(), z.string())
 const SUMS = 'sums.json'
+/** What a kernel has without modules, a path as theirs in each line. */
+const BUILT_IN = 'modules.builtin'
 
 export interface GuestKernelsOptions {
   /** Holds `kernels`. */
   readonly folder: string
   readonly agentPath: string
   readonly packageFiles: PackageFiles
+  /** Path of a Debian package with another kernel. Null: the one of the catalog. */
+  readonly givenPackage: string | null
+}
+
+/** Whose kernel it is. */
+interface KernelSource {
+  /** Of the folders of its unpacked packages. */
+  readonly prefix: string
+  /** Puts its `boot` and its modules into a folder. */
+  unpackInto(folder: string, options: ObtainOptions): Promise<void>
 }
 
 /**
- * `kernels`: per kernel and choice of modules a folder `package-<sha256 16>` with `vmlinuz` and `modules/`, per kernel and agent one `<id>` with
- * `initramfs.img`. Folders appear whole, by rename; what bears another name is half-made. Each engine checks once that they hold what
+ * `kernels`: per kernel and choice of modules a folder `package-<sha256 16>` with `vmlinuz` and `modules/`, of a package that is given
+ * `given-<sha256 16 of the package>-<sha256 16>`; per kernel and agent one `<id>` with `initramfs.img`. Folders appear whole, by rename; what bears another name is half-made. Each engine checks once that they hold what
  * was put there, and makes anew what does not.
  */
 export class GuestKernels {
@@ -129,7 +146,7 @@ export class GuestKernels {
   /** Null when none was obtained before. Fetches nothing. */
   async present(): Promise<GuestKernel | null> {
     const folder = join(this.#options.folder, 'kernels')
-    if (!(await isThere(folder)) || (await this.#unpacked(folder)) === null) return null
+    if (!(await isThere(folder)) || (await this.#unpacked(folder, await this.#source())) === null) return null
     return this.obtain({ signal: new AbortController().signal })
   }
 
@@ -149,10 +166,15 @@ export class GuestKernels {
   async #obtain(options: ObtainOptions): Promise<GuestKernel> {
     const folder = join(this.#options.folder, 'kernels')
     await mkdir(folder, { recursive: true, mode: 0o700 })
-    const kernel = (await this.#unpacked(folder)) ?? (await this.#unpack(folder, options))
+    const source = await this.#source()
+    const kernel = (await this.#unpacked(folder, source)) ?? (await this.#unpack(folder, source, options))
     const image = join(kernel, 'vmlinuz')
     const [vmlinuz, agent] = await Promise.all([readFile(image), readFile(this.#options.agentPath)])
-    const id = sha256(sha256(vmlinuz), sha256(agent), MODULES_ORDER).slice(0, ID_LENGTH)
+    const id = sha256(
+      sha256(vmlinuz),
+      sha256(agent),
+      modulesOrder(() => true),
+    ).slice(0, ID_LENGTH)
     const place = join(folder, id)
     const initramfs = join(place, 'initramfs.img')
     if (await isWhole(place)) return { id, image, initramfs }
@@ -179,50 +201,71 @@ export class GuestKernels {
       { path: AGENT_PATH.slice(1), content: agent, executable: true },
       { path: 'modules', content: null },
     ]
-    for (const name of MODULES.map((module) => basename(module)))
+    const present = await readdir(join(kernel, 'modules'))
+    for (const name of MODULES.map((module) => basename(module)).filter((it) => present.includes(it)))
       files.push({ path: `modules/${name}`, content: await readFile(join(kernel, 'modules', name)) })
-    return cpioArchive([...files, { path: 'modules/order', content: Buffer.from(MODULES_ORDER) }])
+    const order = modulesOrder((name) => present.includes(name))
+    return cpioArchive([...files, { path: 'modules/order', content: Buffer.from(order) }])
   }
 
-  async #unpacked(folder: string): Promise<string | null> {
+  async #source(): Promise<KernelSource> {
+    const { givenPackage, packageFiles } = this.#options
+    if (givenPackage !== null) return givenSource(givenPackage)
+    return {
+      prefix: PACKAGE_PREFIX,
+      async unpackInto(folder, options) {
+        const archive = await packageFiles(PACKAGE, { folder, ...options })
+        await unpackWith('tar', ['-xf', archive, '-C', folder, '--no-same-owner'])
+      },
+    }
+  }
+
+  async #unpacked(folder: string, { prefix }: KernelSource): Promise<string | null> {
     await removeHalfMade(folder)
-    for (const name of (await readdir(folder)).filter((entry) => entry.startsWith(PACKAGE_PREFIX)).sort()) {
+    for (const name of (await readdir(folder)).filter((entry) => entry.startsWith(prefix)).sort()) {
       const place = join(folder, name)
       const sums = await readJsonFile(join(place, SUMS), sumsSchema)
       if (sums === null || !(await hold(place, sums))) {
         await rm(place, { recursive: true, force: true })
         continue
       }
+      const builtIn = BUILT_IN in sums ? await readFile(join(place, BUILT_IN), 'utf8') : ''
       // One that was unpacked for fewer modules stays for whoever uses it.
-      if (MODULES.every((module) => `modules/${basename(module)}` in sums)) return place
+      if (MODULES.every((module) => `modules/${basename(module)}` in sums || isListed(builtIn, module))) return place
     }
     return null
   }
 
-  async #unpack(folder: string, options: ObtainOptions): Promise<string> {
+  async #unpack(folder: string, source: KernelSource, options: ObtainOptions): Promise<string> {
     const staging = join(folder, halfMadeName('package'))
     await rm(staging, { recursive: true, force: true })
     await mkdir(staging, { mode: 0o700 })
     try {
-      const archive = await this.#options.packageFiles(PACKAGE, { folder: staging, ...options })
-      await runTar(['-xf', archive, '-C', staging, '--no-same-owner'])
-      const image = (await readdir(join(staging, 'boot'))).find((name) => name.startsWith('vmlinuz-'))
-      if (image === undefined) throw noKernel('an image')
+      await source.unpackInto(staging, options)
+      const image = (await namesIn(join(staging, 'boot'))).find((name) => name.startsWith('vmlinuz-'))
+      if (image === undefined) throw noKernel('image')
       const release = image.slice('vmlinuz-'.length)
       const digest = sha256(sha256(await readFile(join(staging, 'boot', image))), ...MODULES).slice(0, ID_LENGTH)
-      const place = join(folder, `${PACKAGE_PREFIX}${digest}`)
+      const place = join(folder, `${source.prefix}${digest}`)
       await appear(place, async (tree) => {
         await mkdir(join(tree, 'modules'))
         await rename(join(staging, 'boot', image), join(tree, 'vmlinuz'))
-        for (const module of MODULES) {
-          // The root filesystem that it was unpacked into may have /lib as a link to /usr/lib.
-          const places = ['usr/lib', 'lib'].map((lib) => join(staging, lib, 'modules', release, module))
+        // The root filesystem that it was unpacked into may have /lib as a link to /usr/lib.
+        const trees = ['usr/lib', 'lib'].map((lib) => join(staging, lib, 'modules', release))
+        const list = await firstThere(trees.map((from) => join(from, 'modules.builtin')))
+        const builtIn = list === null ? '' : await readFile(list, 'utf8')
+        const modules = MODULES.filter((module) => !isListed(builtIn, module))
+        for (const module of modules) {
+          const places = trees.map((from) => join(from, module))
+          const compressed = await firstThere(places.map((place) => `${place}.xz`))
+          if (compressed !== null) await unpackWith('xz', ['--decompress', compressed])
           const from = await firstThere(places)
           if (from === null) throw noKernel(module)
           await rename(from, join(tree, 'modules', basename(module)))
         }
         await writeFile(join(tree, 'release'), release)
-        const files = ['vmlinuz', 'release', ...MODULES.map((module) => `modules/${basename(module)}`)]
+        await writeFile(join(tree, BUILT_IN), builtIn)
+        const files = ['vmlinuz', 'release', BUILT_IN, ...modules.map((module) => `modules/${basename(module)}`)]
         const sums = files.map(async (file) => [file, sha256(await readFile(join(tree, file)))] as const)
         await writeFile(join(tree, SUMS), JSON.stringify(Object.fromEntries(await Promise.all(sums))))
       })
@@ -247,12 +290,33 @@ const hold = async (place: string, sums: Readonly<Record<string, string>>): Prom
   return true
 }
 
-const runTar = async (args: readonly string[]): Promise<void> => {
-  const { exitCode, stderr } = await runProgram('tar', args, { timeoutMs: UNPACK_TIMEOUT_MS })
-  if (exitCode !== 0) throw new PyroError('internal', `the kernel package was not unpacked: ${stderr.trim()}`)
+/** Another package makes another source, also at the same path. */
+const givenSource = async (path: string): Promise<KernelSource> => {
+  let content: Buffer
+  try {
+    content = await readFile(path)
+  } catch (error) {
+    throw notUsable(`${path} cannot be read: ${errnoOf(error) ?? String(error)}`)
+  }
+  return {
+    prefix: `${GIVEN_PREFIX}${sha256(content).slice(0, ID_LENGTH)}-`,
+    unpackInto: (folder) => unpackWith('dpkg-deb', ['--extract', path, folder]),
+  }
 }
 
-const noKernel = (what: string): PyroError => new PyroError('internal', `the kernel package holds no ${what}`)
+const unpackWith = async (program: string, args: readonly string[]): Promise<void> => {
+  const { exitCode, stderr } = await runProgram(program, args, { timeoutMs: UNPACK_TIMEOUT_MS })
+  if (exitCode !== 0) throw notUsable(`not unpacked: ${stderr.trim()}`)
+}
+
+const isListed = (list: string, module: string): boolean => list.split('\n').includes(module)
+
+const noKernel = (what: string): PyroError => notUsable(`it holds no ${what}`)
+
+const notUsable = (why: string): PyroError =>
+  new PyroError('driver.unavailable', `the kernel package of microVMs is not usable: ${why}`, {
+    hint: 'another one, as linux-image-cloud-amd64 of Debian is: PYRO_GUEST_KERNEL=/path/to/linux-image.deb pyro daemon restart',
+  })
 
 const firstThere = async (paths: readonly string[]): Promise<string | null> => {
   for (const path of paths) if (await isThere(path)) return path
