@@ -319,7 +319,7 @@ printf '*.txt eol=crlf\n' >> .gitattributes; printf '1\r\n' > new.txt; printf '1
       writeFileSync(folder.at(name), 'one\ntwo\n')
     symlinkSync('changed', folder.at('link'))
     await using ws = await createOn(world, driver, { seed: { path: folder.path } })
-    const changes = String.raw`printf 'one\n2\n3\n' > changed; chmod 755 mode; rm gone; rm to-link; ln -s changed to-link; ln -sf mode link; printf '\0' > "$(printf 'raw\377')"; mkdir empty; touch new; touch -d @0 only-touched`
+    const changes = String.raw`printf 'one\n2\n3\n' > changed; chmod 755 mode; rm gone; rm to-link; ln -s changed to-link; ln -sf mode link; printf '\0' > "$(printf 'raw\377')"; ln -s "$(printf 'to\377')" raw-link; mkdir empty; touch new; touch -d @0 only-touched`
     await ws.exec(changes, { check: true })
     const { result } = await ws.diff()
     const file = {
@@ -373,6 +373,16 @@ printf '*.txt eol=crlf\n' >> .gitattributes; printf '1\r\n' > new.txt; printf '1
       { ...added, path: 'new', sizeBytes: 0, additions: 0, deletions: 0 },
       {
         ...added,
+        ...link,
+        path: 'raw-link',
+        linkTarget: 'to\uFFFD',
+        linkTargetBase64: 'dG//',
+        sizeBytes: 3,
+        additions: 1,
+        deletions: 0,
+      },
+      {
+        ...added,
         path: 'raw\uFFFD',
         pathBase64: 'cmF3/w==',
         binary: true,
@@ -392,13 +402,13 @@ printf '*.txt eol=crlf\n' >> .gitattributes; printf '1\r\n' > new.txt; printf '1
       },
     ])
     expect(result.totals).toEqual({
-      added: 3,
+      added: 4,
       modified: 3,
       deleted: 1,
       typeChanged: 1,
       ignored: 0,
       notInPatch: 1,
-      additions: 4,
+      additions: 5,
       deletions: 6,
     })
   })

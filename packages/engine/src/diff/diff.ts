@@ -98,9 +98,15 @@ export const diffWorkspace = async (
 }
 
 const diffEntryOf = ({ pathBase64, linkTargetBase64, ...entry }: InspectEntry): DiffEntry => {
-  const bytes = Buffer.from(pathBase64, 'base64')
-  const linkTarget = linkTargetBase64 === null ? null : Buffer.from(linkTargetBase64, 'base64').toString('utf8')
-  return { path: bytes.toString('utf8'), ...(isUtf8(bytes) ? {} : { pathBase64 }), ...entry, linkTarget }
+  const path = Buffer.from(pathBase64, 'base64')
+  const target = linkTargetBase64 === null ? null : Buffer.from(linkTargetBase64, 'base64')
+  return {
+    path: path.toString('utf8'),
+    ...(isUtf8(path) ? {} : { pathBase64 }),
+    ...entry,
+    linkTarget: target?.toString('utf8') ?? null,
+    ...(linkTargetBase64 === null || target === null || isUtf8(target) ? {} : { linkTargetBase64 }),
+  }
 }
 
 const totalsOf = (entries: readonly DiffEntry[]): Omit<DiffResult['totals'], 'ignored'> => {

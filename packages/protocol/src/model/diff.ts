@@ -21,7 +21,9 @@ export const diffEntry = z.object({
   inPatch: z.boolean(),
   additions: z.int().nullable(),
   deletions: z.int().nullable(),
+  /** Of a symlink; as `path`, with `linkTargetBase64`. */
   linkTarget: z.string().nullable(),
+  linkTargetBase64: z.string().optional(),
 })
 export type DiffEntry = z.infer<typeof diffEntry>
 
