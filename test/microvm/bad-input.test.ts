@@ -88,4 +88,18 @@ describe('what machines start from', () => {
     },
     300_000,
   )
+
+  test.each(['vmlinuz', 'initramfs.img'])(
+    'is made anew for the same start when the engine saw it whole and it is damaged: kernels/%s',
+    async (name) => {
+      await start()
+      rmSync(join(cache, 'templates'), { recursive: true })
+      const [path = ''] = filesIn('kernels', name)
+      writeFileSync(path, Buffer.alloc(statSync(path).size))
+      const damaged = identity(path)
+      await start()
+      expect(identity(path)).not.toBe(damaged)
+    },
+    180_000,
+  )
 })

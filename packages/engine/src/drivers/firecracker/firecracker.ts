@@ -2,7 +2,7 @@ import { chown, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { PrepareContext, SandboxSpec } from '../../driver/driver.ts'
 import type { Log } from '../../lib/log.ts'
-import { discardTemplate, vmmFile } from '../microvm/failed-start.ts'
+import { discardCauses, makeWithKernel, vmmFile } from '../microvm/failed-start.ts'
 import { writeConfigDisk } from '../microvm/config-disk.ts'
 import type { GuestKernels } from '../microvm/guest-kernel.ts'
 import type { Kvm } from '../microvm/kvm.ts'
@@ -47,12 +47,14 @@ export function firecrackerTechnology(options: {
   )
   /** All that a machine is started from. */
   const machineOf = async (spec: SandboxSpec, owner: number, cx: PrepareContext) => {
-    const kernel = await options.kernels.obtain(cx)
     const disks = await disksOf(spec)
     const shown = disks.map(({ bytes, writable }) => ({ bytes, writable }))
     const { memoryMib: commandsMib } = spec
     const machine = { vcpus: vcpusOf(spec), memoryMib: machineMib(commandsMib), commandsMib, disks: shown }
-    return { disks, template: await templates.obtain({ kernel, machine, owner }, cx) }
+    const template = await makeWithKernel(options.kernels, cx, (kernel) =>
+      templates.obtain({ kernel, machine, owner }, cx),
+    )
+    return { disks, template }
   }
   return {
     ...MACHINE,
@@ -81,7 +83,7 @@ export function firecrackerTechnology(options: {
       const vmm = sandboxVmm(await host(), { owner, sockets, config, channel, disks, ...template })
       await writeFile(vmmFile(bundle.paths), JSON.stringify(vmm), { mode: 0o600 })
     },
-    startFailed: (paths) => discardTemplate(templates, paths),
+    startFailed: (paths) => discardCauses({ ...options, templates }, paths),
     runtime: (_paths, agentBinary) => Promise.resolve({ runtime: [agentBinary, 'vmm'], runtimeLogFile: null }),
     // The guest, and what it may make of Firecracker, finds no folder of the host that it can write to, and nobody who still asks.
     async begin(paths, signal) {

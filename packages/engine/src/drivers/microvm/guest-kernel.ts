@@ -121,8 +121,9 @@ interface KernelSource {
 
 /**
  * `kernels`: per kernel and choice of modules a folder `package-<sha256 16>` with `vmlinuz` and `modules/`, of a package that is given
- * `given-<sha256 16 of the package>-<sha256 16>`; per kernel and agent one `<id>` with `initramfs.img`. Folders appear whole, by rename; what bears another name is half-made. Each engine checks once that they hold what
- * was put there, and makes anew what does not.
+ * `given-<sha256 16 of the package>-<sha256 16>`; per kernel and agent one `<id>` with `initramfs.img`. Folders appear whole, by
+ * rename; what bears another name is half-made. Each engine checks that they hold what was put there, once and again after a machine
+ * that did not boot, and makes anew what does not.
  */
 export class GuestKernels {
   readonly #options: GuestKernelsOptions
@@ -141,6 +142,17 @@ export class GuestKernels {
       this.#obtained = await this.#obtain({ signal, onProgress })
       return this.#obtained
     })
+  }
+
+  /** Told that a machine did not boot: the next who asks gets what was checked again. False: what there was is whole. */
+  async doubt(): Promise<boolean> {
+    const known = this.#obtained
+    this.#obtained = null
+    // Another machine failed with it, and nobody asked since.
+    if (known === null) return true
+    const kernel = dirname(known.image)
+    const sums = await readJsonFile(join(kernel, SUMS), sumsSchema)
+    return sums === null || !(await hold(kernel, sums)) || !(await isWhole(dirname(known.initramfs)))
   }
 
   /** Null when none was obtained before. Fetches nothing. */
@@ -283,11 +295,13 @@ const isWhole = async (place: string): Promise<boolean> => {
 
 /** Whether all files are there and hold what they did. */
 const hold = async (place: string, sums: Readonly<Record<string, string>>): Promise<boolean> => {
-  for (const [file, sum] of Object.entries(sums)) {
-    const path = join(place, file)
-    if (!(await isThere(path)) || sha256(await readFile(path)) !== sum) return false
+  try {
+    for (const [file, sum] of Object.entries(sums)) if (sha256(await readFile(join(place, file))) !== sum) return false
+    return true
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return false
+    throw error
   }
-  return true
 }
 
 /** Another package makes another source, also at the same path. */

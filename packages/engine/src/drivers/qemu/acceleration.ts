@@ -95,7 +95,8 @@ export class Acceleration {
     } catch (error) {
       signal.throwIfAborted()
       const detail = `${this.#options.kvm.device} is there, but no guest boots on it: ${messageOf(error)}`
-      return { probe: { ok: false, detail, fix: null }, lasts: isPyroError(error) && error.data?.['ended'] === true }
+      const isOfKvm = isPyroError(error) && error.data?.['ended'] === true && !(await this.#options.kernels.doubt())
+      return { probe: { ok: false, detail, fix: null }, lasts: isOfKvm }
     }
   }
 

@@ -5,7 +5,7 @@ import { z } from 'zod'
 import type { PrepareContext, Probe, SandboxSpec } from '../../driver/driver.ts'
 import { readJsonFile, writeJsonFile } from '../../lib/json-file.ts'
 import type { Log } from '../../lib/log.ts'
-import { discardTemplate, vmmFile } from '../microvm/failed-start.ts'
+import { discardCauses, vmmFile } from '../microvm/failed-start.ts'
 import { writeConfigDisk } from '../microvm/config-disk.ts'
 import type { GuestKernels } from '../microvm/guest-kernel.ts'
 import type { Kvm } from '../microvm/kvm.ts'
@@ -120,7 +120,7 @@ export function qemuTechnology(options: {
       await writeJsonFile(vmmFile(bundle.paths), vmm)
     },
     watch: (paths, wentOn) => new HostSpaceWatch(controlSocket(paths), wentOn),
-    startFailed: (paths) => discardTemplate(templates, paths),
+    startFailed: (paths) => discardCauses({ ...options, templates }, paths),
     runtime: (_paths, agentBinary) => Promise.resolve({ runtime: [agentBinary, 'vmm'], runtimeLogFile: null }),
     async begin(paths, signal) {
       const vmm = await readJsonFile(vmmFile(paths), z.object({ argv: z.array(z.string()) }))
