@@ -1,11 +1,24 @@
-import { execFileSync } from 'node:child_process'
-import { cpSync, existsSync, mkdtempSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import { execFileSync, spawn, spawnSync, type ChildProcess } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { createOn } from '../support/driver-workspaces.ts'
-import { ENVIRONMENT_CACHE, World } from '../support/world.ts'
+import { ENVIRONMENT_CACHE, until, World } from '../support/world.ts'
 
+const MIB = 1024 * 1024
 const NOWHERE = 'http://127.0.0.1:9'
 
 /** A cache of its own: what is lost here is nobody else's. */
@@ -48,6 +61,36 @@ test('a workspace starts although the memory of its template is damaged, which g
   expect(world.engineLog()).toContain('a start failed: its template is thrown away')
   await ws.reset()
   expect((await ws.exec('echo here', { check: true })).stdout).toBe('here\n')
+})
+
+describe('what a killed engine left half-made', () => {
+  /** Ends at once, and its parent takes no notice of it. */
+  let zombie: string
+  let parent: ChildProcess
+  beforeAll(async () => {
+    parent = spawn('sh', ['-c', 'true & echo $!; exec sleep 600'], { stdio: ['ignore', 'pipe', 'inherit'] })
+    zombie = await new Promise<string>((resolve) =>
+      parent.stdout?.once('data', (data: Buffer) => resolve(data.toString().trim())),
+    )
+    await until(() => readFileSync(`/proc/${zombie}/stat`, 'latin1').includes(') Z '), 'a zombie')
+  })
+  afterAll(() => parent.kill())
+
+  test.each([
+    ['templates', 'is gone', () => String(spawnSync('true').pid)],
+    ['kernels', 'is gone', () => String(spawnSync('true').pid)],
+    ['templates', 'is a zombie', () => zombie],
+  ])('is counted by a prune, in %s of one that %s', async (kind, _state, pid) => {
+    await world.pyro.environments.list()
+    const name = `.left-${pid()}-0123abcd`
+    const folder = join(cache, kind, name)
+    mkdirSync(join(folder, 'inner'), { recursive: true })
+    for (const file of ['memory', 'inner/file']) writeFileSync(join(folder, file), randomBytes(MIB))
+    const { removed, freedBytes } = await world.pyro.environments.prune({ all: false })
+    expect(removed.find((thing) => thing.name === name)?.bytes).toBeGreaterThanOrEqual(2 * MIB)
+    expect(freedBytes).toBeGreaterThanOrEqual(2 * MIB)
+    expect(existsSync(folder)).toBe(false)
+  })
 })
 
 describe('a prune of everything', () => {

@@ -148,14 +148,14 @@ export class Templates<M> {
     }
   }
 
-  /** Removes templates that are not of this kernel; null: all. */
+  /** Removes templates that are not of this kernel, null: all; and what is half-made. */
   async prune(kernel: GuestKernel | null): Promise<readonly PrunedThing[]> {
     const folder = join(this.#place, 'templates')
-    await removeHalfMade(folder)
+    const halfMade = await removeHalfMade(folder)
     const unused = (await namesIn(folder)).filter(
       (name) => !name.startsWith('.') && (kernel === null || !name.startsWith(`${kernel.id}-`)),
     )
-    return removeFolders(folder, unused)
+    return [...halfMade, ...(await removeFolders(folder, unused))]
   }
 
   async #placeOf({ kernel, machine }: TemplateRequest<M>): Promise<string> {

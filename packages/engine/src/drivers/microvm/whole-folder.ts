@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises'
+import { lstat, mkdir, readdir, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { PrunedThing } from '../../driver/driver.ts'
 import { errnoOf, processStat } from '../../process/identity.ts'
@@ -8,6 +8,8 @@ import { errnoOf, processStat } from '../../process/identity.ts'
 const BLOCK_BYTES = 512
 /** Nothing takes this long to make: what is older was left by an engine that was killed, whoever has its pid now. */
 const HALF_MADE_MS = 60 * 60_000
+/** State of a process that ended and that nobody took notice of, which lasts where nobody does (proc(5)). */
+const ZOMBIE = 'Z'
 /** `.<name>-<pid of the engine>-<random>` */
 const HALF_MADE = /^\..*-(\d+)-[^-]+$/
 
@@ -34,11 +36,24 @@ export const removeFolders = async (folder: string, names: readonly string[]): P
   const removed: PrunedThing[] = []
   for (const name of names) {
     const place = join(folder, name)
-    const files = await Promise.all((await readdir(place)).map((file) => stat(join(place, file))))
+    const bytes = await diskBytesOf(place)
     await rm(place, { recursive: true, force: true })
-    removed.push({ name, bytes: files.reduce((sum, { blocks }) => sum + blocks * BLOCK_BYTES, 0) })
+    removed.push({ name, bytes })
   }
   return removed
+}
+
+/** Of what is gone meanwhile, nothing. */
+const diskBytesOf = async (place: string): Promise<number> => {
+  try {
+    const stats = await lstat(place)
+    const names = stats.isDirectory() ? await readdir(place) : []
+    const inside = await Promise.all(names.map((name) => diskBytesOf(join(place, name))))
+    return inside.reduce((sum, bytes) => sum + bytes, stats.blocks * BLOCK_BYTES)
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return 0
+    throw error
+  }
 }
 
 /** None when the folder is not there. */
@@ -56,15 +71,15 @@ const halfMadeIn = async (folder: string): Promise<string[]> => {
   const left: string[] = []
   for (const name of (await namesIn(folder)).filter((candidate) => candidate.startsWith('.'))) {
     const pid = HALF_MADE.exec(name)?.[1]
-    const isOrphan = pid !== undefined && processStat(Number(pid)) === null
+    const isOrphan = pid !== undefined && (processStat(Number(pid))?.state ?? ZOMBIE) === ZOMBIE
     if (isOrphan || (await isOlder(join(folder, name), HALF_MADE_MS))) left.push(name)
   }
   return left
 }
 
-export const removeHalfMade = async (folder: string): Promise<void> => {
-  for (const name of await halfMadeIn(folder)) await rm(join(folder, name), { recursive: true, force: true })
-}
+/** As `removeFolders`, what killed engines left half-made in a folder. */
+export const removeHalfMade = async (folder: string): Promise<PrunedThing[]> =>
+  removeFolders(folder, await halfMadeIn(folder))
 
 /** What is gone meanwhile is not. */
 const isOlder = async (path: string, ageMs: number): Promise<boolean> => {

@@ -12,6 +12,7 @@ import type { Kvm } from '../microvm/kvm.ts'
 import { MACHINE } from '../microvm/machine-technology.ts'
 import { disksOf, machineMib, SEEN, vcpusOf } from '../microvm/machine-shape.ts'
 import { Templates, type Template, type TemplateRequest } from '../microvm/templates.ts'
+import { removeHalfMade } from '../microvm/whole-folder.ts'
 import { missingProgram } from '../monitored/missing-program.ts'
 import type { SandboxPaths } from '../monitored/sandbox-paths.ts'
 import type { Technology } from '../monitored/technology.ts'
@@ -82,8 +83,11 @@ export function qemuTechnology(options: {
       await machineOf(spec, owner, cx)
     },
     async prune({ all, inUse }) {
+      // Counted before anybody looks for a kernel, who removes them.
+      const halfMade = await removeHalfMade(join(options.folder, 'kernels'))
       const kernel = all && !inUse ? null : await options.kernels.present()
-      return [...(await templates.prune(all ? null : kernel)), ...(await options.kernels.prune(kernel))]
+      const unused = [...(await templates.prune(all ? null : kernel)), ...(await options.kernels.prune(kernel))]
+      return [...halfMade, ...unused]
     },
     async writeBundle(spec, bundle, signal) {
       const { kernel, disks, shape, template } = await machineOf(spec, bundle.ids.base, { signal })
