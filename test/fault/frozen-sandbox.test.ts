@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect } from 'vitest'
 import { onEveryDriver } from '../support/every-driver.ts'
 import { ENVIRONMENT, until, World } from '../support/world.ts'
 import { expectInOrder } from './account.ts'
+import { armFault, during } from './injection.ts'
 import { markedWorkspace, markOf, SMALL } from './killed-engine.ts'
 import { LOOK_MS, sandboxOf, signalAll, timed } from './outside.ts'
 
@@ -39,6 +40,25 @@ const expectTold = async (ws: Workspace): Promise<void> => {
   expect(listed).toMatchObject({ phase: 'running', failure: unreachable })
 }
 
+/** Stopped, and by force: the record says so until the next start, also to a later engine. */
+const expectCutOff = async (ws: Workspace): Promise<void> => {
+  const cutOff = {
+    code: 'sandbox.unreachable',
+    message: expect.stringMatching(/cut off: what it had not written .* is lost/) as string,
+    hint: expect.stringContaining(`pyro workspace start ${ws.name}`) as string,
+  }
+  expect(await ws.status()).toMatchObject({ phase: 'stopped', failure: cutOff })
+  // Stopped already: nothing is done, and what became of it is said once more.
+  const { code, stdout, stderr } = await world.cli(['workspace', 'stop', ws.name])
+  expect({ code, stdout }).toEqual({
+    code: 0,
+    stdout: expect.stringContaining('stopped (sandbox.unreachable)') as string,
+  })
+  expect(stderr).toMatch(/^warning: the sandbox .* was cut off/)
+  await world.restartEngine()
+  expect(await ws.status()).toMatchObject({ phase: 'stopped', failure: cutOff })
+}
+
 const isQuick = ({ took }: { readonly took: number }): boolean => took < LOOK_MS
 
 describe('a frozen sandbox', () => {
@@ -62,8 +82,31 @@ describe('a frozen sandbox', () => {
       expect(await timed(leave)).toBeLessThan(PATIENCE_MS)
       await expect(waiting).rejects.toMatchObject({ code: 'command.interrupted', data: { interruptedBy: way } })
       await expectInOrder(world)
+      if (way === 'stop') await expectCutOff(ws)
       if (way !== 'delete') expect(await markOf(ws)).toBe('kept')
+      if (way === 'stop') expect(await ws.status()).toMatchObject({ phase: 'running', failure: null })
     }
+  })
+
+  onEveryDriver('frozen.cut-off', async (driver) => {
+    await using ws = await markedWorkspace(world, driver)
+    for (const { step, fault } of [
+      { step: 'stop-sandbox', fault: 'kill' },
+      { step: 'stop-sandbox', fault: 'kill-after' },
+      { step: 'end-sandbox', fault: 'kill-after' },
+    ] as const) {
+      await during(`${step}:${fault}`, async () => {
+        await ws.start()
+        await armFault(world, `workspace.stop/${step}`, fault)
+        await freeze(ws)
+        expect(await timed(() => ws.stop())).toBeLessThan(PATIENCE_MS)
+        await expectCutOff(ws)
+        await expectInOrder(world)
+      })
+    }
+    expect(await markOf(ws)).toBe('now')
+    await ws.stop()
+    expect(await ws.status()).toMatchObject({ phase: 'stopped', failure: null })
   })
 
   onEveryDriver('frozen.thaws', async (driver) => {

@@ -71,6 +71,26 @@ describe('a machine', () => {
     expect(await ws.status()).toMatchObject({ phase: 'running', failure: null })
   })
 
+  test('that halts is stopped all the same, which says that it was cut off', async () => {
+    await using ws = await createOn(world, 'qemu', { diskMib: 512 })
+    await ws.exec('echo kept > kept; sync', { check: true })
+    const halt = ws.exec(['perl', '-e', `syscall(${REBOOT.number}, ${REBOOT.halt.join(', ')}, 0)`])
+    halt.catch(() => undefined)
+    await until(async () => (await ws.status()).failure !== null, 'the status to tell', 60_000)
+    const cutOff = {
+      code: 'sandbox.unreachable',
+      message: expect.stringContaining('was cut off: what it had not written to its disk is lost') as string,
+    }
+    expect(await ws.stop()).toMatchObject({ phase: 'stopped', failure: cutOff })
+    await expect(halt).rejects.toMatchObject({ code: expect.stringMatching(/unreachable|interrupted/) as string })
+    expect(await ws.status()).toMatchObject({ phase: 'stopped', failure: cutOff })
+    expect((await ws.exec('cat kept', { check: true })).stdout).toBe('kept\n')
+    expect(await ws.status()).toMatchObject({ phase: 'running', failure: null })
+    await ws.exec('echo kept > kept-too', { check: true })
+    expect(await ws.stop()).toMatchObject({ phase: 'stopped', failure: null })
+    expect((await ws.exec('cat kept-too', { check: true })).stdout).toBe('kept\n')
+  })
+
   test('that floods its console fills no disk of the host, and answers', async () => {
     await using ws = await createOn(world, 'qemu', { diskMib: 512 })
     await ws.exec('timeout 5 sh -c "while :; do head -c 4096 /dev/zero | tr \\\\0 x > /dev/console; done"; true')

@@ -21,7 +21,7 @@ describe('a frozen disk', () => {
     sandbox = await driver.start(sandboxSpec(driver, 'ws-frozen', volume), { signal: never, deadlineMs: DEADLINE_MS })
   })
   afterAll(async () => {
-    await sandbox.stop({ graceMs: 0 })
+    await sandbox.stop()
     assert.deepEqual(await driver.audit(), [])
     await place[Symbol.asyncDispose]()
   })

@@ -35,7 +35,7 @@ describe('the port of a machine, after an engine that was cut off', () => {
     sandbox = await driver.start(sandboxSpec(driver, 'ws-link', volume), { signal: never, deadlineMs: DEADLINE_MS })
   })
   afterAll(async () => {
-    await sandbox.stop({ graceMs: 0 })
+    await sandbox.stop()
     assert.deepEqual(await driver.audit(), [])
     await place[Symbol.asyncDispose]()
   })

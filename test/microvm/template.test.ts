@@ -22,7 +22,7 @@ describe('machines from one template', () => {
     assert.ok(ok, detail)
   })
   afterAll(async () => {
-    for (const sandbox of started) await sandbox.stop({ graceMs: 0 })
+    for (const sandbox of started) await sandbox.stop()
     assert.deepEqual(await place.openDriver().audit(), [])
     await place[Symbol.asyncDispose]()
   })

@@ -67,10 +67,11 @@ export const driverSuite = (subject: DriverSubject): void => {
 
     test('an orderly stop ends it and leaves nothing but the disk', async () => {
       const sandbox = await begin()
-      const exit = await sandbox.stop({ graceMs: 2_000 })
+      assert.equal(await sandbox.shutDown({ graceMs: 2_000 }), true)
+      const exit = await sandbox.stop()
       assert.equal(exit.reason, 'stopped')
       assert.deepEqual(await sandbox.exited, exit)
-      assert.deepEqual(await sandbox.stop({ graceMs: 0 }), exit, 'stopping twice is the same')
+      assert.deepEqual(await sandbox.stop(), exit, 'stopping twice is the same')
       assert.deepEqual(await driver.audit(), [])
       assert.notEqual(await place.disks.find(sandbox.record.spec.volume.id), null)
     })
@@ -83,7 +84,7 @@ export const driverSuite = (subject: DriverSubject): void => {
       const found = await later.adopt(record, { signal: never, deadlineMs: DEADLINE_MS })
       assert.equal(found.agent.bootId, first.agent.bootId)
       assert.equal((await found.agent.status()).bootId, first.agent.bootId)
-      assert.equal((await found.stop({ graceMs: 0 })).reason, 'stopped')
+      assert.equal((await found.stop()).reason, 'stopped')
     })
 
     test('the death of a sandbox is noticed, and what is left is reclaimed, as often as one likes', async () => {
@@ -100,10 +101,12 @@ export const driverSuite = (subject: DriverSubject): void => {
       assert.deepEqual(await driver.audit(), [])
     })
 
-    test('a frozen sandbox can be ended', async () => {
+    test('a frozen sandbox does not end in order, and can be ended', async () => {
       const sandbox = await begin()
       process.kill(Number(sandbox.record.details['pid']), 'SIGSTOP')
-      await within(sandbox.stop({ graceMs: 0 }), 'the end of a frozen sandbox')
+      const asked = sandbox.shutDown({ graceMs: 100 })
+      assert.equal(await within(asked, 'the answer of nobody'), false)
+      await within(sandbox.stop(), 'the end of a frozen sandbox')
       assert.deepEqual(await driver.audit(), [])
     })
 
@@ -120,7 +123,7 @@ export const driverSuite = (subject: DriverSubject): void => {
         const reason = new Error(`cancelled after ${afterMs} ms`)
         const timer = setTimeout(() => cancel.abort(reason), afterMs)
         const outcome = await begin(cancel.signal).then(
-          async (sandbox) => sandbox.stop({ graceMs: 0 }),
+          async (sandbox) => sandbox.stop(),
           (error: unknown) => error,
         )
         clearTimeout(timer)

@@ -57,6 +57,9 @@ export const REQUIREMENTS = {
   'frozen.left': {
     text: 'a workspace whose sandbox is frozen is listed within a second, left by reset, stop and delete, and nobody else notices',
   },
+  'frozen.cut-off': {
+    text: 'a stop that has to cut a sandbox off says that something may be lost, also when the engine is killed in the middle of it',
+  },
   'frozen.thaws': {
     text: 'a sandbox that is frozen while its engine restarts is kept, and goes on when it is thawed',
   },

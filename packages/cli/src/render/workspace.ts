@@ -73,7 +73,7 @@ const fromHere = (path: string): string => {
 const phaseOf = ({ phase, failure }: WorkspaceRecord): string =>
   failure === null ? phase : `${phase} (${failure.code})`
 
-const failureOf = ({ failure }: WorkspaceRecord): string | null =>
+export const failureOf = ({ failure }: WorkspaceRecord): string | null =>
   failure === null ? null : failure.hint === null ? failure.message : `${failure.message} (${failure.hint})`
 
 const isolationOf = ({ isolation, emulated }: WorkspaceRecord): string =>

@@ -133,8 +133,13 @@ export interface Sandbox extends AsyncDisposable {
   readonly trouble: Failure | null
   /** Now, from outside of the sandbox. */
   counters(): Promise<LimitCounters>
-  /** Orderly within graceMs, else by force; idempotent; always ends; releases everything but the disk. */
-  stop(options: { readonly graceMs: number }): Promise<SandboxExit>
+  /**
+   * Asks what is inside to end, and to write out what it holds; nobody is told of this end by `exited`. False: it lives on, because it
+   * does not answer or is not done in time. Nothing is forced, and `stop` follows in any case. Idempotent.
+   */
+  shutDown(options: { readonly graceMs: number }): Promise<boolean>
+  /** By force, if it lives; idempotent; always ends; releases everything but the disk. */
+  stop(): Promise<SandboxExit>
   /** Lets go without stopping: the sandbox lives on for a later engine. Closes sockets and watchers of this process. */
   release(): Promise<void>
 }

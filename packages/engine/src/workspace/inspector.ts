@@ -38,7 +38,7 @@ export const inspectorOf = (workspace: Workspace): Inspect => {
     const record: SandboxRecord = { driver: driver.id, spec, details: {} }
     putSandbox(services, record, 'starting')
     let sandbox: Sandbox | null = null
-    undo.defer(() => endSandbox(services, spec.sandboxId, sandbox, 0))
+    undo.defer(() => endSandbox(services, spec.sandboxId, sandbox))
     {
       using _memory = await services.admission.admit(driver.hostMemoryMib(MEMORY_MIB), call)
       sandbox = await driver.start(spec, { signal: call, deadlineMs: START_DEADLINE_MS })
@@ -74,7 +74,7 @@ export const endInspectors = async (services: Services, workspaceId: string): Pr
   for (const row of services.store.sandboxes.all()) {
     if (row.workspaceId !== workspaceId || !isInspector(row.id)) continue
     try {
-      await endSandbox(services, row.id, null, 0)
+      await endSandbox(services, row.id, null)
     } catch (error) {
       services.log.error({ sandbox: row.id, ...errorFields(error) }, 'an inspector was not ended')
     }

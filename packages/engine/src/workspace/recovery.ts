@@ -74,7 +74,7 @@ export const recoverIntent = async (
       const sandbox = await stillStopping(services, plan)
       for (const { do: work } of STOP_STEPS.steps) await work(plan, { services, workspace, sandbox })
       await workspace?.commands.recordAllLost('stop')
-      store.intents.end(id, () => workspace?.change({ phase: 'stopped', failure: null }))
+      store.intents.end(id, () => workspace?.change({ phase: 'stopped' }))
       return 'kept'
     }
     case DELETE_STEPS.operation: {
@@ -88,14 +88,14 @@ export const recoverIntent = async (
   }
 }
 
-/** A machine that lives may still write out what it holds: it is ended in order. Others hold nothing back. */
+/** One that lives may still write out what it holds: it is ended in order. */
 const stillStopping = async (
   services: Services,
   { sandboxId, driver: driverId }: StopPlan,
 ): Promise<Sandbox | null> => {
   const driver = services.drivers.get(driverId)
   const row = sandboxId === null ? null : services.store.sandboxes.get(sandboxId)
-  if (driver.volumes === 'trees' || row === null) return null
+  if (row === null) return null
   try {
     return await driver.adopt(row.record as SandboxRecord, { signal: ownCall().signal, deadlineMs: ADOPT_DEADLINE_MS })
   } catch (error) {

@@ -129,7 +129,7 @@ export class Releaser {
     if (row === null) return
     const record = row.record as SandboxRecord
     const handle = this.#handles.get(sandboxId)
-    if (handle !== undefined) await handle.stop({ graceMs: 0 })
+    if (handle !== undefined) await handle.stop()
     else await drivers.get(record.driver).reclaim(record)
     this.#handles.delete(sandboxId)
     store.sandboxes.delete(sandboxId)

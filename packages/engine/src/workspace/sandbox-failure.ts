@@ -48,6 +48,14 @@ export const silentFailure = (
   }
 }
 
+/** What the record says of a sandbox that a stop had to end by force. */
+export const cutOffFailure = ({ name }: Pick<WorkspaceRow, 'name'>): Failure => ({
+  code: 'sandbox.unreachable',
+  message:
+    'the sandbox did not answer the stop, or not in time, and was cut off: what it had not written to its disk is lost',
+  hint: `pyro workspace start ${name} goes on with the disk as it is, pyro workspace reset ${name} goes back to a snapshot`,
+})
+
 export const REBOOTED: Failure = {
   code: 'sandbox.unreachable',
   message: 'the host was restarted; the disk is kept',

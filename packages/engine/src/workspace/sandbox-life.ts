@@ -61,21 +61,20 @@ const pidsFor = (limits: Services['config']['limits'], memoryMib: number): numbe
   )
 
 /**
- * Ends a sandbox by its handle, or by its record when this engine has none, and forgets it. Idempotent; with no grace it is also
- * the undo of a start.
+ * Ends a sandbox by force, by its handle or by its record when this engine has none, and forgets it. Idempotent; it is also the undo
+ * of a start.
  */
 export const endSandbox = async (
   services: Services,
   sandboxId: string | null,
   handle: Sandbox | null,
-  graceMs: number,
 ): Promise<void> => {
   if (sandboxId === null) return
   const row = services.store.sandboxes.get(sandboxId)
   if (row === null) return
   const record = row.record as SandboxRecord
   if (handle === null) await services.drivers.get(record.driver).reclaim(record)
-  else await handle.stop({ graceMs })
+  else await handle.stop()
   services.store.sandboxes.delete(sandboxId)
 }
 

@@ -44,6 +44,7 @@ export class MonitoredSandbox implements Sandbox {
   readonly #hurry = new AbortController()
   readonly #look: NodeJS.Timeout
   readonly #watch: SandboxWatch | undefined
+  #shut: Promise<boolean> | null = null
   #stopped: Promise<SandboxExit> | null = null
   #over = false
   /** True once we end it ourselves: then its death is no news. */
@@ -70,10 +71,15 @@ export class MonitoredSandbox implements Sandbox {
     return new Promise((resolve) => resolve(this.#parts.cgroup?.counters() ?? { memory: 0, pids: 0 }))
   }
 
-  stop(options: { readonly graceMs: number }): Promise<SandboxExit> {
-    // A second call with less patience cuts the grace of the first one short.
-    if (this.#stopped !== null && options.graceMs === 0) this.#hurry.abort()
-    this.#stopped ??= this.#stop(options.graceMs)
+  shutDown(options: { readonly graceMs: number }): Promise<boolean> {
+    this.#shut ??= this.#shutDown(options.graceMs)
+    return this.#shut
+  }
+
+  stop(): Promise<SandboxExit> {
+    // Whoever still waits for an end in order waits no longer.
+    this.#hurry.abort()
+    this.#stopped ??= this.#stop()
     return this.#stopped
   }
 
@@ -86,15 +92,12 @@ export class MonitoredSandbox implements Sandbox {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.stop({ graceMs: 0 })
+    await this.stop()
   }
 
-  async #stop(graceMs: number): Promise<SandboxExit> {
-    const { init } = this.#parts
-    const aliveBefore = isAlive(init)
-    this.#ending = aliveBefore
-    if (graceMs > 0 && aliveBefore && this.agent.connected) await this.#shutDown(graceMs)
-    const exit = aliveBefore ? ({ reason: 'stopped', detail: 'stopped by Pyro' } as const) : await this.#explain()
+  async #stop(): Promise<SandboxExit> {
+    this.#ending ||= isAlive(this.#parts.init)
+    const exit = this.#ending ? ({ reason: 'stopped', detail: 'stopped by Pyro' } as const) : await this.#explain()
     await this.release()
     await releaseSandbox(this.#parts)
     this.#exited.resolve(exit)
@@ -102,10 +105,13 @@ export class MonitoredSandbox implements Sandbox {
   }
 
   /** Asks the agent; whether it obeys is seen from outside. */
-  async #shutDown(graceMs: number): Promise<void> {
+  async #shutDown(graceMs: number): Promise<boolean> {
+    const { init, technology } = this.#parts
+    if (!isAlive(init)) return true
+    this.#ending = true
     const asked = this.agent.shutdown({ graceMs }).then(
       () => true,
-      (error: unknown) => isPyroError(error) && error.code === 'sandbox.unreachable' && !isAlive(this.#parts.init),
+      (error: unknown) => isPyroError(error) && error.code === 'sandbox.unreachable' && !isAlive(init),
     )
     const given = await Promise.race([
       asked,
@@ -115,10 +121,11 @@ export class MonitoredSandbox implements Sandbox {
         () => false,
       ),
     ])
-    const extraMs = this.#parts.technology.flush === 'sync' ? LAST_FLUSH_MS : SHUTDOWN_EXTRA_MS
+    const extraMs = technology.flush === 'sync' ? LAST_FLUSH_MS : SHUTDOWN_EXTRA_MS
     const until = performance.now() + graceMs + extraMs
-    while (given && isAlive(this.#parts.init) && performance.now() < until && !this.#hurry.signal.aborted)
+    while (given && isAlive(init) && performance.now() < until && !this.#hurry.signal.aborted)
       await sleep(EXIT_FILE_STEP_MS)
+    return !isAlive(init)
   }
 
   #check(): void {

@@ -110,7 +110,7 @@ async function tryStart(driver: Driver, version: string, { config, agentPath }: 
       deadlineMs: START_DEADLINE_MS,
     })
     const tookMs = Math.round(performance.now() - begun)
-    await sandbox.stop({ graceMs: 0 })
+    await sandbox.stop()
     return { ok: true, detail: `${version}; a sandbox started in ${tookMs} ms`, fix: null }
   } catch (error) {
     return { ok: false, detail: `${version}; a sandbox does not start: ${messageOf(error)}`, fix: null }

@@ -149,7 +149,7 @@ const beginSandbox: CreateStep = {
     })
   },
   async undo(plan, cx) {
-    await endSandbox(cx.services, sandboxIdOf(plan.row.id, plan.generation), cx.sandbox, 0)
+    await endSandbox(cx.services, sandboxIdOf(plan.row.id, plan.generation), cx.sandbox)
   },
 }
 

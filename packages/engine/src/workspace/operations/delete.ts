@@ -44,7 +44,7 @@ export const DELETE_STEPS: StepList<DeletePlan, DeleteContext> = {
         await cx.services.releaser.settled(plan.workspaceId)
         for (const id of plan.sandboxIds) {
           const handle = cx.sandbox?.record.spec.sandboxId === id ? cx.sandbox : null
-          await endSandbox(cx.services, id, handle, 0)
+          await endSandbox(cx.services, id, handle)
         }
       },
     },

@@ -81,7 +81,7 @@ export const RESET_STEPS: StepList<ResetPlan, ResetContext> = {
         )
       },
       async undo(plan, cx) {
-        await endSandbox(cx.services, sandboxIdOf(plan.workspaceId, plan.generation), cx.sandbox, 0)
+        await endSandbox(cx.services, sandboxIdOf(plan.workspaceId, plan.generation), cx.sandbox)
       },
     },
   ],

@@ -41,7 +41,7 @@ export const START_STEPS: StepList<StartPlan, StartContext> = {
         })
       },
       async undo(plan, cx) {
-        await endSandbox(cx.services, sandboxIdOf(plan.workspaceId, plan.generation), cx.sandbox, 0)
+        await endSandbox(cx.services, sandboxIdOf(plan.workspaceId, plan.generation), cx.sandbox)
       },
     },
   ],

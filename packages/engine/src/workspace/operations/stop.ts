@@ -2,6 +2,7 @@ import type { WorkspaceRecord } from '@pyro/protocol'
 import type { Sandbox } from '../../driver/driver.ts'
 import { errorFields } from '../../lib/log.ts'
 import { runSteps, type StepList } from '../../lib/steps.ts'
+import { cutOffFailure } from '../sandbox-failure.ts'
 import { endSandbox } from '../sandbox-life.ts'
 import { volumeId, type Call, type Services } from '../services.ts'
 import type { Workspace } from '../workspace.ts'
@@ -34,8 +35,17 @@ export const STOP_STEPS: StepList<StopPlan, StopContext> = {
     },
     {
       name: 'stop-sandbox',
+      async do(_plan, cx) {
+        if (cx.sandbox === null) return
+        const inOrder = await cx.sandbox.shutDown({ graceMs: STOP_GRACE_MS })
+        // Written down before anything is forced: the engine that finishes this stop may find nobody to ask.
+        cx.workspace?.change({ failure: inOrder ? null : cutOffFailure(cx.workspace.row) })
+      },
+    },
+    {
+      name: 'end-sandbox',
       async do(plan, cx) {
-        await endSandbox(cx.services, plan.sandboxId, cx.sandbox, STOP_GRACE_MS)
+        await endSandbox(cx.services, plan.sandboxId, cx.sandbox)
       },
     },
     {
@@ -48,7 +58,10 @@ export const STOP_STEPS: StepList<StopPlan, StopContext> = {
   ],
 }
 
-/** In a turn. Stopped already is fine; a failed workspace loses what is left of its sandbox. */
+/**
+ * In a turn. Stopped already is fine; a failed workspace loses what is left of its sandbox. One that does not end in order is cut off,
+ * which the record then says.
+ */
 export const stopWorkspace = async (workspace: Workspace, call: Call): Promise<WorkspaceRecord> => {
   const { services } = workspace
   const before = workspace.row
@@ -71,11 +84,11 @@ export const stopWorkspace = async (workspace: Workspace, call: Call): Promise<W
     fault: services.fault,
     log: workspace.log,
     begin: () => {
-      workspace.change({ phase: 'stopping' })
+      workspace.change({ phase: 'stopping', failure: null })
       workspace.detach()
     },
     commit: () => {
-      workspace.change({ phase: 'stopped', failure: null })
+      workspace.change({ phase: 'stopped' })
       return workspace.record()
     },
     undone: (error) => {
