@@ -83,10 +83,11 @@ describe('a host that fails an operation', () => {
       await expect(ws.start()).rejects.toMatchObject(failed('it is stopped as before'))
       await expect(ws.exec('true')).rejects.toMatchObject(failed('it is stopped as before'))
       await expect(ws.reset()).rejects.toMatchObject(failed('it is stopped as before'))
-      expect(await ws.status()).toMatchObject({ phase: 'stopped', failure: null })
+      expect(await ws.status()).toMatchObject({ phase: 'stopped', failure: failed('it is stopped as before') })
       await expectInOrder(world)
     }
     expect(await markOf(ws)).toBe('now')
+    expect(await ws.status()).toMatchObject({ phase: 'running', failure: null })
     await ws.reset({ snapshot: 'kept' })
     expect(await markOf(ws)).toBe('kept')
   })

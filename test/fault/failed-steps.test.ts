@@ -27,7 +27,7 @@ const failAtEachStep = async (
   operation: string,
   parts: {
     readonly call: (signal: AbortSignal) => Promise<unknown>
-    readonly after: () => Promise<void>
+    readonly after: (fault: Fault) => Promise<void>
   },
 ): Promise<void> => {
   for (const step of stepsOf(operation)) {
@@ -42,7 +42,7 @@ const failAtEachStep = async (
           : expect.stringContaining(`fault injected at ${step}`)
         await expect(call).rejects.toMatchObject({ code: hangs ? 'request.cancelled' : 'internal', message })
         expect(await world.enginePid()).toBe(pid)
-        await parts.after()
+        await parts.after(fault)
         await expectInOrder(world)
       })
     }
@@ -50,7 +50,7 @@ const failAtEachStep = async (
 }
 
 /** Everything of a record that a failed operation leaves as it was. */
-const constant = async (ws: Workspace): Promise<unknown> => {
+const constant = async (ws: Workspace): Promise<object> => {
   const { diskBytes: _diskBytes, lastActivityAt: _lastActivityAt, ...record } = await ws.status()
   return record
 }
@@ -83,9 +83,15 @@ describe('an operation that fails at a step', () => {
     await using ws = await markedWorkspace(world, driver)
     await ws.stop()
     const before = await constant(ws)
+    const failing = expect.objectContaining({ message: expect.stringContaining('fault injected') as string }) as object
+    let failure: object | null = null
     await failAtEachStep(driver, 'workspace.start', {
       call: (signal) => ws.start({ signal }),
-      after: async () => expect(await constant(ws)).toEqual(before),
+      after: async (fault) => {
+        // It says why it is not running; one that was cancelled has nothing to say.
+        if (fault !== 'hang') failure = failing
+        expect(await constant(ws)).toEqual({ ...before, failure })
+      },
     })
     await world.restartEngine()
     expect(await markOf(ws)).toBe('now')

@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { closeSync, openSync, readdirSync, readFileSync, renameSync, rmSync, truncateSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Workspace } from '@pyro/sdk'
+import type { PyroError, Workspace } from '@pyro/sdk'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { expectInOrder, runtimeFolder } from '../fault/account.ts'
 import { createOn } from '../support/driver-workspaces.ts'
@@ -47,6 +47,13 @@ const refusal = (why: RegExp) => ({
   data: { reason: 'workspace.start-failed' },
 })
 
+/** What the record says until a start or a reset works. */
+const kept = (ws: Workspace, why: RegExp) => ({
+  code: 'workspace.start-failed',
+  message: expect.stringMatching(why) as string,
+  hint: expect.stringContaining(`pyro workspace reset ${ws.name}`) as string,
+})
+
 describe('a disk that does not fit its record', () => {
   test('is refused when it is that of another workspace, and says whose it is', async () => {
     await using one = await createOn(world, 'qemu', { diskMib: DISK_MIB })
@@ -69,12 +76,12 @@ describe('a disk that does not fit its record', () => {
     ] as const) {
       const why = new RegExp(`the disk belongs to "${owner.id}" instead of ${ws.id}; it is stopped as before`)
       expect(await rejectionOf(ws.start())).toMatchObject(refusal(why))
-      expect(await ws.status()).toMatchObject({ phase: 'stopped', generation: 1 })
+      expect(await ws.status()).toMatchObject({ phase: 'stopped', generation: 1, failure: kept(ws, why) })
     }
     await expectInOrder(world)
     swap()
     for (const ws of [one, other]) {
-      await ws.start()
+      expect(await ws.start()).toMatchObject({ phase: 'running', failure: null })
       expect((await ws.exec('cat whose', { check: true })).stdout).toBe(`${ws.id}\n`)
     }
   })
@@ -107,12 +114,14 @@ describe('a disk that does not fit its record', () => {
       const hint = expect.stringContaining(`pyro workspace reset ${ws.name}`) as string
       expect(error).toMatchObject({ ...refusal(why), hint })
       expect(error.message.length).toBeLessThan(500)
-      expect(await ws.status()).toMatchObject({ phase: 'stopped', generation: 1 })
+      const { message, code } = error as PyroError
+      expect(await ws.status()).toMatchObject({ phase: 'stopped', generation: 1, failure: { code, message, hint } })
     }
     expect((await neighbour.exec('echo here', { check: true })).stdout).toBe('here\n')
     await expectInOrder(world)
     await ws.reset()
     expect((await ws.exec('echo here', { check: true })).stdout).toBe('here\n')
+    expect(await ws.status()).toMatchObject({ phase: 'running', failure: null })
   })
 
   test('is refused when it is that of an environment, and nothing is left of the workspace', async () => {

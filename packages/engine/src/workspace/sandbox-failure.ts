@@ -56,6 +56,14 @@ export const cutOffFailure = ({ name }: Pick<WorkspaceRow, 'name'>): Failure => 
   hint: `pyro workspace start ${name} goes on with the disk as it is, pyro workspace reset ${name} goes back to a snapshot`,
 })
 
+/** What the record keeps of a start that failed; what it said before where the host did not take a write, or nobody waited any more. */
+export const startFailureKept = (before: Failure | null, error: unknown, signal: AbortSignal): Failure | null => {
+  if (signal.aborted || isUnwritten(error)) return before
+  if (isPyroError(error)) return { code: error.code, message: error.message, hint: error.hint }
+  const message = error instanceof Error ? error.message : String(error)
+  return { code: 'internal', message: `start failed: ${message}; the disk is kept`, hint: 'pyro daemon logs' }
+}
+
 export const REBOOTED: Failure = {
   code: 'sandbox.unreachable',
   message: 'the host was restarted; the disk is kept',

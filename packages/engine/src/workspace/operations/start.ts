@@ -4,7 +4,7 @@ import type { Sandbox } from '../../driver/driver.ts'
 import { runSteps, type StepList } from '../../lib/steps.ts'
 import { leaveToReleaser, type Leftovers } from '../leftovers.ts'
 import { endSandbox, newToken, sandboxIdOf, startSandbox } from '../sandbox-life.ts'
-import { explainStart } from '../sandbox-failure.ts'
+import { explainStart, startFailureKept } from '../sandbox-failure.ts'
 import { volumeId, type Call, type Services } from '../services.ts'
 import type { Workspace } from '../workspace.ts'
 
@@ -84,8 +84,8 @@ export const startWorkspace = async (workspace: Workspace, call: Call): Promise<
       if (context.sandbox !== null) workspace.attach(context.sandbox)
       return workspace.record()
     },
-    undone: (_error, outcome) => {
-      workspace.change({ phase: before.phase, failure: before.failure })
+    undone: (error, outcome) => {
+      workspace.change({ phase: before.phase, failure: startFailureKept(before.failure, error, call.signal) })
       if (outcome === 'left') leaveToReleaser(services, startLeftovers(plan), context.sandbox)
     },
   })
