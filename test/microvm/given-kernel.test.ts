@@ -80,6 +80,7 @@ describe('a kernel that is given', () => {
 
   test.each([
     ['that is not there', '/nowhere.deb', /\/nowhere\.deb cannot be read: ENOENT/],
+    ['that never ends', '/dev/zero', /\/dev\/zero is no file/],
     ['that is no package', process.execPath, /not unpacked/],
   ])('%s is refused, which names it', async (_what, file, reason) => {
     await world.restartEngine({ PYRO_GUEST_KERNEL: file })

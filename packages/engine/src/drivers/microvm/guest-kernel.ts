@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
-import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import { PyroError, type Progress } from '@pyro/protocol'
+import { isPyroError, PyroError, type Progress } from '@pyro/protocol'
 import { z } from 'zod'
 import type { PrepareContext, PrunedThing } from '../../driver/driver.ts'
 import { readJsonFile } from '../../lib/json-file.ts'
@@ -308,8 +308,10 @@ const hold = async (place: string, sums: Readonly<Record<string, string>>): Prom
 const givenSource = async (path: string): Promise<KernelSource> => {
   let content: Buffer
   try {
+    if (!(await stat(path)).isFile()) throw notUsable(`${path} is no file`)
     content = await readFile(path)
   } catch (error) {
+    if (isPyroError(error)) throw error
     throw notUsable(`${path} cannot be read: ${errnoOf(error) ?? String(error)}`)
   }
   return {
