@@ -1,24 +1,14 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
-import { availableParallelism, tmpdir } from 'node:os'
+import { readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, describe, expect, test } from 'vitest'
 import { createOn } from '../support/driver-workspaces.ts'
 import { rejectionOf } from '../support/rejection.ts'
-import { World } from '../support/world.ts'
-import { copyPackages } from './own-cache.ts'
+import { openOwnCache } from './own-cache.ts'
 
-/** A cache of its own, whose kernels and templates may be damaged; packages come from the one of all tests. */
-let cache: string
-let world: World
-beforeAll(async () => {
-  cache = mkdtempSync(join(tmpdir(), 'pyro-damaged-'))
-  copyPackages(cache)
-  world = await World.open({ env: { PYRO_ENVIRONMENT_CACHE: cache } })
-})
-afterAll(async () => {
-  await world[Symbol.asyncDispose]()
-  rmSync(cache, { recursive: true, force: true })
-})
+const own = await openOwnCache()
+const { cache, world } = own
+afterAll(() => own[Symbol.asyncDispose]())
 
 const host = availableParallelism()
 

@@ -1,26 +1,16 @@
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { appendFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { appendFileSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, describe, expect, test } from 'vitest'
 import { packDeb } from '../support/deb.ts'
 import { createOn } from '../support/driver-workspaces.ts'
 import { rejectionOf } from '../support/rejection.ts'
-import { World } from '../support/world.ts'
-import { copyPackages } from './own-cache.ts'
+import { openOwnCache } from './own-cache.ts'
 
-let cache: string
-let world: World
-beforeAll(async () => {
-  cache = mkdtempSync(join(tmpdir(), 'pyro-kernels-'))
-  copyPackages(cache)
-  world = await World.open({ env: { PYRO_ENVIRONMENT_CACHE: cache } })
-})
-afterAll(async () => {
-  await world[Symbol.asyncDispose]()
-  rmSync(cache, { recursive: true, force: true })
-})
+const own = await openOwnCache()
+const { cache, world } = own
+afterAll(() => own[Symbol.asyncDispose]())
 
 const names = (folder: string): string[] => readdirSync(join(cache, folder))
 
