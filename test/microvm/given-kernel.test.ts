@@ -6,6 +6,7 @@ import { afterAll, describe, expect, test } from 'vitest'
 import { packDeb } from '../support/deb.ts'
 import { createOn } from '../support/driver-workspaces.ts'
 import { rejectionOf } from '../support/rejection.ts'
+import { ENVIRONMENT } from '../support/world.ts'
 import { openOwnCache } from './own-cache.ts'
 
 const own = await openOwnCache()
@@ -60,6 +61,8 @@ describe('a kernel that is given', () => {
     const [id = ''] = added
     const manifest = JSON.parse(readFileSync(join(cache, 'kernels', id, 'manifest.json'), 'utf8')) as unknown
     expect(manifest).toMatchObject({ kernelSha256: sha256 })
+    const release = (await ws.exec('uname -r', { check: true })).stdout.trim()
+    expect(await world.pyro.environments.inspect(ENVIRONMENT)).toMatchObject({ microvmKernel: { release, sha256 } })
     expect(names('templates')).toContainEqual(expect.stringMatching(`^${id}-`))
     // Who began with another kernel goes on, and starts with this one.
     expect((await old.exec('echo there > kept; sync; cat kept', { check: true })).stdout).toBe('there\n')
@@ -78,6 +81,7 @@ describe('a kernel that is given', () => {
     expect(error).toMatchObject({ code: 'driver.unavailable', message: expect.stringMatching(reason) as string })
     expect(error).toMatchObject({ hint: expect.stringContaining('PYRO_GUEST_KERNEL=') as string })
     expect(await world.pyro.workspaces.list()).toEqual([])
+    expect(await world.pyro.environments.inspect(ENVIRONMENT)).toMatchObject({ microvmKernel: null })
   })
 
   test('of a package without one is refused', async () => {

@@ -727,7 +727,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   {
     id: 'environment.inspect',
-    summary: 'Show what an environment holds: packages, variables, user, working folder',
+    summary: 'Show what an environment holds: packages, variables, user, working folder, kernel of microVMs',
     words: ['env', 'inspect'],
     positionals: [
       { field: 'environment', label: 'ENV', required: true, summary: 'environment', completes: 'environment' },

@@ -1,8 +1,8 @@
-import type { EnvironmentRecord } from '@pyro/protocol'
+import type { EnvironmentDetails, EnvironmentRecord } from '@pyro/protocol'
 import { formatAge, formatBytes } from './format.ts'
 import { fields } from './table.ts'
 
-export const environmentDetails = (environment: EnvironmentRecord): string =>
+export const environmentDetails = (environment: EnvironmentDetails): string =>
   fields([
     ['name', environment.name],
     ['description', environment.description],
@@ -12,6 +12,7 @@ export const environmentDetails = (environment: EnvironmentRecord): string =>
     ['created', environment.createdAt === null ? null : formatAge(environment.createdAt)],
     ['source', environment.source],
     ['platform', environment.platform],
+    ['microVM kernel', environment.microvmKernel?.release ?? 'not here yet; the first microVM brings it'],
     ['user', environment.user],
     ['working folder', environment.workingDir],
     [

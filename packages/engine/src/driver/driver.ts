@@ -40,8 +40,16 @@ export interface Driver {
   reclaim(record: SandboxTrace): Promise<SandboxExit>
   /** Frees the space of what was fetched and made to start sandboxes: what no start will use again, with `all` everything. */
   prune(options: PruneOptions): Promise<readonly PrunedThing[]>
+  /** The kernel that its sandboxes start with; null: that of the host, or none was needed yet. Fetches nothing. */
+  kernel(): Promise<KernelVersion | null>
   /** Everything on this host that looks made by this driver for this home, for the leak audit. */
   audit(): Promise<readonly DriverObject[]>
+}
+
+export interface KernelVersion {
+  readonly release: string
+  /** Of its image. */
+  readonly sha256: string
 }
 
 export interface PruneOptions {

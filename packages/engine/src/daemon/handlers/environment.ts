@@ -1,3 +1,6 @@
+import { isPyroError } from '@pyro/protocol'
+import type { KernelVersion } from '../../driver/driver.ts'
+import type { DriverChoice } from '../../workspace/driver-choice.ts'
 import { progressTo, type Handlers } from '../handler.ts'
 
 export const environmentHandlers = {
@@ -18,7 +21,10 @@ export const environmentHandlers = {
     return { ...record, durationMs: Math.round(performance.now() - startedAt) }
   },
 
-  'environment.inspect': ({ engine, input }) => engine.services.environments.inspect(input.environment),
+  'environment.inspect': async ({ engine, input }) => ({
+    ...(await engine.services.environments.inspect(input.environment)),
+    microvmKernel: await microvmKernel(engine.services.drivers),
+  }),
 
   'environment.remove': ({ engine, input }) => engine.services.environments.remove(input.environment),
 
@@ -34,3 +40,17 @@ export const environmentHandlers = {
     return { removed, freedBytes: removed.reduce((sum, { bytes }) => sum + bytes, 0) }
   },
 } satisfies Partial<Handlers>
+
+/** Machines of all VMMs start with the same. */
+const microvmKernel = async ({ all }: DriverChoice): Promise<KernelVersion | null> => {
+  for (const driver of all) {
+    try {
+      const kernel = await driver.kernel()
+      if (kernel !== null) return kernel
+    } catch (error) {
+      // A package that was given and is of no use: `doctor` and a create say so, and it is no reason to hide the rest.
+      if (!isPyroError(error) || error.code !== 'driver.unavailable') throw error
+    }
+  }
+  return null
+}

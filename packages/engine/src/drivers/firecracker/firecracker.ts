@@ -67,6 +67,7 @@ export function firecrackerTechnology(options: {
       return detail === null ? options.kvm.missing() : { ok: false, detail, fix: INSTALL }
     },
     version: () => program.version(),
+    kernel: () => options.kernels.version(),
     async prepare(spec, owner, cx) {
       await machineOf(spec, owner, cx)
     },

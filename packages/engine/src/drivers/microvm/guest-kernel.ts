@@ -3,7 +3,7 @@ import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/p
 import { basename, dirname, join } from 'node:path'
 import { isPyroError, PyroError, type Progress } from '@pyro/protocol'
 import { z } from 'zod'
-import type { PrepareContext, PrunedThing } from '../../driver/driver.ts'
+import type { KernelVersion, PrepareContext, PrunedThing } from '../../driver/driver.ts'
 import { readJsonFile } from '../../lib/json-file.ts'
 import { SharedWork } from '../../lib/shared-work.ts'
 import { nowText } from '../../lib/wait.ts'
@@ -160,6 +160,15 @@ export class GuestKernels {
     const folder = join(this.#options.folder, 'kernels')
     if (!(await isThere(folder)) || (await this.#unpacked(folder, await this.#source())) === null) return null
     return this.obtain({ signal: new AbortController().signal })
+  }
+
+  /** Of the kernel that is here; null: none was obtained before. */
+  async version(): Promise<KernelVersion | null> {
+    const folder = join(this.#options.folder, 'kernels')
+    const kernel = (await isThere(folder)) ? await this.#unpacked(folder, await this.#source()) : null
+    if (kernel === null) return null
+    const [release, image] = await Promise.all(['release', 'vmlinuz'].map((file) => readFile(join(kernel, file))))
+    return { release: String(release), sha256: sha256(image ?? '') }
   }
 
   /** Removes kernels and first roots but for this one. */

@@ -12,8 +12,9 @@ import {
 } from '@pyro/protocol/guest'
 import type { z } from 'zod'
 import { abortable, settleLater, sleep } from '../../lib/wait.ts'
-import { errnoOf, isAlive, signalProcess } from '../../process/identity.ts'
+import { errnoOf, isAlive, signalProcess, type ProcessIdentity } from '../../process/identity.ts'
 import { readArgv, readProcessTable, type HostProcess } from '../../process/process-table.ts'
+import type { SandboxTrace } from '../../driver/driver.ts'
 import type { SandboxPaths } from './sandbox-paths.ts'
 import { valueOf } from './sandbox-processes.ts'
 
@@ -204,4 +205,18 @@ async function rootsIn(table: readonly HostProcess[], paths: SandboxPaths): Prom
       roots.push(candidate)
   }
   return roots
+}
+
+/** The living init and its monitor: from the record, else (a start that was cut short) from what the monitor wrote. */
+export async function findProcesses(
+  record: SandboxTrace,
+  paths: SandboxPaths,
+): Promise<(ProcessIdentity & { monitorPid: number; monitorStartTime: string }) | null> {
+  const { pid, startTime, monitorPid, monitorStartTime } = record.details
+  const found =
+    typeof pid === 'number' && typeof monitorPid === 'number'
+      ? { pid, startTime: String(startTime), monitorPid, monitorStartTime: String(monitorStartTime) }
+      : await readStatus(paths)
+  if (found === null || !('pid' in found)) return null
+  return isAlive(found) ? found : null
 }

@@ -8,6 +8,7 @@ import { ID_COUNT, type DiskStore } from '../../disk/disk-store.ts'
 import type {
   Driver,
   DriverObject,
+  KernelVersion,
   PrepareContext,
   Probe,
   PrunedThing,
@@ -25,6 +26,7 @@ import { errnoOf, isAlive, type ProcessIdentity } from '../../process/identity.t
 import { publishAgent } from './agent-binary.ts'
 import { auditSandboxes } from './audit.ts'
 import {
+  findProcesses,
   FolderWatch,
   killMonitorTree,
   readStatus,
@@ -206,6 +208,10 @@ export class MonitoredDriver implements Driver {
     return (await this.#technology.prune?.(options)) ?? []
   }
 
+  async kernel(): Promise<KernelVersion | null> {
+    return (await this.#technology.kernel?.()) ?? null
+  }
+
   async audit(): Promise<readonly DriverObject[]> {
     return auditSandboxes(this.#config, await this.#cgroupHost())
   }
@@ -383,17 +389,3 @@ async function makePassable(folder: string): Promise<void> {
 }
 
 const textOrNull = (value: unknown): string | null => (typeof value === 'string' && value !== '' ? value : null)
-
-/** The living init and its monitor: from the record, else (a start that was cut short) from what the monitor wrote. */
-async function findProcesses(
-  record: SandboxTrace,
-  paths: SandboxPaths,
-): Promise<(ProcessIdentity & { monitorPid: number; monitorStartTime: string }) | null> {
-  const { pid, startTime, monitorPid, monitorStartTime } = record.details
-  const found =
-    typeof pid === 'number' && typeof monitorPid === 'number'
-      ? { pid, startTime: String(startTime), monitorPid, monitorStartTime: String(monitorStartTime) }
-      : await readStatus(paths)
-  if (found === null || !('pid' in found)) return null
-  return isAlive(found) ? found : null
-}

@@ -1,5 +1,13 @@
 import type { AgentConfig, MonitorSpec } from '@pyro/protocol/guest'
-import type { PrepareContext, Probe, PrunedThing, PruneOptions, Sandbox, SandboxSpec } from '../../driver/driver.ts'
+import type {
+  KernelVersion,
+  PrepareContext,
+  Probe,
+  PrunedThing,
+  PruneOptions,
+  Sandbox,
+  SandboxSpec,
+} from '../../driver/driver.ts'
 import type { Isolation } from '@pyro/protocol'
 import type { SandboxIds } from './id-ranges.ts'
 import type { SandboxCgroup } from './sandbox-cgroup.ts'
@@ -41,6 +49,8 @@ export interface Technology {
   prepare?(spec: SandboxSpec, owner: number, cx: PrepareContext): Promise<void>
   /** As `Driver.prune`. */
   prune?(options: PruneOptions): Promise<readonly PrunedThing[]>
+  /** As `Driver.kernel`. */
+  kernel?(): Promise<KernelVersion | null>
   /** Writes what the runtime reads. */
   writeBundle(spec: SandboxSpec, bundle: Bundle, signal: AbortSignal): Promise<void>
   /** The guest's clock is not the host's, and stands wherever it was. */

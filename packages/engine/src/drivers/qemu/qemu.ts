@@ -82,6 +82,7 @@ export function qemuTechnology(options: {
         })
       await machineOf(spec, owner, cx)
     },
+    kernel: () => options.kernels.version(),
     async prune({ all, inUse }) {
       // Counted before anybody looks for a kernel, who removes them.
       const halfMade = await removeHalfMade(join(options.folder, 'kernels'))

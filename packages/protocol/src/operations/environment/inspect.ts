@@ -1,15 +1,15 @@
 import { z } from 'zod'
-import { environmentRecord } from '../../model/environment.ts'
+import { environmentDetails } from '../../model/environment.ts'
 import { environmentName } from '../../model/names.ts'
 import { defineOperation } from '../../operation.ts'
 
 export const environmentInspect = defineOperation({
   id: 'environment.inspect',
-  summary: 'Show what an environment holds: packages, variables, user, working folder',
+  summary: 'Show what an environment holds: packages, variables, user, working folder, kernel of microVMs',
   kind: 'unary',
   mutates: false,
   input: z.strictObject({ environment: environmentName }),
-  result: environmentRecord,
+  result: environmentDetails,
   errors: ['environment.not-found'],
   http: { method: 'GET', path: '/v1/environments/inspect' },
   sdk: { method: 'environments.inspect' },
