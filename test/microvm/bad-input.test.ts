@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
+import { isPyroError } from '@pyro/protocol'
 import { afterAll, describe, expect, test } from 'vitest'
 import { createOn } from '../support/driver-workspaces.ts'
 import { rejectionOf } from '../support/rejection.ts'
@@ -16,10 +17,22 @@ describe('a machine that cannot be', () => {
   test.each([
     ['a part of a processor', { vcpus: 0.5 }, { code: 'limit.exceeded', hint: '--vcpus 1' }],
     ['more processors than the host has', { vcpus: host + 1 }, { code: 'limit.exceeded', hint: `--vcpus ${host}` }],
-    ['a disk smaller than its environment', { diskMib: 64 }, { code: 'disk.full' }],
+    [
+      'a disk smaller than its environment',
+      { diskMib: 64 },
+      { code: 'disk.full', hint: expect.stringMatching(/^--disk-mib \d+/) as string },
+    ],
   ])('for %s is refused, and nothing is left', async (_what, options, refusal) => {
     expect(await rejectionOf(createOn(world, 'qemu', options))).toMatchObject(refusal)
     expect(await world.pyro.workspaces.list()).toEqual([])
+  })
+
+  test('for a disk that is too small is, with the one that is proposed instead', async () => {
+    const refusal = await rejectionOf(createOn(world, 'qemu', { diskMib: 64 }))
+    const diskMib = isPyroError(refusal) ? Number(/--disk-mib (\d+)/.exec(refusal.hint ?? '')?.[1]) : null
+    await using ws = await createOn(world, 'qemu', { diskMib: diskMib ?? 64 })
+    expect(await ws.status()).toMatchObject({ diskMib })
+    expect((await ws.exec('df --output=avail -m / | tail -n 1', { check: true })).stdout.trim()).not.toBe('0')
   })
 
   test('smaller is none: the least memory that can be asked for is enough', async () => {

@@ -23,6 +23,9 @@ const MIB = 1024 * 1024
 const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 /** A tree takes more than its tar where files are small. */
 const UNPACKED_FACTOR = 1.2
+/** A disk takes more than its tar, too: blocks of 4 KiB, a journal and tables of inodes. What is proposed is a multiple of the step. */
+const DISK_FACTOR = 1.3
+const DISK_STEP_MIB = 64
 const PROGRESS_INTERVAL_MS = 200
 /** Processes that were killed take a moment to let go of their folder: 1.5 s in all. */
 const REMOVAL = { recursive: true, force: true, maxRetries: 5, retryDelay: 100 } as const
@@ -153,7 +156,7 @@ export class Installer {
         return id
       } catch (error) {
         await disks.remove(id)
-        throw error
+        throw tooSmall(error, manifest.bytes, diskMib) ?? error
       }
     })
   }
@@ -306,4 +309,15 @@ const throttled = <T>(report: (value: T) => void): ((value: T) => void) => {
     reportedAtMs = nowMs
     report(value)
   }
+}
+
+/** Why an environment of so many bytes did not fit on a disk; null: the disk should have done. */
+const tooSmall = (error: unknown, bytes: number, diskMib: number): PyroError | null => {
+  const wantedMib = Math.ceil((bytes * DISK_FACTOR) / (DISK_STEP_MIB * MIB)) * DISK_STEP_MIB
+  if (!isPyroError(error) || error.code !== 'disk.full' || diskMib >= wantedMib) return null
+  return new PyroError(
+    'disk.full',
+    `a disk of ${diskMib} MiB is too small for its environment of ${Math.ceil(bytes / MIB)} MiB; no machine was made`,
+    { hint: `--disk-mib ${wantedMib}, or more for what is to be done there` },
+  )
 }
