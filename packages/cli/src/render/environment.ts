@@ -12,7 +12,7 @@ export const environmentDetails = (environment: EnvironmentDetails): string =>
     ['created', environment.createdAt === null ? null : formatAge(environment.createdAt)],
     ['source', environment.source],
     ['platform', environment.platform],
-    ['microVM kernel', environment.microvmKernel?.release ?? 'not here yet; the first microVM brings it'],
+    ['microVM kernel', environment.microvmKernel?.release ?? 'none here; the first microVM brings it'],
     ['user', environment.user],
     ['working folder', environment.workingDir],
     [

@@ -22,14 +22,14 @@ export const environmentRecord = environmentSummary.extend({
   /** Workspaces that stand on it. */
   usedBy: z.array(z.string()),
 })
+export type EnvironmentRecord = z.infer<typeof environmentRecord>
+
 /** What `inspect` says: the environment, and the kernel that it gets in a microVM. */
 export const environmentDetails = environmentRecord.extend({
-  /** Release and digest of the kernel image; null: no microVM was made here yet, and the first one brings it. */
+  /** Release and digest of the kernel image; null: none is here that can be used, and the first microVM brings it. */
   microvmKernel: z.object({ release: z.string(), sha256: z.string() }).nullable(),
 })
 export type EnvironmentDetails = z.infer<typeof environmentDetails>
-
-export type EnvironmentRecord = z.infer<typeof environmentRecord>
 
 export const pruneResult = z.object({
   removed: z.array(z.object({ kind: z.enum(['environment', 'cache', 'superseded']), name: z.string(), bytes: bytes })),

@@ -48,7 +48,7 @@ const microvmKernel = async ({ all }: DriverChoice): Promise<KernelVersion | nul
       const kernel = await driver.kernel()
       if (kernel !== null) return kernel
     } catch (error) {
-      // A package that was given and is of no use: `doctor` and a create say so, and it is no reason to hide the rest.
+      // A package that was given and is of no use: a create says so, and it is no reason to hide the rest.
       if (!isPyroError(error) || error.code !== 'driver.unavailable') throw error
     }
   }

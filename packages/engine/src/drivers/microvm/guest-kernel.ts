@@ -167,8 +167,11 @@ export class GuestKernels {
     const folder = join(this.#options.folder, 'kernels')
     const kernel = (await isThere(folder)) ? await this.#unpacked(folder, await this.#source()) : null
     if (kernel === null) return null
-    const [release, image] = await Promise.all(['release', 'vmlinuz'].map((file) => readFile(join(kernel, file))))
-    return { release: String(release), sha256: sha256(image ?? '') }
+    const [release, image] = await Promise.all([
+      readFile(join(kernel, 'release'), 'utf8'),
+      readFile(join(kernel, 'vmlinuz')),
+    ])
+    return { release, sha256: sha256(image) }
   }
 
   /** Removes kernels and first roots but for this one. */
