@@ -36,7 +36,7 @@ const AT_MOST: Partial<Record<Counted, number>> = {
   epoll: 100_000,
   locks: 3_000,
   segments: 100,
-  descriptors: 100,
+  descriptors: 300,
   opened: 4_000,
   watches: 10_000,
 }

@@ -64,14 +64,21 @@ test('a workspace starts although the memory of its template is damaged, which g
 })
 
 describe('what a killed engine left half-made', () => {
-  /** Ends at once, and its parent takes no notice of it. */
+  /** Its parent takes no notice of its end: a shell that became another program. */
   let zombie: string
   let parent: ChildProcess
   beforeAll(async () => {
-    parent = spawn('sh', ['-c', 'true & echo $!; exec sleep 600'], { stdio: ['ignore', 'pipe', 'inherit'] })
+    parent = spawn('sh', ['-c', 'sleep 600 & echo $!; exec tail -f /dev/null'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
     zombie = await new Promise<string>((resolve) =>
       parent.stdout?.once('data', (data: Buffer) => resolve(data.toString().trim())),
     )
+    await until(
+      () => readFileSync(`/proc/${parent.pid}/comm`, 'latin1') === 'tail\n',
+      'its parent to become another program',
+    )
+    process.kill(Number(zombie))
     await until(() => readFileSync(`/proc/${zombie}/stat`, 'latin1').includes(') Z '), 'a zombie')
   })
   afterAll(() => parent.kill())

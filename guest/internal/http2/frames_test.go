@@ -72,8 +72,16 @@ func TestWhatMeansNothingIsPassedOver(t *testing.T) {
 	if got := p.body(1); got != "x" {
 		t.Errorf("got %q", got)
 	}
-	// What was on its way when a stream ended.
-	p.write(dataFrame(1, []byte("x")), appendReset(nil, 1, codeNone), appendWindowUpdate(nil, 1, 5))
+}
+
+func TestWhatWasOnItsWayWhenAStreamEndedIsPassedOver(t *testing.T) {
+	p := startPeer(t, writes([]byte("y")))
+	p.write(p.open(1, "/"))
+	if got := p.body(1); got != "y" {
+		t.Errorf("got %q", got)
+	}
+	p.expect(frameReset)
+	p.write(dataFrame(1, []byte("x")), lastFrame(1, []byte("x")), appendReset(nil, 1, codeNone), appendWindowUpdate(nil, 1, 5))
 	p.ping()
 }
 
