@@ -9,8 +9,22 @@ declare module 'vitest' {
   }
 }
 
-/** Tries each driver for real, once, and builds the environment that the cases share. */
+/** What the projects of one run share. */
+let shared: Promise<{ readonly run: HostRun; readonly works: readonly TestedDriver[] }> | null = null
+let projects = 0
+
 export default async (project: TestProject): Promise<() => void> => {
+  projects += 1
+  const { run, works } = await (shared ??= begin())
+  project.provide('drivers', works)
+  return () => {
+    projects -= 1
+    if (projects === 0) run[Symbol.dispose]()
+  }
+}
+
+/** Tries each driver for real, once, and builds the environment that the cases share. */
+const begin = async (): Promise<{ run: HostRun; works: readonly TestedDriver[] }> => {
   const run = await HostRun.begin()
   await using world = await World.open()
   const { capabilities } = await world.pyro.doctor()
@@ -29,8 +43,7 @@ export default async (project: TestProject): Promise<() => void> => {
   const missing = required.filter((name) => !works.some((driver) => driver === name))
   if (missing.length > 0) throw new Error(`REQUIRE_DRIVERS names what does not run here: ${missing.join(', ')}`)
   await world.pyro.environments.pull(ENVIRONMENT)
-  project.provide('drivers', works)
-  return () => run[Symbol.dispose]()
+  return { run, works }
 }
 
 const namesIn = (variable: string): string[] => (process.env[variable] ?? '').split(',').filter((name) => name !== '')
