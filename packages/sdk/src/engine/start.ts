@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process'
+import { spawn, type ChildProcess } from 'node:child_process'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { isErrorCode, PyroError, type ErrorBody } from '@pyro/protocol/client'
 import { EngineLog } from './engine-log.ts'
@@ -26,12 +26,15 @@ export interface EngineStart {
   readonly engine: string | undefined
   /** True as soon as the socket answers. */
   readonly answers: () => Promise<boolean>
+  /** The process that answers; null where it does not tell. */
+  readonly answeringPid: () => Promise<number | null>
   readonly signal?: AbortSignal | undefined
 }
 
 /**
  * Starts the engine and waits until it answers. Two callers may do so at once: the engine's own lock lets one win, the loser
- * ends with 0, and both callers wait for the same socket.
+ * ends with 0, and both callers wait for the same socket. One that is not needed is ended: it might come to the lock only after the
+ * other engine has left, and stay.
  */
 export const startEngine = async (start: EngineStart): Promise<void> => {
   if (process.getuid?.() !== 0) throw needsRoot()
@@ -51,42 +54,43 @@ export const needsRoot = (): PyroError =>
 
 const quoted = (word: string): string => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`)
 
-interface Ended {
+interface Launched {
+  readonly child: ChildProcess
   /** Null while the process runs. */
-  value: { readonly code: number | null; readonly signal: string | null; readonly error: Error | null } | null
+  end: { readonly code: number | null; readonly signal: string | null; readonly error: Error | null } | null
 }
 
-const launch = (program: { file: string; args: readonly string[] }, home: string, log: number): Ended => {
-  const ended: Ended = { value: null }
+const launch = (program: { file: string; args: readonly string[] }, home: string, log: number): Launched => {
   const child = spawn(program.file, program.args, {
     cwd: '/',
     detached: true,
     stdio: ['ignore', log, log],
     env: { ...settingsOf(process.env), ...ALLOCATOR, PYRO_HOME: home },
   })
-  child.once('error', (error) => (ended.value = { code: null, signal: null, error }))
-  child.once('exit', (code, signal) => (ended.value ??= { code, signal, error: null }))
+  const launched: Launched = { child, end: null }
+  child.once('error', (error) => (launched.end = { code: null, signal: null, error }))
+  child.once('exit', (code, signal) => (launched.end ??= { code, signal, error: null }))
   child.unref()
-  return ended
+  return launched
 }
 
 /** An empty variable is an unset one, for the engine as for those who look for its socket. */
 const settingsOf = (env: NodeJS.ProcessEnv): NodeJS.ProcessEnv =>
   Object.fromEntries(Object.entries(env).filter(([name, value]) => value !== '' || !name.startsWith('PYRO_')))
 
-const waitForAnswer = async (start: EngineStart, launchOne: () => Ended, log: EngineLog): Promise<void> => {
+const waitForAnswer = async (start: EngineStart, launchOne: () => Launched, log: EngineLog): Promise<void> => {
   const deadline = Date.now() + START_DEADLINE_MS
-  let ended = launchOne()
+  let launched = launchOne()
   let launchedAt = Date.now()
   let isTaken = false
   while (Date.now() < deadline) {
-    if (await start.answers()) return
-    const end = ended.value
+    if (await start.answers()) return endUnneeded(launched, await start.answeringPid())
+    const { end } = launched
     if (end !== null && end.code !== 0) throw startFailure(end, log)
     // It found another engine at this home, which may have been about to leave.
     isTaken ||= end !== null
     if (end !== null && Date.now() - launchedAt > RELAUNCH_MS) {
-      ended = launchOne()
+      launched = launchOne()
       launchedAt = Date.now()
     }
     await sleep(POLL_MS, undefined, start.signal === undefined ? {} : { signal: start.signal })
@@ -99,8 +103,13 @@ const waitForAnswer = async (start: EngineStart, launchOne: () => Ended, log: En
   )
 }
 
+/** It has not come to the lock yet, or is about to end. */
+const endUnneeded = ({ child, end }: Launched, answering: number | null): void => {
+  if (end === null && answering !== null && answering !== child.pid) child.kill('SIGKILL')
+}
+
 /** The engine's own typed error when it logged one, or why it could not; else its last words. */
-const startFailure = (end: NonNullable<Ended['value']>, log: EngineLog): PyroError => {
+const startFailure = (end: NonNullable<Launched['end']>, log: EngineLog): PyroError => {
   const said = log.said()
   const body = typedError(said)
   if (body !== null) return PyroError.fromBody(body)

@@ -85,11 +85,21 @@ export class Client {
         socket: this.socket,
         engine: this.#engine,
         answers: () => this.answers(),
+        answeringPid: () => this.#pid(),
         signal,
       })
     } catch (error) {
       if (error instanceof PyroError || signal?.aborted !== true) throw error
       throw startCancelled(error)
+    }
+  }
+
+  /** Of the engine; null when it does not tell, such as one of another version. */
+  async #pid(): Promise<number | null> {
+    try {
+      return (await this.once('engine.status', {})).pid
+    } catch {
+      return null
     }
   }
 
