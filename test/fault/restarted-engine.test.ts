@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { copyFileSync, existsSync, mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { Pyro, socketOfHome, type Workspace } from '@pyro/sdk'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -12,6 +13,8 @@ import { markedWorkspace, markOf, SMALL } from './killed-engine.ts'
 
 const ENGINE = fileURLToPath(new URL('../../packages/engine/src/main.ts', import.meta.url))
 const MIB = 1024 * 1024
+/** The last ones are still starting when the first one answers. */
+const START_AFTER_MS = [0, 100, 200, 250, 300]
 
 let world: World
 beforeAll(async () => {
@@ -167,4 +170,19 @@ describe('a home that is copied', () => {
     await expectInOrder(world)
     rmSync(copy, { recursive: true })
   })
+})
+
+test('of engines that are started at once none is there any more when the one that answered has ended', async () => {
+  const { home } = world
+  await world.pyro.engine.shutdown()
+  const start = async (laterMs: number): Promise<void> => {
+    await sleep(laterMs)
+    await using pyro = Pyro.open({ home })
+    await pyro.engine.start()
+  }
+  await Promise.all(START_AFTER_MS.map(start))
+  await world.pyro.engine.shutdown()
+  // Longer than an engine takes to start.
+  await sleep(2_000)
+  expect(await world.enginePid()).toBeNull()
 })
