@@ -24,10 +24,8 @@ export interface EngineStart {
   readonly socket: string
   /** Program to run, when the caller names one. */
   readonly engine: string | undefined
-  /** True as soon as the socket answers. */
-  readonly answers: () => Promise<boolean>
-  /** The process that answers; null where it does not tell. */
-  readonly answeringPid: () => Promise<number | null>
+  /** Whether the socket answers by now, and which process; null where that does not tell. */
+  readonly answers: () => Promise<{ readonly heard: string; readonly pid: number | null }>
   readonly signal?: AbortSignal | undefined
 }
 
@@ -84,7 +82,8 @@ const waitForAnswer = async (start: EngineStart, launchOne: () => Launched, log:
   let launchedAt = Date.now()
   let isTaken = false
   while (Date.now() < deadline) {
-    if (await start.answers()) return endUnneeded(launched, await start.answeringPid())
+    const { heard, pid } = await start.answers()
+    if (heard === 'answer') return endUnneeded(launched, pid)
     const { end } = launched
     if (end !== null && end.code !== 0) throw startFailure(end, log)
     // It found another engine at this home, which may have been about to leave.

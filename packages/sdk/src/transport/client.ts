@@ -51,6 +51,11 @@ export interface StreamOptions extends CallOptions {
   readonly opened?: ((sender: FrameSender) => void) | undefined
 }
 
+interface Heard {
+  readonly heard: 'answer' | 'silence' | 'nobody'
+  readonly pid: number | null
+}
+
 /**
  * Calls operations of one engine, starting it when it is not there. A call outlives its engine: it is repeated with the same
  * request id, which the engine answers once.
@@ -84,22 +89,12 @@ export class Client {
         home: this.home,
         socket: this.socket,
         engine: this.#engine,
-        answers: () => this.answers(),
-        answeringPid: () => this.#pid(),
+        answers: () => this.#hear(PING_DEADLINE_MS),
         signal,
       })
     } catch (error) {
       if (error instanceof PyroError || signal?.aborted !== true) throw error
       throw startCancelled(error)
-    }
-  }
-
-  /** Of the engine; null when it does not tell, such as one of another version. */
-  async #pid(): Promise<number | null> {
-    try {
-      return (await this.once('engine.status', {})).pid
-    } catch {
-      return null
     }
   }
 
@@ -110,19 +105,25 @@ export class Client {
 
   /** Whether an engine answers, of whatever version; `silence` is one that has the socket and says nothing. */
   async ping(deadlineMs: number = PING_DEADLINE_MS, caller?: AbortSignal): Promise<'answer' | 'silence' | 'nobody'> {
+    return (await this.#hear(deadlineMs, caller)).heard
+  }
+
+  /** The pid is null where nobody tells one. */
+  async #hear(deadlineMs: number, caller?: AbortSignal): Promise<Heard> {
     this.wire.refuseClosed()
     const late = AbortSignal.timeout(deadlineMs)
     const signal = caller === undefined ? late : AbortSignal.any([late, caller])
     try {
-      await this.wire.unary({ operation: 'engine.status', input: {}, requestId: newRequestId() }, signal)
-      return 'answer'
+      const head = { operation: 'engine.status', input: {}, requestId: newRequestId() } as const
+      const { pid } = (await this.wire.unary(head, signal)) as ResultOf<'engine.status'>
+      return { heard: 'answer', pid }
     } catch (error) {
       if (error instanceof EngineGone) {
         if (caller?.aborted === true) throw cancelled('engine.status', 'nothing was changed')
-        return late.aborted ? 'silence' : 'nobody'
+        return { heard: late.aborted ? 'silence' : 'nobody', pid: null }
       }
       if (isForbidden(error)) throw await socketForbidden()
-      if (error instanceof PyroError) return 'answer'
+      if (error instanceof PyroError) return { heard: 'answer', pid: null }
       throw error
     }
   }
