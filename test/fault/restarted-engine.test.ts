@@ -1,12 +1,14 @@
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { copyFileSync, existsSync, mkdirSync, rmSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { Pyro, socketOfHome, type Workspace } from '@pyro/sdk'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { runLine } from '../cli/shell.ts'
 import { onEveryDriver } from '../support/every-driver.ts'
+import { tarOf } from '../support/tar.ts'
 import { ENVIRONMENT, isRunning, until, World } from '../support/world.ts'
 import { expectInOrder } from './account.ts'
 import { markedWorkspace, markOf, SMALL } from './killed-engine.ts'
@@ -170,6 +172,22 @@ describe('a home that is copied', () => {
     await expectInOrder(world)
     rmSync(copy, { recursive: true })
   })
+})
+
+test('what can be read only once reaches an engine that has to be started first', async () => {
+  await using ws = await world.pyro.workspaces.create({ environment: ENVIRONMENT, driver: 'runc', ...SMALL })
+  writeFileSync(join(world.folder, 'root.tar'), tarOf([{ name: 'bin/tool', mode: 0o755, content: 'x' }]))
+  const lines = [`echo typed | pyro ws exec -i ${ws.id} -- cat`, 'cat root.tar | pyro env import once --json -']
+  const ends = []
+  for (const line of lines) {
+    await world.pyro.engine.shutdown()
+    ends.push(await runLine(world, line))
+  }
+  expect(ends).toEqual([
+    { code: 0, stdout: 'typed\n', stderr: '' },
+    { code: 0, stdout: expect.stringContaining('"sizeBytes":1'), stderr: '' },
+  ])
+  await world.pyro.environments.remove('once')
 })
 
 test('of engines that are started at once none is there any more when the one that answered has ended', async () => {

@@ -27,7 +27,9 @@ export class FrameSender {
     this.#write(type, Buffer.from(JSON.stringify(value)))
   }
 
+  /** Begins when somebody is at the other end: what can be read only once is not read for nobody. */
   async upload(upload: Upload): Promise<void> {
+    if (!(await this.#connected())) return
     if (upload.data !== undefined) await this.#stream(FRAME.data, upload.data())
     if (upload.stdin !== undefined) await this.#stream(FRAME.stdin, upload.stdin())
   }
@@ -55,6 +57,14 @@ export class FrameSender {
     const free = this.#socket.write(payload)
     this.#socket.uncork()
     return free
+  }
+
+  /** False when nobody takes the connection. */
+  #connected(): Promise<boolean> {
+    if (!this.#socket.connecting) return Promise.resolve(!this.#socket.destroyed)
+    return new Promise((resolve) => {
+      this.#socket.once('connect', () => resolve(true)).once('close', () => resolve(false))
+    })
   }
 
   /** Settles when there is room again, or when the attempt is over: its reader reports why. */
