@@ -305,6 +305,15 @@ describe('on a terminal', () => {
     await world.pyro.environments.remove('mine')
   })
 
+  test('without one, what takes long is said now and then', async () => {
+    writeFileSync(join(world.folder, 'root.tar'), tarOf([{ name: 'bin/tool', mode: 0o755, content: 'x' }]))
+    const slowly = '(head -c 512 root.tar; sleep 7; tail -c +513 root.tar) | pyro env import slow -'
+    const { code, stderr } = await runLine(world, slowly)
+    expect(stderr).toMatch(/^receiving slow 512 B\nimported in .*\n$/)
+    expect(code).toBe(0)
+    await world.pyro.environments.remove('slow')
+  })
+
   test('doctor is coloured, unless NO_COLOR says otherwise', async () => {
     const coloured = await onTerminal(world, 'pyro doctor')
     expect(coloured.screen).toContain(GREEN)

@@ -63,9 +63,12 @@ const spoil = (path: string): void => {
 }
 
 describe('what machines start from', () => {
-  const start = async (): Promise<void> => {
-    await using ws = await createOn(world, 'qemu')
+  /** What the caller was told meanwhile. */
+  const start = async (): Promise<string[]> => {
+    const said: string[] = []
+    await using ws = await createOn(world, 'qemu', { onProgress: ({ step }) => void said.push(step) })
     expect((await ws.exec('echo here', { check: true })).stdout).toBe('here\n')
+    return said
   }
 
   test.each([
@@ -85,7 +88,8 @@ describe('what machines start from', () => {
       for (const path of whole) damage(path)
       const damaged = whole.map(identity)
       await world.restartEngine()
-      await start()
+      const said = await start()
+      expect(said.includes('booting a machine to start others from')).toBe(folder === 'templates')
       // Of templates only what this machine starts from.
       expect(whole.some((path, at) => identity(path) !== damaged[at])).toBe(true)
     },

@@ -27,8 +27,9 @@ export class Terminal {
   readonly #stdout: Output
   readonly #stderr: Output
   #progressShown = false
-  /** Of progress without a terminal: when a line was written, or the first one was not. */
-  #toldAt: number | null = null
+  /** Of progress without a terminal: what was not said yet, and when it will be. */
+  #untold: string | null = null
+  #teller: NodeJS.Timeout | null = null
   #inputOpened = false
 
   constructor({ json, quiet, onOutputFailed }: TerminalOptions) {
@@ -99,22 +100,27 @@ export class Terminal {
   progress(text: string): void {
     if (this.quiet || this.json) return
     if (!this.talksToPerson) {
-      const now = performance.now()
-      this.#toldAt ??= now
-      if (now - this.#toldAt < TELL_INTERVAL_MS) return
-      this.#toldAt = now
-      this.talk(stripVTControlCharacters(text))
+      this.#untold = text
+      this.#teller ??= setInterval(() => this.#tell(), TELL_INTERVAL_MS).unref()
       return
     }
     const width = process.stderr.columns
-    const shown = escapeControls(stripVTControlCharacters(text)).slice(0, Math.max(10, width - 1))
-    process.stderr.write(`\r\u001b[K${shown}`)
+    process.stderr.write(`\r\u001b[K${shownProgress(text).slice(0, Math.max(10, width - 1))}`)
     this.#progressShown = true
   }
 
   clearProgress(): void {
     if (this.#progressShown) process.stderr.write('\r\u001b[K')
     this.#progressShown = false
+    if (this.#teller !== null) clearInterval(this.#teller)
+    this.#teller = null
+    this.#untold = null
+  }
+
+  /** What has not changed since is not said again. */
+  #tell(): void {
+    if (this.#untold !== null && !this.outputClosed.aborted) void this.#stderr.write(`${shownProgress(this.#untold)}\n`)
+    this.#untold = null
   }
 
   /** True when standard error is a terminal. */
@@ -130,6 +136,8 @@ export class Terminal {
     return styleText(style, text, { stream: process.stderr })
   }
 }
+
+const shownProgress = (text: string): string => escapeControls(stripVTControlCharacters(text))
 
 interface OutputOptions {
   readonly fd: number

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'vitest'
+import type { Progress } from '@pyro/protocol'
 import { SharedWork } from './shared-work.ts'
 
 const work = () => {
@@ -55,4 +56,26 @@ test('who comes while aborted work ends gets work of its own', async () => {
   ending.resolve()
   await assert.rejects(left, /left/)
   assert.equal(await next, 'fresh')
+})
+
+test('each caller hears how far the work is: the first one from its first word on, a later one what was said last', async () => {
+  const shared = new SharedWork<string>()
+  const done = Promise.withResolvers<string>()
+  const said = (detail: string) => ({ step: 'making', done: null, total: null, unit: null, detail })
+  const heard = { first: [] as (string | null)[], later: [] as (string | null)[] }
+  const caller = (by: keyof typeof heard) => ({ onProgress: (it: Progress) => void heard[by].push(it.detail) })
+  let tell: (progress: Progress) => void = () => assert.fail('the work has not begun')
+  const start = (_signal: AbortSignal, onProgress: typeof tell): Promise<string> => {
+    tell = onProgress
+    onProgress(said('begins'))
+    return done.promise
+  }
+  const first = shared.join('a', caller('first'), start)
+  await new Promise((resolve) => setImmediate(resolve))
+  tell(said('goes on'))
+  const later = shared.join('a', caller('later'), start)
+  tell(said('ends'))
+  done.resolve('made')
+  await Promise.all([first, later])
+  assert.deepEqual(heard, { first: ['begins', 'goes on', 'ends'], later: ['goes on', 'ends'] })
 })

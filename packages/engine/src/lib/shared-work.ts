@@ -10,9 +10,14 @@ interface Work<T> {
   readonly result: Promise<T>
   readonly abort: AbortController
   readonly callers: Set<Caller>
+  /** What was said last, for those who come later. */
+  progress: Progress | null
 }
 
-/** Work that those who ask for the same thing share. It is aborted when the last of them has gone. */
+/**
+ * Work that those who ask for the same thing share. Each hears how far it is from where it comes in. It is aborted when the last of
+ * them has gone.
+ */
 export class SharedWork<T> {
   readonly #works = new Map<string, Work<T>>()
 
@@ -31,6 +36,7 @@ export class SharedWork<T> {
       await abortable(Promise.allSettled([ending.result]), caller.signal)
     const work = this.#works.get(key) ?? this.#start(key, start)
     work.callers.add(caller)
+    if (work.progress !== null) caller.onProgress?.(work.progress)
     try {
       return await abortable(work.result, caller.signal)
     } catch (error) {
@@ -47,11 +53,15 @@ export class SharedWork<T> {
     const abort = new AbortController()
     const callers = new Set<Caller>()
     const tell = (progress: Progress): void => {
+      work.progress = progress
       for (const { onProgress } of callers) onProgress?.(progress)
     }
-    const result = start(abort.signal, tell).finally(() => this.#works.delete(key))
+    // Once whoever asked is among the callers: who begins by saying what it does is heard.
+    const result = Promise.resolve()
+      .then(() => start(abort.signal, tell))
+      .finally(() => this.#works.delete(key))
     result.catch((_error: unknown) => undefined)
-    const work = { result, abort, callers }
+    const work: Work<T> = { result, abort, callers, progress: null }
     this.#works.set(key, work)
     return work
   }
