@@ -57,6 +57,9 @@ describe('exec', () => {
       },
     )
     expect(own.stdout).toBe('two words||C|/usr/bin:/bin|/tmp|/etc|')
+    const path = "/opt/it's here:/bin"
+    const inText = await ws.exec('echo "$PATH"', { env: { PATH: path } })
+    expect(inText.stdout).toBe(`${path}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n`)
     const environment = await ws.exec(['env'])
     expect(environment.stdout).not.toContain('PYRO_HOME')
   })

@@ -197,7 +197,7 @@ export const COMMANDS: readonly CommandEntry[] = [
     id: 'workspace.exec',
     summary: 'Run a command in a workspace and stream its output',
     description:
-      'One argument without spaces or shell characters, or several, are exact argv; one with them runs as `sh -lc`. Over SDK, HTTP and MCP a string is `sh -lc`, an array argv. Ends with the exit code of the command.',
+      "One argument without spaces or shell characters, or several, are exact argv; one with them runs as `sh -lc`. Over SDK, HTTP and MCP a string is `sh -lc`, an array argv. A PATH of the environment, workspace or call goes before the one that the login shell's profile sets. Ends with the exit code of the command.",
     words: ['workspace', 'exec'],
     positionals: [
       { field: 'workspace', label: 'WS', required: true, summary: 'workspace', completes: 'workspace' },

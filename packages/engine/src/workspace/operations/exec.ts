@@ -39,11 +39,13 @@ export const startForUse = async (workspace: Workspace, call: Call): Promise<voi
 /** What the agent is told: a text is for `sh -lc`, a list is argv. */
 export const startCommand = (row: WorkspaceRow, fields: ExecFields): StartCommand => {
   const user = fields.user ?? (row.environment.user === '' ? null : row.environment.user)
+  const env = variablesOf(row, fields.env)
+  const { command } = fields
   return {
-    ...(typeof fields.command === 'string' ? { shell: fields.command } : { argv: fields.command }),
+    ...(typeof command === 'string' ? { shell: withAskedPath(command, env.PATH) } : { argv: command }),
     cwd: posix.resolve(defaultFolder(row), fields.cwd ?? '.'),
     user,
-    env: environmentOf(row, fields.env),
+    env: Object.entries(env).map(([name, value]) => `${name}=${value}`),
     timeoutMs: fields.timeoutMs ?? null,
     stdin: fields.stdin,
   }
@@ -55,7 +57,14 @@ const defaultFolder = (row: WorkspaceRow): string => {
 }
 
 /** Later ones win: ours, the environment's, the workspace's, the call's. */
-const environmentOf = (row: WorkspaceRow, own: Readonly<Record<string, string>>): string[] => {
-  const env = { PATH: DEFAULT_PATH, LANG: 'C.UTF-8', ...row.environment.env, ...row.env, ...own }
-  return Object.entries(env).map(([name, value]) => `${name}=${value}`)
-}
+const variablesOf = (row: WorkspaceRow, own: Readonly<Record<string, string>>) => ({
+  PATH: DEFAULT_PATH,
+  LANG: 'C.UTF-8',
+  ...row.environment.env,
+  ...row.env,
+  ...own,
+})
+
+/** The profile of a login shell sets a PATH of its own: one that somebody asked for goes before it. */
+const withAskedPath = (text: string, path: string): string =>
+  path === DEFAULT_PATH ? text : `PATH='${path.replaceAll("'", String.raw`'\''`)}':$PATH; ${text}`
