@@ -366,6 +366,11 @@ describe('a mistyped line', () => {
     expect(await runLine(world, "pyro ws exec fix -- printf %s '\uFFFD'")).toMatchObject({ code: 0, stdout: '\uFFFD' })
   })
 
+  test('short options may stand together', async () => {
+    const { code, stdout, stderr } = await runLine(world, 'printf x | pyro ws exec -iq fix -- cat')
+    expect({ code, stdout, stderr }).toEqual({ code: 0, stdout: 'x', stderr: '' })
+  })
+
   test.each([
     ['wrkspace list', 'pyro has no command "wrkspace"', 'did you mean: pyro workspace'],
     ['exec fix', 'pyro has no command "exec"', 'did you mean: pyro workspace exec'],
@@ -378,6 +383,8 @@ describe('a mistyped line', () => {
     ['workspace reset fix --snapshot gren', '"fix" has no snapshot "gren"', 'did you mean green?'],
     ['env inspect debain:12', 'environment debain:12 is neither', 'did you mean debian:12?'],
     ['workspace reset fix --snapsot green', 'has no option --snapsot', 'did you mean: --snapshot'],
+    ['workspace exec -it fix -- true', 'has no option -t', 'pyro workspace exec --help'],
+    ['workspace exec -ie fix -- true', '--env needs a value', 'pyro workspace exec --help'],
     ['workspace create --driver rnc', '--driver "rnc" is none of', 'did you mean: --driver runc'],
     ['mcp install claude', 'cannot be installed into "claude"', 'did you mean: pyro mcp install claude-code'],
     ['workspace exec fix ls', 'takes no argument "ls" here', 'put the command behind --'],

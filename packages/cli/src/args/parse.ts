@@ -22,6 +22,8 @@ export const GLOBAL_OPTIONS: readonly CliOption[] = [
   { flag: 'quiet', field: null, type: 'boolean', summary: 'no summary, progress or hints (-q)' },
   { flag: 'help', field: null, type: 'boolean', summary: 'this help (-h)' },
 ]
+/** `-iq` is `-i -q`; none of them takes a value. */
+const SEVERAL_SHORT = /^-[a-z]{2,}$/
 const GLOBAL_SHORT: Readonly<Record<string, string>> = { q: 'quiet', h: 'help' }
 
 /** Reads what follows the words of a command. */
@@ -79,6 +81,10 @@ class ArgumentReader {
 
   /** Returns how many arguments it took. */
   #option(arg: string, next: string | undefined): number {
+    if (SEVERAL_SHORT.test(arg)) {
+      for (const letter of arg.slice(1)) this.#option(`-${letter}`, undefined)
+      return 1
+    }
     const [name, inline] = splitOnce(arg, '=')
     const option = this.#findOption(name)
     if (option.type === 'boolean') {
