@@ -18,6 +18,16 @@ describe('the command', () => {
     expect(code).toBe(0)
   })
 
+  test('says the same where whoever starts the engine has no sbin in the PATH', async () => {
+    await using world = await World.open({ disk: 'btrfs' })
+    const verdicts = async (): Promise<string[]> =>
+      (await world.cli(['doctor'])).stdout.match(/^[A-Z]+ {2}[\w-]+/gm) ?? []
+    const usual = await verdicts()
+    await world.restartEngine({ PATH: '/usr/local/bin:/usr/bin:/bin' })
+    expect(await verdicts()).toEqual(usual)
+    expect(usual).toContain('PASS  disk-limits')
+  })
+
   test('ends with 3 when it finds leaks, names them in full, and says what it released', async () => {
     await using world = await World.open()
     const path = join(

@@ -19,6 +19,7 @@ import { COMMIT_STEP } from './lib/steps.ts'
 import { sleep } from './lib/wait.ts'
 import { OfflineAgent } from './offline/offline-agent.ts'
 import { hostRoles } from './offline/roles.ts'
+import { completePath } from './process/find-program.ts'
 import { fillHoles, reserveSpace } from './process/reserve-space.ts'
 import { HomeIdentity } from './store/home-identity.ts'
 import { lockHome } from './store/lock.ts'
@@ -130,6 +131,7 @@ const reserveForState = async ({ home, stateReserveBytes }: EngineConfig, log: L
 
 const start = async (log: Log): Promise<void> => {
   refuseUser()
+  process.env['PATH'] = completePath(process.env['PATH'])
   const opened = openHome()
   const lock = lockHome(join(opened.home, 'engine.lock'))
   if (lock === null) {

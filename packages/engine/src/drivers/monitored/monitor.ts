@@ -12,14 +12,12 @@ import {
 } from '@pyro/protocol/guest'
 import type { z } from 'zod'
 import { abortable, settleLater, sleep } from '../../lib/wait.ts'
+import { completePath } from '../../process/find-program.ts'
 import { errnoOf, isAlive, signalProcess, type ProcessIdentity } from '../../process/identity.ts'
 import { readArgv, readProcessTable, type HostProcess } from '../../process/process-table.ts'
 import type { SandboxTrace } from '../../driver/driver.ts'
 import type { SandboxPaths } from './sandbox-paths.ts'
 import { valueOf } from './sandbox-processes.ts'
-
-/** What a runtime gets to see of our environment. */
-const RUNTIME_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
 export type RunningStatus = Extract<MonitorStatus, { state: 'running' }>
 
@@ -40,7 +38,8 @@ export async function startMonitor(
     cwd: '/',
     detached: true,
     stdio: 'ignore',
-    env: { PATH: process.env['PATH'] ?? RUNTIME_PATH },
+    // All that a runtime gets to see of our environment.
+    env: { PATH: completePath(process.env['PATH']) },
   })
   const ended = settleLater<void>()
   child.once('exit', () => ended.resolve())

@@ -53,7 +53,7 @@ export async function cachedProbe(driver: Driver, technology: Technology, cx: Pr
     await writeJsonFile(file, { bootId, version, atMs: Date.now(), probe })
     return probe
   } catch (error) {
-    return { ok: false, detail: `${driver.id}: the probe failed: ${messageOf(error)}`, fix: null }
+    return { ok: false, detail: `${driver.id}: the probe failed: ${messageOf(error)}`, fix: fixOf(error, cx.config) }
   }
 }
 
@@ -113,7 +113,7 @@ async function tryStart(driver: Driver, version: string, { config, agentPath }: 
     await sandbox.stop()
     return { ok: true, detail: `${version}; a sandbox started in ${tookMs} ms`, fix: null }
   } catch (error) {
-    return { ok: false, detail: `${version}; a sandbox does not start: ${messageOf(error)}`, fix: null }
+    return { ok: false, detail: `${version}; a sandbox does not start: ${messageOf(error)}`, fix: fixOf(error, config) }
   }
 }
 
@@ -145,3 +145,9 @@ async function imageInPlace(tree: string, uuid: string, host: DiskImageHost): Pr
 
 const messageOf = (error: unknown): string =>
   isPyroError(error) || error instanceof Error ? error.message : String(error)
+
+const fixOf = (error: unknown, { home }: EngineConfig): string | null => {
+  if (isPyroError(error) && error.code === 'host.missing-tool') return error.hint
+  const isFull = errnoOf(error) === 'ENOSPC' || (isPyroError(error) && error.code === 'disk.full')
+  return isFull ? `make room where the engine keeps its files: df -h ${home}` : null
+}
