@@ -10,6 +10,10 @@ const NOUNS =
     ' ',
   )
 const TRIES = 20
+/** What Linux and DNS allow for one. */
+const HOSTNAME_CHARACTERS = 63
+/** Taken of an id, which is random at its end. */
+const OWN_CHARACTERS = 6
 
 /** A name nobody has: two words, and a number when those are taken. */
 export const freshName = (taken: (name: string) => boolean): string => {
@@ -29,12 +33,18 @@ export const refuseIdLike = (name: string): void => {
   })
 }
 
-/** The host name inside: what of the name a host name may hold. */
-export const hostnameOf = (name: string): string => {
-  const text = name
+/** The host name inside: what of the name a host name may hold. Where that is not all of it, the end of the id keeps it apart. */
+export const hostnameOf = (name: string, workspaceId: string): string => {
+  const text = hostnameText(name, HOSTNAME_CHARACTERS)
+  if (text === name) return text
+  const own = workspaceId.slice(-OWN_CHARACTERS)
+  const stem = hostnameText(name, HOSTNAME_CHARACTERS - OWN_CHARACTERS - 1)
+  return `${stem === '' ? 'workspace' : stem}-${own}`
+}
+
+const hostnameText = (name: string, characters: number): string =>
+  name
     .toLowerCase()
     .replaceAll(/[^a-z0-9-]+/g, '-')
+    .slice(0, characters)
     .replaceAll(/^-+|-+$/g, '')
-    .slice(0, 63)
-  return text === '' ? 'workspace' : text
-}

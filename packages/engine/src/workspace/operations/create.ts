@@ -218,7 +218,7 @@ export const newRow = (
       ignored: input.seed?.ignored ?? null,
     },
     machineId: randomBytes(16).toString('hex'),
-    hostname: hostnameOf(name),
+    hostname: hostnameOf(name, id),
     volume: `${id}.g${FIRST_GENERATION}`,
     clonedFrom: snapshotVolume(id, 0),
     nextGeneration: FIRST_GENERATION + 1,
