@@ -68,7 +68,7 @@ export const COMMANDS: readonly CommandEntry[] = [
         value: 'I',
         default: 'auto',
         choices: ['auto', 'microvm', 'gvisor', 'container'],
-        summary: 'the least that is promised; auto never means container',
+        summary: 'the least that is promised; auto never means container, microvm never an emulated one',
       },
       {
         flag: 'network',
@@ -622,7 +622,7 @@ export const COMMANDS: readonly CommandEntry[] = [
         value: 'I',
         default: 'auto',
         choices: ['auto', 'microvm', 'gvisor', 'container'],
-        summary: 'the least that is promised; auto never means container',
+        summary: 'the least that is promised; auto never means container, microvm never an emulated one',
       },
       {
         flag: 'network',

@@ -23,12 +23,13 @@ export interface Check {
 export const checkCapabilities = async (engine: Engine): Promise<Capability[]> => {
   const { all } = engine.services.drivers
   const probes = all.map((driver) => probeOf(engine, driver))
+  const emulation = all.map(async (driver, index) => kvmCapability(driver, await probes[index]))
   const [host, disk, drivers, kvm, isolation] = await Promise.all([
     Promise.all(hostChecks(engine).map((check) => run(engine, check))),
     Promise.all(diskChecks(engine).map((check) => run(engine, check))),
     Promise.all(all.map(async ({ id }, index) => driverCapability(id, await probes[index]))),
-    Promise.all(all.map(async (driver, index) => kvmCapability(driver, await probes[index]))),
-    Promise.all(probes).then((verdicts) => isolationCapability(engine, verdicts)),
+    Promise.all(emulation),
+    Promise.all([Promise.all(probes), Promise.all(emulation)]).then((all) => isolationCapability(engine, ...all)),
   ])
   return [...host, ...drivers, ...kvm.filter((verdict) => verdict !== null), isolation, ...disk]
 }
@@ -73,10 +74,17 @@ const kvmCapability = async (driver: Driver, probe: Probe | undefined): Promise<
 }
 
 /** The one thing without which nothing works: some isolation, be it one that a user has to ask for. */
-const isolationCapability = async (engine: Engine, probes: readonly Probe[]): Promise<Capability> => {
+const isolationCapability = async (
+  engine: Engine,
+  probes: readonly Probe[],
+  kvm: readonly (Capability | null)[],
+): Promise<Capability> => {
   const { all } = engine.services.drivers
   const works = all.filter(({ isolation }, index) => isolation !== 'none' && probes[index]?.ok === true)
-  const names = works.map(({ id, isolation }) => `${isolation} (${id})`).join(', ')
+  const emulated = all.filter((_driver, index) => kvm[index]?.ok === false)
+  const names = works
+    .map((driver) => `${driver.isolation} (${driver.id}${emulated.includes(driver) ? ', emulated' : ''})`)
+    .join(', ')
   const fix = probes.findLast(({ ok, fix: remedy }) => !ok && remedy !== null)?.fix ?? null
   const about = { id: 'isolation', required: true }
   const [first] = works

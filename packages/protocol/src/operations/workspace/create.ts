@@ -71,7 +71,7 @@ export const createOptions = [
     value: 'I',
     default: 'auto',
     choices: ['auto', 'microvm', 'gvisor', 'container'],
-    summary: 'the least that is promised; auto never means container',
+    summary: 'the least that is promised; auto never means container, microvm never an emulated one',
   },
   {
     flag: 'network',
@@ -173,7 +173,7 @@ export const workspaceCreate = defineOperation({
       isolation: z
         .enum(['auto', 'microvm', 'gvisor', 'container'])
         .optional()
-        .describe('auto: the strongest that works here, never container'),
+        .describe('auto: the strongest that works here, never container; microvm needs KVM'),
     }),
   },
 })
