@@ -219,6 +219,21 @@ describe('an image', () => {
     expect((await ws.exec(asked)).stdout).toMatch(/^named\nlocalhost\nnamed\n/)
   })
 
+  onEveryDriver('environment.name-links', async (driver) => {
+    const moved = small.map(({ name, ...rest }): TarMember => ({ name: name.replace(/^etc\//, 'usr/etc/'), ...rest }))
+    const links: TarMember[] = [
+      { name: 'etc', type: '2', link: 'usr/etc' },
+      { name: 'usr/dbus/machine-id', content: 'of the environment' },
+      { name: 'var/lib/dbus', type: '2', link: '/usr/dbus' },
+    ]
+    await world.pyro.environments.import('linked:1', hostFile('linked.tar', tarOf([...moved, ...links])), {
+      replace: true,
+    })
+    await using ws = await world.pyro.workspaces.create({ environment: 'linked:1', driver, name: 'linked', ...SMALL })
+    const { stdout } = await ws.exec('cat /usr/etc/hostname /etc/machine-id /var/lib/dbus/machine-id')
+    expect(stdout).toMatch(/^linked\n([0-9a-f]{32})\n\1\n$/)
+  })
+
   onEveryDriver('environment.working-folder-missing', async (driver) => {
     const config = { WorkingDir: 'not/there', User: '1234:4321' }
     const parts = ociLayout([{ ref: 'app:1', layers: [small], config }])

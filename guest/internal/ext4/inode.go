@@ -61,6 +61,9 @@ func (i *Inode) IsFolder() bool { return i.Mode&typeMask == typeFolder }
 // IsFile tells whether it is a regular file.
 func (i *Inode) IsFile() bool { return i.Mode&typeMask == typeFile }
 
+// IsSymlink tells whether it has a target.
+func (i *Inode) IsSymlink() bool { return i.Mode&typeMask == typeSymlink }
+
 // Inode reads one by its number.
 func (f *Filesystem) Inode(number uint32) (*Inode, error) {
 	raw, err := f.rawInode(number)
@@ -154,7 +157,7 @@ func (i *Inode) check(raw []byte, extra int) error {
 
 // Target is where a symlink leads.
 func (i *Inode) Target() (string, error) {
-	if i.Mode&typeMask != typeSymlink || i.Size == 0 || i.Size >= linkBytesLimit {
+	if !i.IsSymlink() || i.Size == 0 || i.Size >= linkBytesLimit {
 		return "", unreadable("the symlink of inode %d", i.Number)
 	}
 	target := i.field[:min(i.Size, blockFieldBytes)]

@@ -108,7 +108,7 @@ func Write(root int, identity Identity) error {
 			return fmt.Errorf("write /etc/%s: %w", file.Name, err)
 		}
 	}
-	return linkDbusID(root)
+	return linkDbusID(root, etc)
 }
 
 // folder opens a folder of the volume, through symlinks as a process inside would, and makes it when missing.
@@ -123,8 +123,8 @@ func folder(root int, name string) (int, error) {
 	return fd, nil
 }
 
-// linkDbusID makes dbus agree with systemd, where dbus has an id of its own.
-func linkDbusID(root int) error {
+// linkDbusID makes dbus agree with systemd, where dbus has an id of its own: one in /etc, to which links may lead, it shares.
+func linkDbusID(root, etc int) error {
 	const name = "machine-id"
 	dbus, err := unix.Openat(root, "var/lib/dbus", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if isNoFolder(err) {
@@ -134,6 +134,10 @@ func linkDbusID(root int) error {
 		return fmt.Errorf("open /var/lib/dbus: %w", err)
 	}
 	defer unix.Close(dbus)
+	same, err := isSame(dbus, etc)
+	if err != nil || same {
+		return err
+	}
 	var stat unix.Stat_t
 	err = unix.Fstatat(dbus, name, &stat, unix.AT_SYMLINK_NOFOLLOW)
 	if err == unix.ENOENT {
@@ -146,6 +150,15 @@ func linkDbusID(root int) error {
 		return fmt.Errorf("link /var/lib/dbus/machine-id: %w", err)
 	}
 	return nil
+}
+
+func isSame(one, other int) (bool, error) {
+	var a, b unix.Stat_t
+	if err := unix.Fstat(one, &a); err != nil {
+		return false, err
+	}
+	err := unix.Fstat(other, &b)
+	return a.Dev == b.Dev && a.Ino == b.Ino, err
 }
 
 func replaceFile(dir int, name, text string) error {

@@ -1,7 +1,6 @@
 package image
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"pyro.dev/agent/internal/ext4"
 	"pyro.dev/agent/internal/identity"
 	"pyro.dev/agent/internal/isolate"
 	"pyro.dev/agent/internal/message"
@@ -29,6 +29,9 @@ var labelPattern = regexp.MustCompile(`^[a-z0-9-]{1,15}$`)
 const (
 	dbusFolder = "/var/lib/dbus"
 	machineID  = "machine-id"
+	// machineIDPath is what dbus is led to.
+	machineIDPath = "/etc/" + machineID
+	fileMode      = unix.S_IFREG | 0o644
 )
 
 // Imprint is the role `imprint`. It returns 0 when all was written and read again.
@@ -65,27 +68,35 @@ func (in imprint) write() error {
 	if err := image.Chown(in.Mapping.Base, in.Mapping.Base); err != nil {
 		return err
 	}
+	etc, dbus, err := places(image)
+	if err != nil {
+		return err
+	}
 	files := []*os.File{image}
-	// It names what goes wrong, and goes on.
-	script := "cd /etc\n"
+	// Numbers of folders, because debugfs does not follow every symlink. It names what goes wrong, and goes on.
+	script := fmt.Sprintf("cd <%d>\n", etc.Number)
 	for _, file := range texts {
 		content, err := memoryFile(file.Name, file.Text)
 		if err != nil {
 			return err
 		}
 		defer content.Close()
-		script += fmt.Sprintf("rm %[1]s\nwrite %[2]s %[1]s\nsif %[1]s mode 0100644\n", file.Name, handed(len(files)))
+		if _, err := etc.Child(file.Name); err == nil {
+			script += fmt.Sprintf("rm %s\n", file.Name)
+		} else if !isMissing(err) {
+			return err
+		}
+		script += fmt.Sprintf("write %[2]s %[1]s\nsif %[1]s mode 0%[3]o\n", file.Name, handed(len(files)), fileMode)
 		files = append(files, content)
 	}
+	if dbus != nil {
+		script += fmt.Sprintf("cd <%[1]d>\nrm %[2]s\nsymlink %[2]s %[3]s\n", dbus.Number, machineID, machineIDPath)
+	}
 	script += fmt.Sprintf("ssv volume_name %s\n", in.Label)
-	if _, err := in.debugfs(script, true, files); err != nil {
+	if err := in.debugfs(script, files); err != nil {
 		return err
 	}
-	hasDbusID, err := in.check(texts, image)
-	if err == nil && hasDbusID {
-		err = in.linkDbusID(image)
-	}
-	if err != nil {
+	if err := in.check(texts, image, dbus != nil); err != nil {
 		return err
 	}
 	if err := image.Sync(); err != nil {
@@ -94,52 +105,87 @@ func (in imprint) write() error {
 	return image.Chown(0, 0)
 }
 
-// check reads again what was written, from the root on, and looks whether dbus has an id of its own.
-func (in imprint) check(texts []identity.File, image *os.File) (hasDbusID bool, err error) {
-	script := "stats -h\n"
-	for _, file := range texts {
-		script += "cat /etc/" + file.Name + "\n"
-	}
-	script += fmt.Sprintf("stat %[1]s\nstat %[1]s/%[2]s\nclose\n", dbusFolder, machineID)
-	said, err := in.debugfs(script, false, []*os.File{image})
+// places are the folders that /etc and /var/lib/dbus lead to, the latter only where dbus has an id of its own.
+func places(image *os.File) (etc, dbus *ext4.Inode, err error) {
+	filesystem, err := ext4.Open(image)
 	if err != nil {
-		return false, err
+		return nil, nil, err
+	}
+	etc, err = filesystem.Follow("/etc")
+	if isMissing(err) || err == nil && !etc.IsFolder() {
+		return nil, nil, errors.New("its /etc is not a folder")
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	dbus, err = filesystem.Follow(dbusFolder)
+	if err == nil {
+		_, err = dbus.Child(machineID)
+	}
+	if isMissing(err) || err == nil && dbus.Number == etc.Number {
+		return etc, nil, nil
+	}
+	return etc, dbus, err
+}
+
+func isMissing(err error) bool {
+	return err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ELOOP
+}
+
+// check reads again what was written, from the root on.
+func (in imprint) check(texts []identity.File, image *os.File, hasDbusID bool) error {
+	filesystem, err := ext4.Open(image)
+	if err != nil {
+		return err
+	}
+	if filesystem.Label != in.Label {
+		return errors.New("the label was not written")
+	}
+	etc, err := filesystem.Follow("/etc")
+	if err != nil {
+		return err
 	}
 	for _, file := range texts {
-		if !strings.Contains(said, fmt.Sprintf("debugfs: cat /etc/%s\n%sdebugfs: ", file.Name, file.Text)) {
-			return false, fmt.Errorf("/etc/%s was not written", file.Name)
+		if got, err := textOf(etc, file.Name); err != nil {
+			return fmt.Errorf("read /etc/%s again: %w", file.Name, err)
+		} else if got != file.Text {
+			return fmt.Errorf("/etc/%s was not written", file.Name)
 		}
 	}
-	if !regexp.MustCompile(`(?m)^Filesystem volume name: +` + in.Label + `$`).MatchString(said) {
-		return false, errors.New("the label was not written")
+	if !hasDbusID {
+		return nil
 	}
-	_, said, _ = strings.Cut(said, "debugfs: stat "+dbusFolder+"\n")
-	folder, file, _ := strings.Cut(said, "debugfs: stat ")
-	return strings.Contains(folder, "Type: directory") && strings.Contains(file, "Inode: "), nil
-}
-
-// linkDbusID makes dbus agree with systemd.
-func (in imprint) linkDbusID(image *os.File) error {
-	script := fmt.Sprintf("cd %[1]s\nrm %[2]s\nsymlink %[2]s /etc/%[2]s\nstat %[1]s/%[2]s\n", dbusFolder, machineID)
-	said, err := in.debugfs(script, true, []*os.File{image})
-	if err == nil && !strings.Contains(said, `"/etc/`+machineID+`"`) {
+	dbus, err := filesystem.Follow(dbusFolder)
+	if err != nil {
+		return err
+	}
+	link, err := dbus.Child(machineID)
+	if err != nil {
+		return fmt.Errorf("read %s/%s again: %w", dbusFolder, machineID, err)
+	}
+	if target, err := link.Target(); err != nil || target != machineIDPath {
 		return fmt.Errorf("%s/%s was not linked", dbusFolder, machineID)
 	}
-	return err
+	return nil
 }
 
-func (in imprint) debugfs(script string, writes bool, files []*os.File) (string, error) {
-	args := []string{"-f", "-", handed(0)}
-	if writes {
-		args = append([]string{"-w"}, args...)
+// textOf is what a file of the identity holds; "" where it is none.
+func textOf(folder *ext4.Inode, name string) (string, error) {
+	node, err := folder.Child(name)
+	if err != nil || node.Mode != fileMode || node.Size > inputLimitBytes {
+		return "", err
 	}
-	var said bytes.Buffer
+	text := make([]byte, node.Size)
+	n, err := node.Content().Read(text, 0)
+	return string(text[:n]), err
+}
+
+func (in imprint) debugfs(script string, files []*os.File) error {
 	t := tool{
-		name: "debugfs", args: args, stdin: strings.NewReader(script), stdout: &said,
+		name: "debugfs", args: []string{"-w", "-f", "-", handed(0)}, stdin: strings.NewReader(script),
 		files: files, mapping: in.Mapping,
 	}
-	err := t.run()
-	return said.String(), err
+	return t.run()
 }
 
 func memoryFile(name, text string) (*os.File, error) {

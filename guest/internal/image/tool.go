@@ -20,7 +20,6 @@ type tool struct {
 	args        []string
 	environment []string
 	stdin       io.Reader
-	stdout      io.Writer
 	// files are handed to it open, because the folders on the way to them are closed to others.
 	files   []*os.File
 	mapping isolate.Mapping
@@ -33,8 +32,8 @@ func (t tool) run() error {
 	}
 	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: t.mapping.Base, Size: t.mapping.Count}}
 	command := exec.Command(program, t.args...)
-	command.Env = append([]string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "DEBUGFS_PAGER=__none__"}, t.environment...)
-	command.Stdin, command.Stdout, command.Stderr = t.stdin, t.stdout, os.Stderr
+	command.Env = append([]string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C"}, t.environment...)
+	command.Stdin, command.Stderr = t.stdin, os.Stderr
 	command.ExtraFiles = t.files
 	command.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNET | unix.CLONE_NEWIPC,

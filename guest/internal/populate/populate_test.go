@@ -234,6 +234,20 @@ func TestSymlinksOfTheEnvironmentLeadOnlyIntoTheVolume(t *testing.T) {
 	}
 }
 
+func TestTheIdOfDbusMayStandInEtc(t *testing.T) {
+	volume := newVolume(t)
+	for _, err := range []error{os.MkdirAll(volume+"/var/lib", 0o755), os.Symlink("../../etc", volume+"/var/lib/dbus")} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	giveAway(t, volume)
+	goldentest.MustResult[Result](t, populate(t, inputFor(volume), nil))
+	if got := contentOf(t, volume+"/etc/machine-id"); got != box.MachineID+"\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestSeedsThatAreUnsafeCutOrTooLargeAreRefused(t *testing.T) {
 	var unsafe bytes.Buffer
 	writer := tar.NewWriter(&unsafe)

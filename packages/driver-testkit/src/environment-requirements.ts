@@ -11,6 +11,9 @@ export const ENVIRONMENTS = {
   'environment.name-places': {
     text: 'a folder of an environment that stands where the names of a workspace go is no obstacle',
   },
+  'environment.name-links': {
+    text: 'the names of a workspace stand where /etc and the folder of dbus lead',
+  },
   'environment.owners': { text: 'modes and owners of an environment are inside what its archive says' },
   'environment.set-id': {
     text: 'a set-id program of an environment works for a user who is not root',
