@@ -122,6 +122,22 @@ describe('an archive', () => {
       tarOf([...harmless, { name: 'tmp', type: '2', link: '/etc' }]),
       { code: 'environment.invalid', names: '/tmp' },
     ],
+    'has a file in the place of /etc': [
+      tarOf([...harmless, { name: 'etc', content: 'x' }]),
+      { code: 'environment.invalid', names: '/etc' },
+    ],
+    'has an /etc that leads nowhere': [
+      tarOf([...harmless, { name: 'etc', type: '2', link: 'usr/etc' }]),
+      { code: 'environment.invalid', names: '/etc' },
+    ],
+    'has an /etc that leads to itself': [
+      tarOf([...harmless, { name: 'etc', type: '2', link: 'etc' }]),
+      { code: 'environment.invalid', names: '/etc' },
+    ],
+    'has a file in the place of /lost+found': [
+      tarOf([...harmless, { name: 'lost+found', content: 'x' }]),
+      { code: 'environment.invalid', names: '/lost+found' },
+    ],
     'has owners that no sandbox has': [
       tarOf([...harmless, { name: 'theirs', uid: 70_000 }]),
       { code: 'environment.invalid', names: 'user 70000' },

@@ -146,6 +146,14 @@ func makeFolders(root int) error {
 	if err := unix.Mkdirat(root, "etc", 0o755); err != nil && err != unix.EEXIST {
 		return fmt.Errorf("make /etc: %w", err)
 	}
+	etc, err := unix.Openat(root, "etc", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return message.Errorf(message.KindInvalid, "/etc of the archive is neither a folder nor a link to one in it: %v", err)
+	}
+	unix.Close(etc)
+	if err := refuseLostFile(root); err != nil {
+		return err
+	}
 	for _, folder := range []struct {
 		name string
 		mode uint32
@@ -178,6 +186,23 @@ func makeFolders(root int) error {
 		return message.Errorf(message.KindInvalid, "/%s of the archive is not a file", agent)
 	}
 	return unix.Close(fd)
+}
+
+// refuseLostFile: mke2fs(8) makes a folder of this name on every disk, and takes nothing else from a tree.
+func refuseLostFile(root int) error {
+	const name = "lost+found"
+	var stat unix.Stat_t
+	err := unix.Fstatat(root, name, &stat, unix.AT_SYMLINK_NOFOLLOW)
+	if err == unix.ENOENT {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look at /%s: %w", name, err)
+	}
+	if stat.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return message.Errorf(message.KindInvalid, "/%s of the archive is not a folder, as it must be on a disk: leave it out", name)
+	}
+	return nil
 }
 
 // makeWorkingDir makes the folder that an image names and does not hold, as other engines do. The volume is the root here:

@@ -441,6 +441,11 @@ func TestImagesThatAreNotWhatTheySayAreRefused(t *testing.T) {
 		"upwards":              {pack(t, file("a", "x"), file("../x", "x")), message.KindUnsafeEntry},
 		"absolute":             {pack(t, file("a", "x"), file("/x", "x")), message.KindUnsafeEntry},
 		"proc as a file":       {pack(t, file("a", "x"), file("proc", "x")), message.KindInvalid},
+		"etc as a file":        {pack(t, file("etc", "x")), message.KindInvalid},
+		"etc as a loop":        {pack(t, file("a", "x"), node("etc", tar.TypeSymlink, "etc")), message.KindInvalid},
+		"etc to nowhere":       {pack(t, file("a", "x"), node("etc", tar.TypeSymlink, "usr/etc")), message.KindInvalid},
+		"lost+found as a file": {pack(t, file("lost+found", "x")), message.KindInvalid},
+		"lost+found as a link": {pack(t, file("a/b", "x"), node("lost+found", tar.TypeSymlink, "a")), message.KindInvalid},
 		"run as a symlink":     {pack(t, file("a", "x"), node("run", tar.TypeSymlink, "a")), message.KindInvalid},
 	} {
 		answer, _ := unpack(t, c.archive, nil)
