@@ -21,6 +21,10 @@ const (
 	// fixedTime makes the same tree the same image: mke2fs(8), E2FSPROGS_FAKE_TIME.
 	fixedTime  = "1700000000"
 	blockBytes = 4096
+	inodeBytes = 256
+	// features are those of Debian 12's own mke2fs.conf(5), wherever the image is made: what package ext4 reads has them.
+	features = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file," +
+		"huge_file,dir_nlink,extra_isize,metadata_csum"
 )
 
 // input mirrors imageInput in packages/protocol/src/guest/offline.ts.
@@ -64,6 +68,7 @@ func (in input) make() error {
 	defer tree.Close()
 	args := []string{
 		"-q", "-F", "-t", "ext4", "-b", strconv.Itoa(blockBytes), "-m", "0", "-U", in.UUID,
+		"-O", features, "-I", strconv.Itoa(inodeBytes),
 		// What need not be written is left a hole.
 		"-E", "root_owner=0:0,lazy_itable_init=1,lazy_journal_init=1,nodiscard,hash_seed=" + in.UUID,
 		"-d", handed(1),

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { PyroError } from '@pyro/protocol'
+import { isPyroError, PyroError } from '@pyro/protocol'
 import type { ImageInput, ImprintInput } from '@pyro/protocol/guest'
 import { runProgram } from '../process/program.ts'
 import { ID_COUNT } from './disk-store.ts'
@@ -54,6 +54,13 @@ export const labelOf = (workspaceId: string): string => workspaceId.slice(-LABEL
 const notMade = (said: string): PyroError =>
   new PyroError('internal', `the disk image was not made: ${lastLines(said)}`)
 
+const tookTooLong = (cause: unknown): PyroError =>
+  new PyroError('workspace.start-failed', `the disk image was not made within ${TIMEOUT_MS / 60_000} minutes`, {
+    hint: 'mke2fs takes long where one folder has very many files: --driver runsc or runc needs no image',
+    data: { reason: 'workspace.start-failed' },
+    cause,
+  })
+
 /** What has nothing to do with the image; null: it may have. */
 const toolFailure = (said: string, disk: string): PyroError | null => {
   if (/executable file not found/.test(said)) {
@@ -80,6 +87,8 @@ export const makeDiskImage = async (
   const { exitCode, stderr } = await runProgram(agentPath, ['image', JSON.stringify(input)], {
     timeoutMs: TIMEOUT_MS,
     ...(signal === undefined ? {} : { signal }),
+  }).catch((error: unknown) => {
+    throw isPyroError(error) && error.code === 'request.timed-out' ? tookTooLong(error) : error
   })
   signal?.throwIfAborted()
   if (exitCode === 0) return
