@@ -201,6 +201,18 @@ const CASES: readonly Case[] = [
     mcp: ['workspace_exec', { workspace: 'fix', command: 'true', timeoutMs: 9_000_000_000_000_000 }],
   },
   {
+    what: 'a variable that a schema would drop',
+    code: 'input.invalid',
+    cli: ['workspace', 'exec', 'fix', '-e', '__proto__=x', '--', 'true'],
+    http: ['/v1/workspaces/fix/exec', { command: 'true', env: { ['__proto__']: 'x' } }],
+  },
+  {
+    what: 'a label that a schema would drop',
+    code: 'input.invalid',
+    cli: ['workspace', 'update', 'fix', '--label', '__proto__=x', '--label', 'ok=1'],
+    http: ['/v1/workspaces', { ...create, labels: { ['__proto__']: 'x', ok: '1' } }],
+  },
+  {
     what: 'a machine of no size',
     code: 'input.invalid',
     cli: ['workspace', 'create', ENVIRONMENT, '--memory-mib', '1'],

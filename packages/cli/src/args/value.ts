@@ -47,6 +47,11 @@ const durationValue = (option: CliOption, text: string, command: string): number
 const keyValue = (option: CliOption, text: string, command: string): Record<string, string> => {
   const at = text.indexOf('=')
   if (at < 1) throw bad(option, text, 'of the form K=V', command)
+  if (text.slice(0, at) === '__proto__')
+    throw usageError(
+      `--${option.flag} ${JSON.stringify(text)}: nothing can have the name __proto__`,
+      'use another name',
+    )
   return { [text.slice(0, at)]: text.slice(at + 1) }
 }
 

@@ -3,20 +3,25 @@ import type { Route } from './router.ts'
 
 /** Issues that are named in one message. */
 const SHOWN_ISSUES = 5
+/** A schema drops a field of this name from a record without a word. */
+const LOST_FIELD = '__proto__'
+/** As it stands in JSON, or with some of it escaped. */
+const MAY_HAVE_LOST_FIELD = /__proto__|\\u00/
 
 /** Fields of the query of a GET or DELETE: JSON each, a bare word where it is none. */
 export const queryFields = (search: URLSearchParams): Record<string, unknown> => {
   const fields: Record<string, unknown> = {}
   for (const [field, text] of search) {
     if (Object.hasOwn(fields, field)) throw invalid(`${field}: is there twice`, field)
-    fields[field] = jsonOrText(text)
+    if (field === LOST_FIELD) throw cannotBeName(field)
+    fields[field] = jsonOrText(field, text)
   }
   return fields
 }
 
-const jsonOrText = (text: string): unknown => {
+const jsonOrText = (field: string, text: string): unknown => {
   try {
-    return JSON.parse(text) as unknown
+    return parsed(text, field)
   } catch (error) {
     if (error instanceof SyntaxError) return text
     throw error
@@ -26,14 +31,35 @@ const jsonOrText = (text: string): unknown => {
 export const parseJson = (text: string): Record<string, unknown> => {
   let value: unknown
   try {
-    value = JSON.parse(text)
+    value = parsed(text)
   } catch (error) {
-    throw new PyroError('input.invalid', `the request is not JSON: ${(error as Error).message}`, { cause: error })
+    if (!(error instanceof SyntaxError)) throw error
+    throw new PyroError('input.invalid', `the request is not JSON: ${error.message}`, { cause: error })
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw new PyroError('input.invalid', 'the request is not a JSON object')
   }
   return value as Record<string, unknown>
+}
+
+const parsed = (text: string, field = ''): unknown => {
+  const value = JSON.parse(text) as unknown
+  if (MAY_HAVE_LOST_FIELD.test(text)) refuseLostField(value, field)
+  return value
+}
+
+/** Without recursion: how deep it goes is up to the caller. */
+const refuseLostField = (whole: unknown, field: string): void => {
+  const left: [value: unknown, path: string][] = [[whole, field]]
+  for (let next = left.pop(); next !== undefined; next = left.pop()) {
+    const [value, path] = next
+    if (typeof value !== 'object' || value === null) continue
+    for (const [name, inner] of Object.entries(value)) {
+      const innerPath = path === '' ? name : `${path}.${name}`
+      if (name === LOST_FIELD) throw cannotBeName(innerPath)
+      left.push([inner, innerPath])
+    }
+  }
 }
 
 /** What the path and the body say together, checked against the operation; unknown fields are refused. */
@@ -45,9 +71,9 @@ export const validInput = (route: Route, fields: Record<string, unknown>): unkno
 }
 
 const parseInput = (operation: Operation, value: unknown): unknown => {
-  const parsed = operation.input.safeParse(value)
-  if (parsed.success) return parsed.data
-  const issues = parsed.error.issues.slice(0, SHOWN_ISSUES).map((issue) => {
+  const checked = operation.input.safeParse(value)
+  if (checked.success) return checked.data
+  const issues = checked.error.issues.slice(0, SHOWN_ISSUES).map((issue) => {
     const field = issue.code === 'unrecognized_keys' ? issue.keys.join(', ') : issue.path.map(String).join('.')
     const reason = issue.code === 'unrecognized_keys' ? 'unknown field' : issue.message
     return { field, reason }
@@ -61,3 +87,9 @@ const parseInput = (operation: Operation, value: unknown): unknown => {
 
 const invalid = (message: string, field: string): PyroError =>
   new PyroError('input.invalid', `${message}; nothing was changed`, { data: { field } })
+
+const cannotBeName = (field: string): PyroError =>
+  new PyroError('input.invalid', `${field}: nothing can have the name ${LOST_FIELD}; nothing was changed`, {
+    hint: 'use another name',
+    data: { field },
+  })
