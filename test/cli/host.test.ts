@@ -247,6 +247,29 @@ describe('a home', () => {
     expect(readdirSync(cwd)).toEqual([])
   })
 
+  test.each([
+    ['PYRO_HOME', 'rel/home'],
+    ['PYRO_RUNTIME_DIR', 'rel'],
+    ['PYRO_RUNTIME_DIR', `/run/${'r'.repeat(100)}`],
+    ['PYRO_LOG_LEVEL', 'loud'],
+    ['PYRO_MACHINE_TEMPLATES', 'maybe'],
+    ['PYRO_POOL_STEP_MIB', '0'],
+  ])('is not opened with %s=%s', async (name, value) => {
+    await using world = await World.open()
+    const cwd = mkdtempSync(join(world.folder, 'cwd-'))
+    const home = join(world.folder, 'other')
+    const env = { PYRO_HOME: home, [name]: value }
+    for (const line of ['workspace list', 'daemon start']) {
+      const error = await said(world, line.split(' '), { cwd, env })
+      expect(error).toMatchObject({ code: 'input.invalid', exit: 2 })
+      expect(error.message).toMatch(new RegExp(`^${name} .*${value}; nothing was started$`))
+      expect(error.hint).toContain(name)
+    }
+    expect(await world.cli(['__complete', '--', 'workspace', 'status', ''], { cwd, env })).toMatchObject({ code: 0 })
+    expect(readdirSync(cwd)).toEqual([])
+    expect(existsSync(join(home, 'state.db'))).toBe(false)
+  })
+
   test('written by a newer version is left as it is', async () => {
     await using world = await World.open()
     const home = join(world.folder, 'newer')

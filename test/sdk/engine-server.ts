@@ -14,6 +14,7 @@ import {
   type FrameType,
 } from '@pyro/protocol/client'
 import { socketOfHome, VERSION } from '@pyro/sdk'
+import { volatileFolder } from '../support/host-run.ts'
 
 /** One request as the engine's side sees it. */
 export interface Call {
@@ -104,12 +105,13 @@ export class EngineServer implements AsyncDisposable {
   routes: Routes
   #server: Server | null = null
   readonly #bare = new Set<Socket>()
+  readonly #runtimeDir = volatileFolder('s-')
   #restarting: Promise<void> = Promise.resolve()
 
   private constructor(routes: Routes) {
     this.folder = mkdtempSync(join(tmpdir(), 'pyro-sdk-'))
     this.home = join(this.folder, 'home')
-    this.env = { ...process.env, PYRO_HOME: this.home, PYRO_RUNTIME_DIR: join(this.folder, 'run') }
+    this.env = { ...process.env, PYRO_HOME: this.home, PYRO_RUNTIME_DIR: this.#runtimeDir }
     this.socket = socketOfHome(this.home, this.env)
     this.routes = routes
     mkdirSync(dirname(this.socket), { recursive: true })
@@ -154,7 +156,7 @@ export class EngineServer implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#restarting
     await this.kill()
-    rmSync(this.folder, { recursive: true, force: true })
+    for (const folder of [this.folder, this.#runtimeDir]) rmSync(folder, { recursive: true, force: true })
   }
 
   /** Calls that named this operation's path, in order. */

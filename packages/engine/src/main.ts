@@ -12,7 +12,7 @@ import { openDiskStore } from './disk/open-disk-store.ts'
 import { createDrivers } from './drivers/index.ts'
 import { Environments } from './environment/environments.ts'
 import { packageFiles } from './environment/package-files.ts'
-import { configFrom, defaultHome, type EngineConfig } from './lib/config.ts'
+import { configFrom, defaultHome, logLevel, type EngineConfig } from './lib/config.ts'
 import { parseFault } from './lib/fault.ts'
 import { createLog, errorFields, type Log } from './lib/log.ts'
 import { COMMIT_STEP } from './lib/steps.ts'
@@ -132,6 +132,7 @@ const reserveForState = async ({ home, stateReserveBytes }: EngineConfig, log: L
 const start = async (log: Log): Promise<void> => {
   refuseUser()
   process.env['PATH'] = completePath(process.env['PATH'])
+  log.level = logLevel(process.env)
   const opened = openHome()
   const lock = lockHome(join(opened.home, 'engine.lock'))
   if (lock === null) {
@@ -238,7 +239,7 @@ const listSteps = (): void => {
 }
 
 process.title = 'pyro-engine'
-const log = createLog(process.env['PYRO_LOG_LEVEL'] ?? 'info')
+const log = createLog('info')
 // A defect of one operation must not end all workspaces' engine.
 process.on('unhandledRejection', (error) => log.error(errorFields(error), 'a rejection that nobody handled'))
 if (process.argv.includes('--list-steps')) listSteps()
@@ -247,7 +248,7 @@ else {
     await start(log)
     process.exit(0)
   } catch (cause) {
-    const error = hostFailure(cause, homeNamed()) ?? cause
+    const error = cause instanceof PyroError ? cause : (hostFailure(cause, homeNamed()) ?? cause)
     log.fatal(
       { ...errorFields(error), ...(error instanceof PyroError ? { hint: error.hint } : {}) },
       'the engine ended',

@@ -16,15 +16,13 @@ export const complete = async (words: readonly string[]): Promise<string> => {
 
 const namesOf = async ({ names }: Candidates): Promise<readonly string[]> => {
   if (names === null) return []
-  const pyro = Pyro.open({ start: false })
   try {
+    await using pyro = Pyro.open({ start: false })
     return await ask(pyro, names, AbortSignal.timeout(NAMES_DEADLINE_MS))
   } catch (error) {
-    // No engine, or no such workspace: nothing to offer.
+    // No engine, no such workspace, no valid home: nothing to offer.
     if (isPyroError(error)) return []
     throw error
-  } finally {
-    pyro.close()
   }
 }
 

@@ -1,7 +1,16 @@
 import { createHash } from 'node:crypto'
 import { homedir } from 'node:os'
-import { isAbsolute, join } from 'node:path'
-import { LIMITS, PyroError, type Limits } from '@pyro/protocol'
+import { join } from 'node:path'
+import {
+  absolutePath,
+  invalidSetting,
+  LIMITS,
+  runtimeRoot,
+  setting,
+  type Limits,
+  type PyroError,
+  type Variables,
+} from '@pyro/protocol'
 
 const GIB = 1024 * 1024 * 1024
 
@@ -38,49 +47,82 @@ export interface EngineConfig {
   readonly environmentCache: string | null
 }
 
-/** Null when it is not set, or empty. */
-const setting = (env: NodeJS.ProcessEnv, name: string): string | null => env[name] || null
+interface Range {
+  readonly least: number
+  readonly most: number
+  readonly unit: string
+}
 
-const wholeNumber = (env: NodeJS.ProcessEnv, name: string): number | null => {
+const wholeNumber = (env: Variables, name: string, { least, most, unit }: Range): number | null => {
   const text = setting(env, name)
   if (text === null) return null
   const value = Number(text)
-  if (!Number.isSafeInteger(value) || value < 0)
-    throw new PyroError('input.invalid', `${name} is not a whole number: ${text}`)
-  return value
-}
-
-/** An engine does not run in the folder of whoever starts it. */
-const absolutePath = (env: NodeJS.ProcessEnv, name: string): string | null => {
-  const path = setting(env, name)
-  if (path === null || isAbsolute(path)) return path
-  throw new PyroError('input.invalid', `${name} is not an absolute path: ${path}`)
-}
-
-/** Of a setting in MiB. */
-const bytesOf = (env: NodeJS.ProcessEnv, name: string): number | null => {
-  const value = wholeNumber(env, name)
-  return value === null ? null : value * MIB
+  if (/^\d+$/.test(text) && value >= least && value <= most) return value
+  const wanted = `a whole number${unit} from ${least} to ${most}`
+  throw invalidSetting(name, `is not ${wanted}: ${text}`, wanted)
 }
 
 const MIB = 1024 * 1024
+const MOST_MIB = Math.floor(Number.MAX_SAFE_INTEGER / MIB)
 
-const limitsFrom = (text: string | null): Limits => {
+/** Of a setting in MiB. */
+const bytesOf = (env: Variables, name: string, leastMib = 0): number | null => {
+  const value = wholeNumber(env, name, { least: leastMib, most: MOST_MIB, unit: ' of MiB' })
+  return value === null ? null : value * MIB
+}
+
+const choice = <T extends string>(env: Variables, name: string, choices: readonly T[]): T | null => {
+  const text = setting(env, name)
+  if (text === null) return null
+  const found = choices.find((one) => one === text)
+  if (found !== undefined) return found
+  const wanted = `${choices.slice(0, -1).join(', ')} or ${choices.at(-1)}`
+  throw invalidSetting(name, `is not ${wanted}: ${text}`, wanted)
+}
+
+const flag = (env: Variables, name: string): boolean | null => {
+  const text = choice(env, name, ['0', '1'])
+  return text === null ? null : text === '1'
+}
+
+const limitsFrom = (env: Variables): Limits => {
+  const text = setting(env, 'PYRO_LIMITS')
   if (text === null) return LIMITS
-  const given: unknown = JSON.parse(text)
-  if (typeof given !== 'object' || given === null)
-    throw new PyroError('input.invalid', 'PYRO_LIMITS is not a JSON object')
+  const given = objectIn(text)
+  if (given === null) throw invalidLimits(`is not a JSON object: ${text}`)
   const limits: Record<string, number> = { ...LIMITS }
   for (const [key, value] of Object.entries(given)) {
-    if (!Object.hasOwn(LIMITS, key) || typeof value !== 'number')
-      throw new PyroError('input.invalid', `PYRO_LIMITS: unknown limit or not a number: ${key}`)
+    if (!Object.hasOwn(LIMITS, key)) throw invalidLimits(`names a limit that there is not: ${key}`)
+    if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0)
+      throw invalidLimits(`has for ${key} no whole number: ${JSON.stringify(value)}`)
     limits[key] = value
   }
   return limits as unknown as Limits
 }
 
-export const defaultHome = (env: NodeJS.ProcessEnv, uid: number): string => {
-  const named = setting(env, 'PYRO_HOME')
+const objectIn = (text: string): object | null => {
+  try {
+    const value: unknown = JSON.parse(text)
+    return typeof value === 'object' && !Array.isArray(value) ? value : null
+  } catch (error) {
+    if (error instanceof SyntaxError) return null
+    throw error
+  }
+}
+
+const invalidLimits = (what: string): PyroError =>
+  invalidSetting('PYRO_LIMITS', what, 'a JSON object of limits, such as {"snapshotsPerWorkspace":8}')
+
+const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
+
+/** How much the log says. */
+export const logLevel = (env: Variables): string => choice(env, 'PYRO_LOG_LEVEL', LOG_LEVELS) ?? 'info'
+
+/** With fewer above it, up to 0x80000000, a sandbox would have no range of its own. */
+const ID_BASES = { least: 65_536, most: 0x7ffe_0000, unit: '' }
+
+export const defaultHome = (env: Variables, uid: number): string => {
+  const named = absolutePath(env, 'PYRO_HOME')
   if (named !== null) return named
   if (uid === 0) return '/var/lib/pyro'
   return join(setting(env, 'XDG_DATA_HOME') ?? join(homedir(), '.local', 'share'), 'pyro')
@@ -89,26 +131,25 @@ export const defaultHome = (env: NodeJS.ProcessEnv, uid: number): string => {
 /** Short and stable, so that socket paths fit into 108 bytes whatever the home. */
 export const homeHash = (home: string): string => createHash('sha256').update(home).digest('hex').slice(0, 12)
 
-/** `home` must be resolved (realpath) already. An empty variable counts as unset. */
-export const configFrom = (env: NodeJS.ProcessEnv, home: string): EngineConfig => {
-  const disk = setting(env, 'PYRO_DISK') ?? 'auto'
-  if (disk !== 'auto' && disk !== 'btrfs' && disk !== 'copy')
-    throw new PyroError('input.invalid', `PYRO_DISK must be auto, btrfs or copy, not ${disk}`)
-  return {
-    home,
-    runtimeDir: join(setting(env, 'PYRO_RUNTIME_DIR') ?? '/run/pyro', homeHash(home)),
-    limits: limitsFrom(setting(env, 'PYRO_LIMITS')),
-    disk,
-    poolStepBytes: bytesOf(env, 'PYRO_POOL_STEP_MIB') ?? 8 * GIB,
-    hostReserveBytes: bytesOf(env, 'PYRO_HOST_RESERVE_MIB') ?? 5 * GIB,
-    stateReserveBytes: bytesOf(env, 'PYRO_STATE_RESERVE_MIB') ?? 8 * MIB,
-    idBase: wholeNumber(env, 'PYRO_ID_BASE') ?? 0x40000000,
-    testDriver: setting(env, 'PYRO_TEST_DRIVER') === '1',
-    kvmDevice: setting(env, 'PYRO_KVM_DEVICE') ?? '/dev/kvm',
-    machineTemplates: setting(env, 'PYRO_MACHINE_TEMPLATES') !== '0',
-    guestKernelPackage: absolutePath(env, 'PYRO_GUEST_KERNEL'),
-    fault: setting(env, 'PYRO_FAULT'),
-    debianMirror: setting(env, 'PYRO_DEBIAN_MIRROR'),
-    environmentCache: setting(env, 'PYRO_ENVIRONMENT_CACHE'),
-  }
-}
+/**
+ * `home` must be resolved (realpath) already. An empty variable counts as unset.
+ *
+ * @throws PyroError `input.invalid` for what a variable may not be
+ */
+export const configFrom = (env: Variables, home: string): EngineConfig => ({
+  home,
+  runtimeDir: join(runtimeRoot(env), homeHash(home)),
+  limits: limitsFrom(env),
+  disk: choice(env, 'PYRO_DISK', ['auto', 'btrfs', 'copy']) ?? 'auto',
+  poolStepBytes: bytesOf(env, 'PYRO_POOL_STEP_MIB', 1) ?? 8 * GIB,
+  hostReserveBytes: bytesOf(env, 'PYRO_HOST_RESERVE_MIB') ?? 5 * GIB,
+  stateReserveBytes: bytesOf(env, 'PYRO_STATE_RESERVE_MIB') ?? 8 * MIB,
+  idBase: wholeNumber(env, 'PYRO_ID_BASE', ID_BASES) ?? 0x40000000,
+  testDriver: flag(env, 'PYRO_TEST_DRIVER') ?? false,
+  kvmDevice: absolutePath(env, 'PYRO_KVM_DEVICE') ?? '/dev/kvm',
+  machineTemplates: flag(env, 'PYRO_MACHINE_TEMPLATES') ?? true,
+  guestKernelPackage: absolutePath(env, 'PYRO_GUEST_KERNEL'),
+  fault: setting(env, 'PYRO_FAULT'),
+  debianMirror: setting(env, 'PYRO_DEBIAN_MIRROR'),
+  environmentCache: absolutePath(env, 'PYRO_ENVIRONMENT_CACHE'),
+})

@@ -1,11 +1,10 @@
 import { realpathSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { basename, dirname, join, resolve } from 'node:path'
+import { absolutePath, runtimeRoot, setting } from '@pyro/protocol/client'
 
 const crypto = process.getBuiltinModule('node:crypto')
 
-/** Where volatile things of every home live, sockets among them. */
-const RUNTIME_DIR = '/run/pyro'
 /** Enough of the hash to tell homes apart and to keep socket paths short. */
 const HOME_HASH_LENGTH = 12
 
@@ -15,16 +14,18 @@ export interface HomeOptions {
   readonly env?: NodeJS.ProcessEnv | undefined
 }
 
+/** @throws PyroError `input.invalid` for a relative `PYRO_HOME`; the option may be relative to the folder of this process */
 export const resolveHome = ({ home, env = process.env }: HomeOptions = {}): string =>
-  realpathOfDeepest(resolve(home ?? setting(env, 'PYRO_HOME') ?? defaultHome(env)))
+  realpathOfDeepest(resolve(home ?? absolutePath(env, 'PYRO_HOME') ?? defaultHome(env)))
 
-/** An empty variable is an unset one: taken for a path, it would be the folder somebody happens to be in. */
-const setting = (env: NodeJS.ProcessEnv, name: string): string | undefined => env[name] || undefined
-
-/** The socket of the engine that owns this home, as the engine computes it. */
+/**
+ * The socket of the engine that owns this home, as the engine computes it.
+ *
+ * @throws PyroError `input.invalid` for a `PYRO_RUNTIME_DIR` that is relative, or too long for sockets
+ */
 export const socketOfHome = (home: string, env: NodeJS.ProcessEnv = process.env): string => {
   const hash = crypto.hash('sha256', home).slice(0, HOME_HASH_LENGTH)
-  return join(setting(env, 'PYRO_RUNTIME_DIR') ?? RUNTIME_DIR, hash, 'engine.sock')
+  return join(runtimeRoot(env), hash, 'engine.sock')
 }
 
 const defaultHome = (env: NodeJS.ProcessEnv): string => {
