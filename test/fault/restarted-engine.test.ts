@@ -6,8 +6,11 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { Pyro, socketOfHome, type Workspace } from '@pyro/sdk'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { said } from '../cli/provocations.ts'
 import { runLine } from '../cli/shell.ts'
 import { onEveryDriver } from '../support/every-driver.ts'
+import { clearHost } from '../support/host-clearing.ts'
+import { volatileFolder } from '../support/host-run.ts'
 import { tarOf } from '../support/tar.ts'
 import { ENVIRONMENT, isRunning, until, World } from '../support/world.ts'
 import { expectInOrder } from './account.ts'
@@ -15,6 +18,8 @@ import { markedWorkspace, markOf, SMALL } from './killed-engine.ts'
 
 const ENGINE = fileURLToPath(new URL('../../packages/engine/src/main.ts', import.meta.url))
 const MIB = 1024 * 1024
+/** A start that waits would take fifteen seconds. */
+const SOON_MS = 10_000
 /** The last ones are still starting when the first one answers. */
 const START_AFTER_MS = [0, 100, 200, 250, 300]
 
@@ -132,6 +137,33 @@ describe('engines that start at once', () => {
     await until(haveLeft, 'the others to leave')
     expect(others.map(({ exitCode }) => exitCode)).toEqual(others.map(() => 0))
     expect(await world.enginePid()).toBe(pid)
+  })
+})
+
+describe('an engine of the home in another runtime folder', () => {
+  test('is named at once, with the variable, and goes on', async () => {
+    const pid = (await world.enginePid()) ?? 0
+    const other = volatileFolder('other-')
+    const began = Date.now()
+    const error = await said(world, ['workspace', 'list'], { env: { PYRO_RUNTIME_DIR: other } })
+    expect(error).toMatchObject({
+      code: 'engine.unreachable',
+      exit: 7,
+      message: expect.stringContaining(`listens on ${socketOfHome(world.home)}, not on ${other}`) as string,
+      hint: expect.stringContaining(`PYRO_RUNTIME_DIR=${world.runtimeDir}`) as string,
+    })
+    expect(Date.now() - began).toBeLessThan(SOON_MS)
+    expect(await world.enginePid()).toBe(pid)
+    // The one that follows a killed one takes over wherever it listens.
+    await world.killEngine()
+    world.env['PYRO_RUNTIME_DIR'] = other
+    expect(await world.cli(['workspace', 'list', '--quiet'])).toMatchObject({ code: 0 })
+    expect(await world.cli(['daemon', 'stop'])).toMatchObject({ code: 0 })
+    world.env['PYRO_RUNTIME_DIR'] = world.runtimeDir
+    await clearHost({ folders: [other], hashes: [] })
+    expect(await world.enginePid()).toBeNull()
+    await world.pyro.engine.start()
+    await expectInOrder(world)
   })
 })
 

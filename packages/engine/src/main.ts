@@ -1,6 +1,6 @@
 /** The engine as a program: `main.ts` starts it for `PYRO_HOME`; `--list-steps` prints what can be interrupted where. */
 import { existsSync, mkdirSync, readFileSync, realpathSync, renameSync, statSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { PyroError } from '@pyro/protocol'
 import { Calls } from './daemon/calls.ts'
@@ -24,6 +24,7 @@ import { fillHoles, reserveSpace } from './process/reserve-space.ts'
 import { HomeIdentity } from './store/home-identity.ts'
 import { lockHome } from './store/lock.ts'
 import { closeToOthers } from './store/private-file.ts'
+import { linkSocket, socketElsewhere } from './store/socket-link.ts'
 import { Store } from './store/store.ts'
 import { Admission } from './workspace/admission.ts'
 import { adoptAll } from './workspace/adoption.ts'
@@ -129,19 +130,42 @@ const reserveForState = async ({ home, stateReserveBytes }: EngineConfig, log: L
   }
 }
 
+/** Whoever started us would wait in vain for another engine's socket. */
+const refuseElsewhere = async (home: string, socket: string): Promise<void> => {
+  const elsewhere = await socketElsewhere(home, socket)
+  if (elsewhere === null) return
+  const variable = `PYRO_RUNTIME_DIR=${dirname(dirname(elsewhere))}`
+  const message = `the engine of ${home} listens on ${elsewhere}, not on ${socket}; nothing was started`
+  throw new PyroError('engine.unreachable', message, {
+    hint: `it was started with ${variable}: use that, or end it first: ${variable} pyro daemon stop`,
+    data: { socket, elsewhere },
+  })
+}
+
+const tellSocket = (home: string, socket: string, log: Log): void => {
+  try {
+    linkSocket(home, socket)
+  } catch (error) {
+    log.warn(errorFields(error), 'the home has no link to the socket')
+  }
+}
+
 const start = async (log: Log): Promise<void> => {
   refuseUser()
   process.env['PATH'] = completePath(process.env['PATH'])
   log.level = logLevel(process.env)
   const opened = openHome()
   const lock = lockHome(join(opened.home, 'engine.lock'))
+  const socket = join(opened.runtimeDir, 'engine.sock')
   if (lock === null) {
+    await refuseElsewhere(opened.home, socket)
     log.info({ home: opened.home }, 'another engine has this home')
     return
   }
   setLogAside(opened.home)
   await using cleanup = new AsyncDisposableStack()
   cleanup.defer(() => lock.release())
+  tellSocket(opened.home, socket, log)
   const store = Store.open(join(opened.home, 'state.db'))
   cleanup.defer(() => store.close())
   const home = HomeIdentity.of(opened.home)
@@ -183,7 +207,7 @@ const start = async (log: Log): Promise<void> => {
   const leaving = Promise.withResolvers<void>()
   const engine: Engine = {
     version: versionOf(),
-    socket: join(config.runtimeDir, 'engine.sock'),
+    socket,
     agentPath,
     home,
     services,
