@@ -7,16 +7,21 @@ const LIMIT_BYTES = 400
 const pass = async (
   text: string,
   cuts: readonly number[] = [],
-): Promise<{ lines: string; dropped: (string | null)[] }> => {
+): Promise<{ lines: string; dropped: (string | null)[]; unreadable: string[] }> => {
   const dropped: (string | null)[] = []
-  const limit = new MessageLimit({ limitBytes: LIMIT_BYTES, onDropped: (id) => dropped.push(id) })
+  const unreadable: string[] = []
+  const limit = new MessageLimit({
+    limitBytes: LIMIT_BYTES,
+    onDropped: (id) => dropped.push(id),
+    onUnreadable: (reason) => unreadable.push(reason),
+  })
   const bytes = Buffer.from(text)
   const at = [0, ...cuts.map((cut) => cut % (bytes.length + 1)).toSorted((a, b) => a - b), bytes.length]
   for (const [index, from] of at.slice(0, -1).entries()) limit.write(bytes.subarray(from, at[index + 1]))
   limit.end()
   const chunks: Buffer[] = []
   for await (const chunk of limit as AsyncIterable<Buffer>) chunks.push(chunk)
-  return { lines: Buffer.concat(chunks).toString(), dropped }
+  return { lines: Buffer.concat(chunks).toString(), dropped, unreadable }
 }
 
 const long = 'x'.repeat(LIMIT_BYTES)
@@ -26,7 +31,7 @@ describe('a line of messages', () => {
     await fc.assert(
       fc.asyncProperty(fc.array(fc.string({ maxLength: 50 })), fc.array(fc.nat()), async (texts, cuts) => {
         const lines = texts.map((text) => `${JSON.stringify(text)}\n`).join('')
-        expect(await pass(lines, cuts)).toEqual({ lines, dropped: [] })
+        expect(await pass(lines, cuts)).toEqual({ lines, dropped: [], unreadable: [] })
       }),
       { numRuns: 100 },
     )
@@ -39,6 +44,13 @@ describe('a line of messages', () => {
     ['nowhere', `{"method":"x","params":{"text":"${long}","id":9}}`, null],
   ])('beyond the limit is dropped, and its id found %s', async (_where, line, id) => {
     const cuts = [3, 100, 250, 399, 401]
-    expect(await pass(`"before"\n${line}\n"after"\n`, cuts)).toEqual({ lines: '"before"\n"after"\n', dropped: [id] })
+    const passed = await pass(`"before"\n${line}\n"after"\n`, cuts)
+    expect(passed).toEqual({ lines: '"before"\n"after"\n', dropped: [id], unreadable: [] })
+  })
+
+  test('that is no JSON is told, once each, and an empty one is nothing', async () => {
+    const { lines, dropped, unreadable } = await pass('"before"\r\nhello\n\n \r\n{"id":1,\n"after"\nrest')
+    expect({ lines, dropped }).toEqual({ lines: '"before"\r\n"after"\n', dropped: [] })
+    expect(unreadable).toEqual([expect.stringContaining('hello'), expect.stringContaining('JSON')])
   })
 })

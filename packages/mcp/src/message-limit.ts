@@ -12,9 +12,14 @@ export interface MessageLimitOptions {
   readonly limitBytes: number
   /** Called with the id of a request that is dropped, as JSON; null when it does not show. */
   readonly onDropped: (id: string | null) => void
+  /** Called for a line that is no JSON, with what is wrong with it. */
+  readonly onUnreadable: (reason: string) => void
 }
 
-/** Lets lines through and drops those beyond the limit: to the transport behind it, one of them ends the connection. */
+/**
+ * Lets lines through, but for those beyond the limit and those that are no JSON: of the first, one ends the connection of the transport
+ * behind it; the second it drops without a word.
+ */
 export class MessageLimit extends Transform {
   readonly #options: MessageLimitOptions
   /** The line so far; of one beyond the limit only its edges. */
@@ -58,8 +63,16 @@ export class MessageLimit extends Transform {
     if (this.#isTooLong) {
       const id = FIRST.exec(this.#head.toString('utf8'))?.[1] ?? LAST.exec(this.#tail.toString('utf8'))?.[1] ?? null
       this.#options.onDropped(id)
-    } else this.push(Buffer.concat(this.#parts))
+    } else this.#pass(Buffer.concat(this.#parts))
     this.#clear()
+  }
+
+  #pass(line: Buffer): void {
+    const text = line.toString('utf8')
+    if (text.trim() === '') return
+    const reason = whyUnreadable(text)
+    if (reason === null) this.push(line)
+    else this.#options.onUnreadable(reason)
   }
 
   get #isTooLong(): boolean {
@@ -71,5 +84,15 @@ export class MessageLimit extends Transform {
     this.#bytes = 0
     this.#head = Buffer.alloc(0)
     this.#tail = Buffer.alloc(0)
+  }
+}
+
+const whyUnreadable = (text: string): string | null => {
+  try {
+    JSON.parse(text)
+    return null
+  } catch (error) {
+    if (error instanceof SyntaxError) return error.message
+    throw error
   }
 }

@@ -57,16 +57,25 @@ export const serve = async (options: ServeOptions = {}): Promise<Serving> => {
 }
 
 /** A request that is not read is answered all the same: its caller would wait for ever. */
-const refuseMessage = (id: string | null): void => {
+const refuse = (id: string | null, error: { readonly code: number; readonly message: string }): void =>
+  void process.stdout.write(`{"jsonrpc":"2.0","id":${id},"error":${JSON.stringify(error)}}\n`)
+
+const refuseLong = (id: string | null): void => {
   const message = `limit.exceeded: a message has at most ${MESSAGE_LIMIT_BYTES} bytes; nothing was done`
-  const error = { code: ProtocolErrorCode.InvalidRequest, message }
-  process.stdout.write(`{"jsonrpc":"2.0","id":${id},"error":${JSON.stringify(error)}}\n`)
+  refuse(id, { code: ProtocolErrorCode.InvalidRequest, message })
+}
+
+const refuseUnreadable = (reason: string): void => {
+  const message = `input.invalid: a message is a line of JSON: ${reason}; nothing was done`
+  refuse(null, { code: ProtocolErrorCode.ParseError, message })
 }
 
 const serveOnStdio = async (profile: McpProfile, shared: ServerContext): Promise<Serving> => {
   const { StdioServerTransport } = await import('@modelcontextprotocol/server/stdio')
   const closed = Promise.withResolvers<void>()
-  const input = process.stdin.pipe(new MessageLimit({ limitBytes: MESSAGE_LIMIT_BYTES, onDropped: refuseMessage }))
+  const input = process.stdin.pipe(
+    new MessageLimit({ limitBytes: MESSAGE_LIMIT_BYTES, onDropped: refuseLong, onUnreadable: refuseUnreadable }),
+  )
   // Whole lines below the limit, several at once.
   const transport = new StdioServerTransport(input, process.stdout, { maxBufferSize: 2 * MESSAGE_LIMIT_BYTES })
   const report = (error: Error): void => void process.stderr.write(`pyro mcp: ${error.message}\n`)
