@@ -205,6 +205,7 @@ const CASES: readonly Case[] = [
     code: 'input.invalid',
     cli: ['workspace', 'exec', 'fix', '-e', '__proto__=x', '--', 'true'],
     http: ['/v1/workspaces/fix/exec', { command: 'true', env: { ['__proto__']: 'x' } }],
+    mcp: ['workspace_exec', { workspace: 'fix', command: 'true', env: { ['__proto__']: 'x' } }],
   },
   {
     what: 'a label that a schema would drop',
@@ -243,6 +244,16 @@ describe.each(CASES)('$what', ({ code, cli, http, mcp }) => {
     expect(refusals.length).toBeGreaterThan(0)
     for (const refusal of refusals) expect(await problemsOf(before, { code, refusal })).toEqual([])
   })
+})
+
+test('a variable that a schema would drop is refused for the SDK, and its name is no trouble in a value', async () => {
+  const env = JSON.parse('{"__proto__":"x"}') as Record<string, string>
+  await expect(ws.exec('true', { env })).rejects.toMatchObject({
+    code: 'input.invalid',
+    data: { field: 'env.__proto__' },
+  })
+  const { stdout } = await ws.exec('echo __proto__ $NAME', { env: { NAME: '__proto__' } })
+  expect(stdout).toBe('__proto__ __proto__\n')
 })
 
 describe('a name that is none', () => {

@@ -1,4 +1,4 @@
-import { isPyroError, PyroError, type McpProfile } from '@pyro/protocol'
+import { isPyroError, PyroError, refuseLostField, type McpProfile } from '@pyro/protocol'
 import { VERSION } from '@pyro/sdk'
 import {
   SdkError,
@@ -113,6 +113,7 @@ const answerOf = async (
 }
 
 const parseInput = ({ facet, input }: ToolSource, given: unknown): unknown => {
+  refuseLostField(given)
   const parsed = input.safeParse(given)
   if (parsed.success) return parsed.data
   const problems = parsed.error.issues.map((issue) => {

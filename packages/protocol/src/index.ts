@@ -1,5 +1,6 @@
 export * from './errors.ts'
 export * from './limits.ts'
+export * from './lost-field.ts'
 export * from './settings.ts'
 export * from './operation.ts'
 export * from './model/names.ts'

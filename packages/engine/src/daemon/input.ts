@@ -1,11 +1,9 @@
-import { isAbsent, PyroError, type Operation } from '@pyro/protocol'
+import { isAbsent, LOST_FIELD, lostField, PyroError, refuseLostField, type Operation } from '@pyro/protocol'
 import type { Route } from './router.ts'
 
 /** Issues that are named in one message. */
 const SHOWN_ISSUES = 5
-/** A schema drops a field of this name from a record without a word. */
-const LOST_FIELD = '__proto__'
-/** As it stands in JSON, or with some of it escaped. */
+/** `LOST_FIELD` as it stands in JSON, or with some of it escaped. */
 const MAY_HAVE_LOST_FIELD = /__proto__|\\u00/
 
 /** Fields of the query of a GET or DELETE: JSON each, a bare word where it is none. */
@@ -13,7 +11,7 @@ export const queryFields = (search: URLSearchParams): Record<string, unknown> =>
   const fields: Record<string, unknown> = {}
   for (const [field, text] of search) {
     if (Object.hasOwn(fields, field)) throw invalid(`${field}: is there twice`, field)
-    if (field === LOST_FIELD) throw cannotBeName(field)
+    if (field === LOST_FIELD) throw lostField(field)
     fields[field] = jsonOrText(field, text)
   }
   return fields
@@ -48,20 +46,6 @@ const parsed = (text: string, field = ''): unknown => {
   return value
 }
 
-/** Without recursion: how deep it goes is up to the caller. */
-const refuseLostField = (whole: unknown, field: string): void => {
-  const left: [value: unknown, path: string][] = [[whole, field]]
-  for (let next = left.pop(); next !== undefined; next = left.pop()) {
-    const [value, path] = next
-    if (typeof value !== 'object' || value === null) continue
-    for (const [name, inner] of Object.entries(value)) {
-      const innerPath = path === '' ? name : `${path}.${name}`
-      if (name === LOST_FIELD) throw cannotBeName(innerPath)
-      left.push([inner, innerPath])
-    }
-  }
-}
-
 /** What the path and the body say together, checked against the operation; unknown fields are refused. */
 export const validInput = (route: Route, fields: Record<string, unknown>): unknown => {
   for (const field of Object.keys(route.pathFields)) {
@@ -87,9 +71,3 @@ const parseInput = (operation: Operation, value: unknown): unknown => {
 
 const invalid = (message: string, field: string): PyroError =>
   new PyroError('input.invalid', `${message}; nothing was changed`, { data: { field } })
-
-const cannotBeName = (field: string): PyroError =>
-  new PyroError('input.invalid', `${field}: nothing can have the name ${LOST_FIELD}; nothing was changed`, {
-    hint: 'use another name',
-    data: { field },
-  })
