@@ -57,7 +57,7 @@ describe('a template', () => {
         body: {
           kernel_image_path: '/pyro/vmlinuz',
           initrd_path: '/pyro/initramfs.img',
-          boot_args: 'console=ttyS0 quiet reboot=k panic=-1 rdinit=/pyro-agent -- machine 256',
+          boot_args: 'console=ttyS0 quiet reboot=k panic=-1 rcupdate.rcu_expedited=1 rdinit=/pyro-agent -- machine 256',
         },
       },
       drive('config', '/pyro/config.raw', true),

@@ -1,4 +1,4 @@
-import { agentArguments } from '../microvm/guest-kernel.ts'
+import { guestArguments } from '../microvm/guest-kernel.ts'
 import { SEEN } from '../microvm/machine-shape.ts'
 import type { FirecrackerApi } from './api.ts'
 import {
@@ -49,7 +49,7 @@ export const bootRequests = (machine: FirecrackerMachine): readonly ApiRequest<n
   setBootSource({
     kernel: INSIDE.kernel,
     initramfs: INSIDE.initramfs,
-    args: [...KERNEL_ARGUMENTS, ...agentArguments(machine.commandsMib)].join(' '),
+    args: [...KERNEL_ARGUMENTS, ...guestArguments(machine.commandsMib)].join(' '),
   }),
   addDrive({ id: 'config', path: INSIDE.config, writable: false }),
   ...machine.disks.map(({ writable }, at) => addDrive({ id: `disk${at}`, path: INSIDE.disk(at), writable })),

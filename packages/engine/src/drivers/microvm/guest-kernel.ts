@@ -44,8 +44,13 @@ const modulesOrder = (isPresent: (name: string) => boolean): string =>
 /** Where the agent lies in the first root. */
 export const AGENT_PATH = '/pyro-agent'
 
-/** Of the kernel's command line: the agent is the first program, and told how much memory user commands have. */
-export const agentArguments = (commandsMib: number): string[] => [
+/**
+ * Of the kernel's command line, on every VMM. The agent is the first program, and told how much memory user commands have. Whoever
+ * waits until all processors have let go of something (RCU; a freeze of a disk does so several times) asks them instead of waiting
+ * for their ticks: the pause of a snapshot is 22 instead of 59 ms when emulated.
+ */
+export const guestArguments = (commandsMib: number): string[] => [
+  'rcupdate.rcu_expedited=1',
   `rdinit=${AGENT_PATH}`,
   '--',
   'machine',

@@ -1,4 +1,4 @@
-import { agentArguments } from '../microvm/guest-kernel.ts'
+import { guestArguments } from '../microvm/guest-kernel.ts'
 import { SEEN, type OpenedDisk } from '../microvm/machine-shape.ts'
 
 /** First of the descriptors that the VMM is started with: the disks, then config, state and control socket (`vmm.json`). */
@@ -103,7 +103,7 @@ const kernelArguments = ({ accelerator, counterKhz, commandsMib }: MachineCall):
   ['console=ttyS0', 'quiet', 'reboot=t', 'panic=-1']
     .concat(accelerator === 'tcg' ? EMULATED_ARGUMENTS : [])
     .concat(counterKhz === null ? [] : [`tsc_early_khz=${counterKhz}`])
-    .concat(agentArguments(commandsMib))
+    .concat(guestArguments(commandsMib))
     .join(' ')
 
 const diskOptions = ({ direct, writable }: OpenedDisk): string =>
