@@ -40,8 +40,8 @@ const isListening = async (path: string): Promise<boolean> => {
     await once(asking, 'connect')
     return true
   } catch (error) {
-    if (NOBODY.includes((error as NodeJS.ErrnoException).code ?? '')) return false
-    throw error
+    // Any other refusal, such as of a queue that is full, is somebody's.
+    return !NOBODY.includes(String((error as NodeJS.ErrnoException).code))
   } finally {
     asking.destroy()
   }
