@@ -89,6 +89,7 @@ describe('what machines start from', () => {
       const damaged = whole.map(identity)
       await world.restartEngine()
       const said = await start()
+      expect(said).toContain('trying whether qemu works on this host')
       expect(said.includes('booting a machine to start others from')).toBe(folder === 'templates')
       // Of templates only what this machine starts from.
       expect(whole.some((path, at) => identity(path) !== damaged[at])).toBe(true)

@@ -69,7 +69,7 @@ export class DriverChoice {
     cx: PrepareContext,
   ): Promise<ChosenDriver> {
     if (wanted.driver !== 'auto') {
-      const driver = await this.#named(wanted.driver, wanted.isolation)
+      const driver = await this.#named(wanted.driver, wanted.isolation, cx)
       return { driver, emulated: (await driver.accelerated(cx))?.ok === false }
     }
     const missing: string[] = []
@@ -87,7 +87,16 @@ export class DriverChoice {
   /** Whether a driver works, and on the processor itself: one that does not is not tried any further. */
   async #unemulated(driver: Driver, cx: PrepareContext): Promise<Probe> {
     const accelerated = (await driver.accelerated(cx)) ?? null
-    return accelerated?.ok === false ? accelerated : this.probe(driver)
+    return accelerated?.ok === false ? accelerated : this.#tried(driver, cx)
+  }
+
+  /** For a caller, who is told what the first one waits for: with a machine it takes a while. */
+  #tried(driver: Driver, { onProgress }: PrepareContext): Promise<Probe> {
+    const probe = this.probe(driver)
+    const isNew = this.#verdicts.get(driver.id)?.ok === null
+    const step = `trying whether ${driver.id} works on this host`
+    if (isNew) onProgress?.({ step, done: null, total: null, unit: null, detail: null })
+    return probe
   }
 
   #acceptable(isolation: Isolation | 'auto'): readonly Driver[] {
@@ -95,7 +104,7 @@ export class DriverChoice {
     return this.all.filter((driver) => driver.isolation === isolation)
   }
 
-  async #named(id: string, isolation: Isolation | 'auto'): Promise<Driver> {
+  async #named(id: string, isolation: Isolation | 'auto', cx: PrepareContext): Promise<Driver> {
     const driver = this.get(id)
     if (isolation !== 'auto' && driver.isolation !== isolation) {
       throw new PyroError(
@@ -104,7 +113,7 @@ export class DriverChoice {
         { hint: 'leave one of --driver and --isolation out', data: { driver: id, isolation } },
       )
     }
-    const probe = await this.probe(driver)
+    const probe = await this.#tried(driver, cx)
     if (probe.ok) return driver
     throw new PyroError('driver.unavailable', `driver ${id} does not work on this host: ${probe.detail}`, {
       hint: probe.fix ?? 'pyro doctor',
