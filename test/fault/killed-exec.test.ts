@@ -227,6 +227,7 @@ describe('run', () => {
           driver,
           '--memory-mib',
           '128',
+          '--quiet',
           '--',
           'echo out; echo err >&2; exit 3',
         ])
