@@ -1,3 +1,4 @@
+import { LOST_FIELD } from '@pyro/protocol/client'
 import type { CliOption } from '@pyro/protocol'
 import { parseDuration } from './duration.ts'
 import { nearest } from './nearest.ts'
@@ -47,9 +48,9 @@ const durationValue = (option: CliOption, text: string, command: string): number
 const keyValue = (option: CliOption, text: string, command: string): Record<string, string> => {
   const at = text.indexOf('=')
   if (at < 1) throw bad(option, text, 'of the form K=V', command)
-  if (text.slice(0, at) === '__proto__')
+  if (text.slice(0, at) === LOST_FIELD)
     throw usageError(
-      `--${option.flag} ${JSON.stringify(text)}: nothing can have the name __proto__`,
+      `--${option.flag} ${JSON.stringify(text)}: nothing can have the name ${LOST_FIELD}`,
       'use another name',
     )
   return { [text.slice(0, at)]: text.slice(at + 1) }

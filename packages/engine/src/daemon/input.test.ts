@@ -1,18 +1,7 @@
-import { PyroError } from '@pyro/protocol'
 import { describe, expect, test } from 'vitest'
 import { parseJson, queryFields } from './input.ts'
 
 const DEPTH = 200_000
-
-const refused = (read: () => unknown): unknown => {
-  try {
-    read()
-  } catch (error) {
-    if (error instanceof PyroError) return error.toBody()
-    throw error
-  }
-  throw new Error('it was taken')
-}
 
 const naming = (field: string): unknown =>
   expect.objectContaining({ code: 'input.invalid', data: { field }, message: expect.stringContaining(field) as string })
@@ -25,19 +14,19 @@ describe('a field that a schema would drop', () => {
     [String.raw`{"env":{"__\u0070roto__":"x"}}`, 'env.__proto__'],
     ['{"a":[0,{"__proto__":{}}]}', 'a.1.__proto__'],
   ])('is refused in %s', (text, field) => {
-    expect(refused(() => parseJson(text))).toEqual(naming(field))
+    expect(() => parseJson(text)).toThrow(naming(field))
   })
 
   test('is refused however deep it is', () => {
     const text = `{"a":${'['.repeat(DEPTH)}{"__proto__":1}${']'.repeat(DEPTH)}}`
-    expect(refused(() => parseJson(text))).toMatchObject({ code: 'input.invalid' })
+    expect(() => parseJson(text)).toThrow(expect.objectContaining({ code: 'input.invalid' }))
   })
 
   test.each([
     ['labels={"__proto__":"z","ok":"1"}', 'labels.__proto__'],
     ['__proto__={"limit":1}', '__proto__'],
   ])('is refused in the query %s', (query, field) => {
-    expect(refused(() => queryFields(new URLSearchParams(query)))).toEqual(naming(field))
+    expect(() => queryFields(new URLSearchParams(query))).toThrow(naming(field))
   })
 
   test('may be spoken of in a value', () => {

@@ -1,24 +1,14 @@
-import { PyroError } from '@pyro/protocol'
 import { describe, expect, test } from 'vitest'
 import { configFrom, defaultHome, logLevel } from './config.ts'
 
-const refused = (read: () => unknown): unknown => {
-  try {
-    read()
-  } catch (error) {
-    if (error instanceof PyroError) return error.toBody()
-    throw error
-  }
-  throw new Error('it was taken')
-}
+const literally = (text: string): string => text.replaceAll(/\W/g, String.raw`\$&`)
 
 const naming = (name: string, value: string): unknown =>
   expect.objectContaining({
     code: 'input.invalid',
-    message: expect.stringMatching(new RegExp(`^${name} .*; nothing was started$`)) as string,
+    message: expect.stringMatching(new RegExp(`^${name} .*${literally(value)}.*; nothing was started$`)) as string,
     hint: expect.stringContaining(`set ${name} to `) as string,
     data: expect.objectContaining({ field: name }) as object,
-    ...(value === '' ? {} : { message: expect.stringContaining(value) as string }),
   })
 
 describe('a setting', () => {
@@ -44,13 +34,13 @@ describe('a setting', () => {
     ['PYRO_RUNTIME_DIR', 'run'],
     ['PYRO_RUNTIME_DIR', `/run/${'r'.repeat(40)}`],
   ])('%s is refused as %s, with what it may be', (name, value) => {
-    const said = refused(() => configFrom({ [name]: value }, '/home'))
-    expect(said).toEqual(naming(name, value === '[]' || value.startsWith('{"') ? '' : value))
+    // Of limits that are JSON, the one that is wrong is named.
+    expect(() => configFrom({ [name]: value }, '/home')).toThrow(naming(name, value.startsWith('{"') ? '' : value))
   })
 
   test('of the log or the home is refused likewise', () => {
-    expect(refused(() => logLevel({ PYRO_LOG_LEVEL: 'loud' }))).toEqual(naming('PYRO_LOG_LEVEL', 'loud'))
-    expect(refused(() => defaultHome({ PYRO_HOME: 'rel/home' }, 0))).toEqual(naming('PYRO_HOME', 'rel/home'))
+    expect(() => logLevel({ PYRO_LOG_LEVEL: 'loud' })).toThrow(naming('PYRO_LOG_LEVEL', 'loud'))
+    expect(() => defaultHome({ PYRO_HOME: 'rel/home' }, 0)).toThrow(naming('PYRO_HOME', 'rel/home'))
   })
 
   test('that is valid is taken, and an empty one is none', () => {
