@@ -104,10 +104,9 @@ export class BareOutlet implements Outlet {
   }
 
   write(...pieces: readonly Uint8Array[]): Promise<void> | null {
-    this.#socket.cork()
+    this.#join()
     let free = true
     for (const piece of pieces) free = this.#socket.write(piece)
-    this.#socket.uncork()
     return free ? null : drained(this.#socket)
   }
 
@@ -119,8 +118,16 @@ export class BareOutlet implements Outlet {
     this.#socket.destroy()
   }
 
+  /** What is written before this process waits again goes out together: its client wakes once. */
+  #join(): void {
+    if (this.#socket.writableCorked > 0) return
+    this.#socket.cork()
+    process.nextTick(() => this.#socket.uncork())
+  }
+
   #head(status: number, headers: Readonly<Record<string, string | number>>): void {
     this.begun = true
+    this.#join()
     const lines = [...this.#headers, ...Object.entries(headers)].map(([name, value]) => `${name}: ${value}\r\n`)
     this.#socket.write(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines.join('')}\r\n`)
   }
