@@ -9,7 +9,7 @@ export const runIn = async (
   id: string,
   what: Pick<StartCommand, 'argv' | 'shell'>,
 ): Promise<void> => {
-  const rest = { cwd: '/', user: null, env: [PATH], timeoutMs: null, stdin: false }
+  const rest = { cwd: '/', user: null, env: [PATH], timeoutMs: null, stdin: false, holdMs: 30 }
   const output = await agent.start(id, { ...what, ...rest })
   const said: Buffer[] = []
   for await (const { data } of output) said.push(data)

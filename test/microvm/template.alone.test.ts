@@ -11,7 +11,7 @@ const RANDOM = '/proc/sys/kernel/random'
 /** What every program of a machine may count on. */
 const CLOCK_TOLERANCE_MS = 100
 const HOUR_MS = 3_600_000
-const plain = { cwd: '/', user: null, env: [], timeoutMs: null, stdin: false }
+const plain = { cwd: '/', user: null, env: [], timeoutMs: null, stdin: false, holdMs: 0 }
 
 describe('machines from one template', () => {
   let place: Awaited<ReturnType<typeof driverPlace>>

@@ -322,7 +322,7 @@ func TestALinkThatBreaksIsDialledAgainWithoutLosingACommand(t *testing.T) {
 	if status, body = call(t, client, "/v1/commands/survivor/start", request); status != http.StatusConflict {
 		t.Errorf("a second start: %d %s", status, body)
 	}
-	if status, body = call(t, client, "/v1/commands/survivor/release", struct{}{}); status != http.StatusOK || string(body) != "{}" {
+	if status, body = call(t, client, "/v1/release", message.ReleaseCommands{IDs: []string{"survivor"}}); status != http.StatusOK || string(body) != "{}" {
 		t.Errorf("release: %d %s", status, body)
 	}
 	if status, _ = call(t, client, "/v1/commands/survivor/attach", message.AttachCommand{}); status != http.StatusNotFound {

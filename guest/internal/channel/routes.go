@@ -58,16 +58,16 @@ func Routes(commands *exec.Registry, sandbox Sandbox, logger *log.Logger) http2.
 		"/v1/thaw":          s.thaw,
 		"/v1/shutdown":      s.shutdown,
 		"/v1/commands":      s.list,
+		"/v1/release":       s.release,
 		"/v1/files/read":    s.readFile,
 		"/v1/files/write":   s.writeFile,
 		"/v1/files/extract": s.extract,
 	}
 	s.ofCommand = map[string]handler{
-		"start":   s.start,
-		"attach":  s.attach,
-		"stdin":   s.stdin,
-		"signal":  s.signal,
-		"release": s.release,
+		"start":  s.start,
+		"attach": s.attach,
+		"stdin":  s.stdin,
+		"signal": s.signal,
 	}
 	return s.serve
 }
@@ -286,7 +286,7 @@ func (s *server) start(w http2.Answer, r *request) error {
 			return streamedError{err}
 		}
 	}
-	return stream(w, r, command, 0)
+	return stream(w, r, command, 0, time.Duration(request.HoldMs)*time.Millisecond)
 }
 
 func (s *server) attach(w http2.Answer, r *request) error {
@@ -305,11 +305,11 @@ func (s *server) attach(w http2.Answer, r *request) error {
 		return err
 	}
 	w.Begin(statusOK, frames.ContentType)
-	return stream(w, r, command, request.Cursor)
+	return stream(w, r, command, request.Cursor, 0)
 }
 
-func stream(w http2.Answer, r *request, command *exec.Command, cursor int64) error {
-	if err := command.Stream(r.Context, cursor, w, w.Flush); err != nil {
+func stream(w http2.Answer, r *request, command *exec.Command, cursor int64, hold time.Duration) error {
+	if err := command.Stream(r.Context, cursor, hold, w, w.Flush); err != nil {
 		return streamedError{err}
 	}
 	return nil
@@ -353,8 +353,14 @@ func (s *server) signal(w http2.Answer, r *request) error {
 }
 
 func (s *server) release(w http2.Answer, r *request) error {
-	if err := s.commands.Release(r.item); err != nil {
+	var request message.ReleaseCommands
+	if err := message.Decode(r.Body, requestLimitBytes, &request); err != nil {
 		return err
+	}
+	for _, id := range request.IDs {
+		if err := s.commands.Release(id); err != nil {
+			return err
+		}
 	}
 	return answer(w, empty{})
 }

@@ -62,7 +62,7 @@ func TestRequestsThatAreNotUnderstoodAreRefused(t *testing.T) {
 func TestWhatDoesNotExistIsNotFound(t *testing.T) {
 	for path, body := range map[string]string{
 		"/v1/commands/none/attach": `{"cursor":0}`, "/v1/commands/none/signal": `{"signal":"TERM","graceMs":null}`,
-		"/v1/commands/none/stdin": "text", "/v1/commands/none/release": "{}",
+		"/v1/commands/none/stdin": "text",
 	} {
 		wantError(t, serveFor(t, &fakeSandbox{}, path, body), 404, message.KindNotFound)
 	}
@@ -141,7 +141,7 @@ func TestACommandIsStartedSignalledListedAndReleased(t *testing.T) {
 	}
 	wantError(t, serveFor(t, sandbox, "/v1/commands/route/attach", `{"cursor":-1}`), 400, message.KindInvalid)
 	wantError(t, serveFor(t, sandbox, "/v1/commands/route/attach", `{"cursor":99}`), 400, message.KindInvalid)
-	wantError(t, serveFor(t, sandbox, "/v1/commands/route/release", "{}"), 400, message.KindInvalid)
+	wantError(t, serveFor(t, sandbox, "/v1/release", `{"ids":["none","route"]}`), 400, message.KindInvalid)
 	if answer := serveFor(t, sandbox, "/v1/commands/route/signal", `{"signal":"SIGINT","graceMs":null}`); answer.Code != http.StatusOK {
 		t.Fatalf("got %d %s", answer.Code, &answer.Body)
 	}
@@ -156,7 +156,7 @@ func TestACommandIsStartedSignalledListedAndReleased(t *testing.T) {
 	if entry := listed(); entry.Running || entry.Exit == nil || *entry.Exit.Signal != "INT" {
 		t.Errorf("got %+v", entry)
 	}
-	if answer := serveFor(t, sandbox, "/v1/commands/route/release", "{}"); answer.Code != http.StatusOK || listed() != nil {
+	if answer := serveFor(t, sandbox, "/v1/release", `{"ids":["none","route","route"]}`); answer.Code != http.StatusOK || listed() != nil {
 		t.Errorf("got %d %s", answer.Code, &answer.Body)
 	}
 }

@@ -236,8 +236,8 @@ func (c *Command) CheckCursor(cursor int64) error {
 }
 
 // Stream writes the output from cursor on, as frames, and how the command ended. flush is called whenever what was
-// written should be seen and more follows.
-func (c *Command) Stream(ctx context.Context, cursor int64, w io.Writer, flush func() error) error {
+// written should be seen and more follows; the beginning waits up to hold for what follows.
+func (c *Command) Stream(ctx context.Context, cursor int64, hold time.Duration, w io.Writer, flush func() error) error {
 	first, exists := c.ring.first(cursor)
 	if !exists {
 		return message.Errorf(message.KindInvalid, "the cursor %d is behind the end of the output", cursor)
@@ -245,8 +245,10 @@ func (c *Command) Stream(ctx context.Context, cursor int64, w io.Writer, flush f
 	if err := frames.WriteJSON(w, frames.Event, message.Attached{Type: "attached", Cursor: first}); err != nil {
 		return err
 	}
-	if err := flush(); err != nil {
-		return err
+	if !c.ring.comesWithin(ctx, hold, first) {
+		if err := flush(); err != nil {
+			return err
+		}
 	}
 	cursor = first
 	var taken batch

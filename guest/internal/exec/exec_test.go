@@ -155,7 +155,7 @@ func attach(t *testing.T, command *Command, cursor int64) reading {
 	cx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	var stream bytes.Buffer
-	if err := command.Stream(cx, cursor, &stream, func() error { return nil }); err != nil {
+	if err := command.Stream(cx, cursor, 0, &stream, func() error { return nil }); err != nil {
 		t.Fatalf("after %d bytes: %v", stream.Len(), err)
 	}
 	return parse(t, stream.Bytes())
@@ -242,7 +242,7 @@ func TestEverythingHoldsInGvisor(t *testing.T) {
 	request.TimeoutMs = pointer[int64](90_000)
 	command := start(t, newTestRegistry(t), "gvisor", request)
 	var stream bytes.Buffer
-	if err := command.Stream(context.Background(), 0, &stream, func() error { return nil }); err != nil {
+	if err := command.Stream(context.Background(), 0, 0, &stream, func() error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	got := parse(t, stream.Bytes())
@@ -484,9 +484,10 @@ func TestCommandsAreListedUntilTheyAreReleased(t *testing.T) {
 		t.Errorf("got %+v", listing[1])
 	}
 	wantKind(t, registry.Release(own(t, "a-second")), message.KindInvalid)
-	wantKind(t, registry.Release("unknown"), message.KindNotFound)
-	if err := registry.Release(own(t, "z-first")); err != nil {
-		t.Fatal(err)
+	for _, id := range []string{"unknown", own(t, "z-first"), own(t, "z-first")} {
+		if err := registry.Release(id); err != nil {
+			t.Fatal(err)
+		}
 	}
 	_, err = registry.Find(own(t, "z-first"))
 	wantKind(t, err, message.KindNotFound)
@@ -562,7 +563,7 @@ func TestManyCommandsAtOnceKeepTheirOutputApart(t *testing.T) {
 				return
 			}
 			var stream bytes.Buffer
-			if err := command.Stream(context.Background(), 0, &stream, func() error { return nil }); err != nil {
+			if err := command.Stream(context.Background(), 0, 0, &stream, func() error { return nil }); err != nil {
 				t.Error(err)
 				return
 			}

@@ -52,7 +52,7 @@ func TestOutputIsReadAgainFromAnyCursor(t *testing.T) {
 		}
 	}
 	wantKind(t, command.CheckCursor(whole.bytes+1), message.KindInvalid)
-	wantKind(t, command.Stream(context.Background(), whole.bytes+1, io.Discard, func() error { return nil }), message.KindInvalid)
+	wantKind(t, command.Stream(context.Background(), whole.bytes+1, 0, io.Discard, func() error { return nil }), message.KindInvalid)
 }
 
 func TestSeveralReadersGetTheSame(t *testing.T) {
@@ -64,7 +64,7 @@ func TestSeveralReadersGetTheSame(t *testing.T) {
 		go func() {
 			defer all.Done()
 			var stream bytes.Buffer
-			if err := command.Stream(context.Background(), 0, &stream, func() error { return nil }); err != nil {
+			if err := command.Stream(context.Background(), 0, 0, &stream, func() error { return nil }); err != nil {
 				t.Error(err)
 			}
 			readings[n] = parse(t, stream.Bytes())
@@ -90,7 +90,7 @@ func TestAReaderWhoseLinkBreaksAnywhereGoesOnWithoutLossOrRepeat(t *testing.T) {
 	for {
 		w := &limitedWriter{limit: 1 + random.IntN(20_000)}
 		cx, cancel := context.WithTimeout(context.Background(), patience)
-		err := command.Stream(cx, cursor, w, func() error { return nil })
+		err := command.Stream(cx, cursor, 0, w, func() error { return nil })
 		cancel()
 		got := parse(t, w.Bytes())
 		stdout.WriteString(got.stdout)
@@ -136,7 +136,7 @@ func TestACommandThatNobodyReadsWaitsAndLosesNothing(t *testing.T) {
 	pipe, w := io.Pipe()
 	failed := make(chan error, 1)
 	go func() {
-		err := command.Stream(context.Background(), 0, w, func() error { return nil })
+		err := command.Stream(context.Background(), 0, 0, w, func() error { return nil })
 		failed <- err
 		w.CloseWithError(err)
 	}()
@@ -201,11 +201,47 @@ func TestOutputThatIsInThePipeWhenTheCommandEndsIsKept(t *testing.T) {
 	}
 }
 
+func TestTheBeginningWaitsAsLongAsItMayForWhatFollows(t *testing.T) {
+	registry := newTestRegistry(t)
+	for _, c := range []struct {
+		id, text string
+		hold     time.Duration
+		flushes  int
+	}{
+		{"ends", ":", patience, 0},
+		{"says", "echo x; read y", patience, 1},
+		{"is silent", "read y", time.Millisecond, 1},
+		{"is not held", "read y", 0, 1},
+	} {
+		t.Run(c.id, func(t *testing.T) {
+			request := script(c.text)
+			request.Stdin = true
+			command := start(t, registry, "cmd-"+c.id, request)
+			flushed := make(chan struct{}, 8)
+			failed := make(chan error, 1)
+			go func() {
+				failed <- command.Stream(context.Background(), 0, c.hold, io.Discard, func() error { flushed <- struct{}{}; return nil })
+			}()
+			for range c.flushes {
+				select {
+				case <-flushed:
+				case <-time.After(patience):
+					t.Fatal("the beginning is never sent")
+				}
+			}
+			command.closeStdin()
+			if err := <-failed; err != nil || len(flushed) > 0 {
+				t.Errorf("got %v, %d more flushes", err, len(flushed))
+			}
+		})
+	}
+}
+
 func TestAReaderThatGoesAwayIsNotWaitedFor(t *testing.T) {
 	command := start(t, newTestRegistry(t), "cmd", script("echo x; sleep 100"))
 	cx, cancel := context.WithCancel(context.Background())
 	time.AfterFunc(50*time.Millisecond, cancel)
-	if err := command.Stream(cx, 0, io.Discard, func() error { return nil }); !errors.Is(err, context.Canceled) {
+	if err := command.Stream(cx, 0, 0, io.Discard, func() error { return nil }); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -216,7 +252,10 @@ func TestReleasedOutputIsForgottenWhileSomebodyReads(t *testing.T) {
 	<-command.done
 	pipe, w := io.Pipe()
 	failed := make(chan error, 1)
-	go func() { failed <- command.Stream(context.Background(), 0, w, func() error { return nil }); w.Close() }()
+	go func() {
+		failed <- command.Stream(context.Background(), 0, 0, w, func() error { return nil })
+		w.Close()
+	}()
 	if _, err := io.ReadFull(pipe, make([]byte, 1000)); err != nil {
 		t.Fatal(err)
 	}

@@ -26,6 +26,7 @@ const (
 	idLimitBytes  = 64
 	// longestTimeoutMs is a hundred years, as in the contract: a count of nanoseconds holds it.
 	longestTimeoutMs = 100 * 365 * 24 * 60 * 60 * 1000
+	longestHoldMs    = 1000
 )
 
 // Registry holds the commands of the sandbox.
@@ -145,11 +146,11 @@ func (r *Registry) Find(id string) (*Command, error) {
 	return nil, message.Errorf(message.KindNotFound, "there is no command %s", message.Clip(id, idLimitBytes))
 }
 
-// Release forgets a command whose main process ended, and its output.
+// Release forgets a command whose main process ended, and its output. One that is not known was forgotten already.
 func (r *Registry) Release(id string) error {
 	command, err := r.Find(id)
 	if err != nil {
-		return err
+		return nil
 	}
 	select {
 	case <-command.ended:
@@ -222,6 +223,9 @@ func validate(id string, request *message.StartCommand) error {
 	}
 	if request.TimeoutMs != nil && (*request.TimeoutMs <= 0 || *request.TimeoutMs > longestTimeoutMs) {
 		return message.Errorf(message.KindInvalid, "timeoutMs must be from 1 to %d", longestTimeoutMs)
+	}
+	if request.HoldMs < 0 || request.HoldMs > longestHoldMs {
+		return message.Errorf(message.KindInvalid, "holdMs must be from 0 to %d", longestHoldMs)
 	}
 	texts := append(slices.Clone(request.Argv), request.Cwd)
 	texts = append(texts, request.Env...)

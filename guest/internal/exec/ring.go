@@ -3,6 +3,7 @@ package exec
 import (
 	"context"
 	"sync"
+	"time"
 
 	"pyro.dev/agent/internal/frames"
 )
@@ -158,11 +159,38 @@ func (r *ring) oldest() int64 {
 	return r.segments[0].cursor
 }
 
+// comesWithin waits for output behind cursor, or for the end, up to a limit.
+func (r *ring) comesWithin(ctx context.Context, limit time.Duration, cursor int64) bool {
+	if limit <= 0 {
+		return false
+	}
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	for {
+		r.mu.Lock()
+		came, changed := r.has(cursor), r.changed
+		r.mu.Unlock()
+		if came {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-timer.C:
+			return false
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// has reports whether a reader at cursor need not wait; with mu held.
+func (r *ring) has(cursor int64) bool { return r.end > cursor || r.closed || r.dropped }
+
 // take waits for output at cursor. A batch that begins behind cursor says that the bytes between are gone.
 func (r *ring) take(ctx context.Context, cursor int64, into *batch) error {
 	for {
 		r.mu.Lock()
-		if r.end > cursor || r.closed || r.dropped {
+		if r.has(cursor) {
 			r.fill(cursor, into)
 			r.mu.Unlock()
 			return nil

@@ -204,7 +204,7 @@ func TestACommandThatPrintsAtItsTimeoutIsStillEnded(t *testing.T) {
 	command := start(t, newTestRegistry(t), "cmd", request)
 	cx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if err := command.Stream(cx, 0, io.Discard, func() error { return nil }); err != nil {
+	if err := command.Stream(cx, 0, 0, io.Discard, func() error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if exit := command.Exit(); exit == nil || !exit.TimedOut {

@@ -71,6 +71,12 @@ type StartCommand struct {
 	Env       []string `json:"env"`
 	TimeoutMs *int64   `json:"timeoutMs"`
 	Stdin     bool     `json:"stdin"`
+	HoldMs    int64    `json:"holdMs"`
+}
+
+// ReleaseCommands is the body of release.
+type ReleaseCommands struct {
+	IDs []string `json:"ids"`
 }
 
 // StartErrorKind says why a command never ran.

@@ -23,6 +23,7 @@ func TestRequestsAreThoseOfTheProtocol(t *testing.T) {
 	goldentest.Decodes[message.StartCommand](t, "start-command")
 	goldentest.Decodes[message.AttachCommand](t, "attach-command")
 	goldentest.Decodes[message.SignalCommand](t, "signal-command")
+	goldentest.Decodes[message.ReleaseCommands](t, "release-commands")
 	goldentest.Decodes[message.ReadFile](t, "read-file")
 	goldentest.Decodes[message.WriteFile](t, "write-file")
 	goldentest.Decodes[message.ExtractInput](t, "extract-input")

@@ -158,7 +158,7 @@ export const driverSuite = (subject: DriverSubject): void => {
 }
 
 const never = new AbortController().signal
-const plain = { cwd: '/', user: null, env: [], timeoutMs: null, stdin: false }
+const plain = { cwd: '/', user: null, env: [], timeoutMs: null, stdin: false, holdMs: 0 }
 
 const within = async <T>(promise: Promise<T>, what: string): Promise<T> => {
   let timer: NodeJS.Timeout | undefined

@@ -10,6 +10,7 @@ import {
   extractResult,
   guestProgress,
   readFileResult,
+  releaseCommands,
   clockSet,
   setClock,
   thawed,
@@ -25,6 +26,7 @@ import type { Subject } from './agent-errors.ts'
 import { Call, type CallLimits } from './call.ts'
 import { OutputReader } from './command-output.ts'
 import type { LinkSession } from './link-session.ts'
+import { Releases } from './releases.ts'
 import { StdinWriter } from './stdin-writer.ts'
 import type { GuestClock } from './guest-clock.ts'
 
@@ -56,6 +58,9 @@ export interface Sessions {
 /** The agent's requests, over whatever session is up. */
 export class AgentCalls implements AgentClient {
   readonly #sessions: Sessions
+  readonly #releases = new Releases(async (ids) => {
+    await this.#unary('/v1/release', releaseCommands.parse({ ids }), empty, 'command')
+  })
 
   constructor(sessions: Sessions) {
     this.#sessions = sessions
@@ -110,8 +115,8 @@ export class AgentCalls implements AgentClient {
     await this.#unary(`/v1/commands/${id}/signal`, request, empty, 'command', limits)
   }
 
-  async release(id: string): Promise<void> {
-    await this.#unary(`/v1/commands/${id}/release`, {}, empty, 'command')
+  release(id: string): Promise<void> {
+    return this.#releases.add(id)
   }
 
   async commands(options?: CallOptions): Promise<z.infer<typeof commandListing>['commands']> {

@@ -186,12 +186,14 @@ const knownCommands = async (workspace: Workspace, sandbox: Sandbox): Promise<Re
 
 /** Commands of the agent that no row speaks of: their start was taken back, or their end is written down. */
 const endStrangers = async (services: Services, workspace: Workspace, sandbox: Sandbox): Promise<void> => {
+  const released: Promise<void>[] = []
   try {
     for (const { id, running } of await sandbox.agent.commands({ timeoutMs: LIST_TIMEOUT_MS })) {
       if (workspace.commands.find(id) !== null || services.store.commands.get(id)?.state === 'running') continue
       if (running) await sandbox.agent.signal(id, { signal: 'KILL', graceMs: 0 }, { timeoutMs: LIST_TIMEOUT_MS })
-      else await sandbox.agent.release(id)
+      else released.push(sandbox.agent.release(id))
     }
+    await Promise.all(released)
   } catch (error) {
     workspace.log.warn(errorFields(error), 'commands without an owner were not ended')
   }

@@ -13,6 +13,8 @@ export const startCommand = z.strictObject({
   timeoutMs: someSpanMs.nullable(),
   /** False: stdin is /dev/null. */
   stdin: z.boolean(),
+  /** How long the news that it runs may wait for what follows, to go out together with it. */
+  holdMs: z.int().min(0).max(1000),
 })
 export type StartCommand = z.infer<typeof startCommand>
 
@@ -54,6 +56,7 @@ export const signalCommand = z.strictObject({
   /** After this time what is left of the tree is killed; null: never. */
   graceMs: z.int().nonnegative().nullable(),
 })
+export const releaseCommands = z.strictObject({ ids: z.array(z.string().max(64)) })
 export const commandListing = z.strictObject({
   commands: z
     .array(

@@ -348,5 +348,7 @@ const currentRow = (running: RunningCommand): CommandRow => ({
 })
 
 const logRelease = (logger: Log, command: string, error: unknown): void => {
-  logger.warn({ command, ...errorFields(error) }, 'what a command left was not released')
+  // A sandbox that is gone has taken everything along.
+  const level = isPyroError(error) && error.code === 'sandbox.unreachable' ? 'debug' : 'warn'
+  logger[level]({ command, ...errorFields(error) }, 'what a command left was not released')
 }

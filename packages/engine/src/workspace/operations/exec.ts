@@ -8,12 +8,17 @@ import type { Workspace } from '../workspace.ts'
 import { startWorkspace } from './start.ts'
 
 const DEFAULT_FOLDER = '/workspace'
+/** Most commands that say nothing have ended by then, also on an emulated processor: their start and their end are one message. */
+const HOLD_MS = 30
 const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
 export type ExecFields = Pick<
   ParsedInputOf<'workspace.exec'>,
   'command' | 'cwd' | 'user' | 'env' | 'timeoutMs' | 'stdin'
->
+> & {
+  /** Nobody waits for its end. */
+  readonly detach?: boolean
+}
 
 /** Starts a command; a stopped workspace is started first. The command exists when this settles. */
 export const execInWorkspace = async (
@@ -48,6 +53,7 @@ export const startCommand = (row: WorkspaceRow, fields: ExecFields): StartComman
     env: Object.entries(env).map(([name, value]) => `${name}=${value}`),
     timeoutMs: fields.timeoutMs ?? null,
     stdin: fields.stdin,
+    holdMs: fields.stdin || fields.detach === true ? 0 : HOLD_MS,
   }
 }
 
