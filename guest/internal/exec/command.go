@@ -64,7 +64,7 @@ func (c *Command) launch(request *message.StartCommand) {
 }
 
 func (c *Command) tryLaunch(request *message.StartCommand) *message.StartError {
-	who, failure := lookUpAccount(request.User)
+	who, failure := c.registry.accounts.lookUp(request.User)
 	if failure != nil {
 		return failure
 	}
@@ -160,7 +160,10 @@ func (c *Command) supervise(out, errOut *pump, timeoutMs *int64) {
 				return
 			}
 			// The pipes of most commands end with the command: no need to wait for the signal that says so.
-			c.registry.reaper.Collect()
+			if !c.hasEnded() {
+				c.registry.reaper.Collect()
+			}
+			p.over.Store(true)
 			pumps.Done()
 			p.file.Close()
 		}()
@@ -372,14 +375,7 @@ func (c *Command) closeStdin() {
 }
 
 func (c *Command) tree() *tree {
-	return newTree(c.id, c.pid, func() bool {
-		select {
-		case <-c.ended:
-			return false
-		default:
-			return true
-		}
-	})
+	return newTree(c.id, c.pid, func() bool { return !c.hasEnded() })
 }
 
 // send signals one process of the tree; the main process only as long as it is certain to be it.
@@ -390,6 +386,15 @@ func (c *Command) send(pid int, number syscall.Signal) {
 		return
 	}
 	_ = unix.Kill(pid, number)
+}
+
+func (c *Command) hasEnded() bool {
+	select {
+	case <-c.ended:
+		return true
+	default:
+		return false
+	}
 }
 
 // Signal sends a signal to the whole tree. What is left of it after grace is killed; a negative grace is for ever.

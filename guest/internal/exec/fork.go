@@ -131,8 +131,6 @@ func explainFork(err error, name, cwd string, who account) *message.StartError {
 	return startError(message.StartCannotRun, "%s: %s", name, reason(err))
 }
 
-func isErrno(err error, wanted syscall.Errno) bool { return errors.Is(err, wanted) }
-
 // reason is the innermost text of an error from package os, without operation and path.
 func reason(err error) string {
 	var errno syscall.Errno

@@ -2,7 +2,6 @@ package exec
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -23,19 +22,20 @@ func lookUpProgram(name, cwd string, env []string) (string, *message.StartError)
 	}
 	if strings.Contains(name, "/") {
 		path := within(cwd, name)
-		if refused := examineProgram(name, path); refused != nil {
-			return "", refused
+		refused, missing := examineProgram(name, path)
+		if missing {
+			refused = startError(message.StartNotFound, "%s: there is no such file", name)
 		}
-		return path, nil
+		return path, refused
 	}
 	var denied *message.StartError
 	for entry := range strings.SplitSeq(searchPath(env), ":") {
 		path := filepath.Join(within(cwd, entry), name)
-		refused := examineProgram(name, path)
-		if refused == nil {
+		refused, missing := examineProgram(name, path)
+		if refused == nil && !missing {
 			return path, nil
 		}
-		if refused.Kind != message.StartNotFound && denied == nil {
+		if denied == nil {
 			denied = refused
 		}
 	}
@@ -45,21 +45,28 @@ func lookUpProgram(name, cwd string, env []string) (string, *message.StartError)
 	return "", startError(message.StartNotFound, "%s: not found in PATH", name)
 }
 
-func examineProgram(name, path string) *message.StartError {
-	status, err := os.Stat(path)
+// examineProgram says why a file cannot be executed. That there is none is no more than that: most of PATH is like that.
+func examineProgram(name, path string) (refused *message.StartError, missing bool) {
+	status, err := stat(path)
+	kind := status.Mode & unix.S_IFMT
 	switch {
-	case os.IsNotExist(err) || isErrno(err, unix.ENOTDIR):
-		return startError(message.StartNotFound, "%s: there is no such file", name)
+	case err == unix.ENOENT || err == unix.ENOTDIR:
+		return nil, true
 	case err != nil:
-		return startError(message.StartCannotRun, "%s: %s", name, reason(err))
-	case status.IsDir():
-		return startError(message.StartCannotRun, "%s: is a folder", name)
-	case !status.Mode().IsRegular():
-		return startError(message.StartCannotRun, "%s: is not a regular file", name)
-	case status.Mode().Perm()&0o111 == 0:
-		return startError(message.StartCannotRun, "%s: is not executable", name)
+		return startError(message.StartCannotRun, "%s: %s", name, reason(err)), false
+	case kind == unix.S_IFDIR:
+		return startError(message.StartCannotRun, "%s: is a folder", name), false
+	case kind != unix.S_IFREG:
+		return startError(message.StartCannotRun, "%s: is not a regular file", name), false
+	case status.Mode&0o111 == 0:
+		return startError(message.StartCannotRun, "%s: is not executable", name), false
 	}
-	return nil
+	return nil, false
+}
+
+func stat(path string) (status unix.Stat_t, err error) {
+	_, err = ignoringEINTR(func() (int, error) { return 0, unix.Stat(path, &status) })
+	return status, err
 }
 
 func within(cwd, path string) string {
@@ -95,13 +102,13 @@ func examineFolder(cwd string) *message.StartError {
 	if !filepath.IsAbs(cwd) {
 		return startError(message.StartBadCwd, "the working folder %s is not an absolute path", cwd)
 	}
-	status, err := os.Stat(cwd)
+	status, err := stat(cwd)
 	switch {
-	case os.IsNotExist(err):
+	case err == unix.ENOENT:
 		return startError(message.StartBadCwd, "the working folder %s does not exist", cwd)
 	case err != nil:
 		return startError(message.StartBadCwd, "the working folder %s: %s", cwd, reason(err))
-	case !status.IsDir():
+	case status.Mode&unix.S_IFMT != unix.S_IFDIR:
 		return startError(message.StartBadCwd, "the working folder %s is not a folder", cwd)
 	}
 	return nil
@@ -113,8 +120,8 @@ func mayEnter(cwd string, who account) bool {
 		return true
 	}
 	for folder := filepath.Clean(cwd); ; folder = filepath.Dir(folder) {
-		var status unix.Stat_t
-		if unix.Stat(folder, &status) != nil {
+		status, err := stat(folder)
+		if err != nil {
 			return false
 		}
 		if !maySearch(status, who) {

@@ -43,6 +43,8 @@ type pump struct {
 	raw    syscall.RawConn
 	// endedAt is when the main process ended, in nanoseconds since the epoch; 0 before.
 	endedAt atomic.Int64
+	// over is set when the pipe has ended, whatever the command does.
+	over atomic.Bool
 
 	growth    growth
 	block     *block
@@ -60,6 +62,9 @@ func newPump(r *ring, stream frames.Type, file *os.File, growth growth) (*pump, 
 
 // mainEnded tells the pump that the main process ended: from now on only what is in the pipe counts.
 func (p *pump) mainEnded(at time.Time) {
+	if p.over.Load() {
+		return
+	}
 	p.endedAt.Store(at.UnixNano())
 	// Only fails on a closed file, whose pump is done.
 	_ = p.file.SetReadDeadline(time.Now().Add(silence))

@@ -38,9 +38,10 @@ type Registry struct {
 	budget     budget
 	maxRunning int
 	// null is a descriptor of /dev/null from before any user could replace it.
-	null    int
-	running atomic.Int64
-	limits  Limits
+	null     int
+	running  atomic.Int64
+	limits   Limits
+	accounts accounts
 
 	mu       sync.Mutex
 	commands map[string]*Command
@@ -83,7 +84,7 @@ func NewRegistry(reaper *reap.Reaper, cgroup message.Cgroup, maxRunning int, lim
 	}
 	return &Registry{
 		growth: growth, reaper: reaper, forker: forker, freezer: newFreezer(cgroup), maxRunning: maxRunning, null: null, limits: limits,
-		commands: map[string]*Command{},
+		accounts: accounts{passwd: "/etc/passwd", group: "/etc/group"}, commands: map[string]*Command{},
 	}, nil
 }
 

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -31,19 +33,70 @@ type account struct {
 	home   string
 }
 
-// lookUpAccount understands `NAME`, `UID`, either followed by `:GROUP` or `:GID`; nil is root.
-func lookUpAccount(wanted *string) (account, *message.StartError) {
+const (
+	// knownAccounts bounds what is remembered.
+	knownAccounts = 64
+	// settledAfter is longer than the clock of a filesystem stands still: a file that changed before it shows the next change.
+	settledAfter = time.Second
+)
+
+// accounts remembers who was looked up as long as both files stay as they are: most commands run as the same user.
+type accounts struct {
+	passwd, group string
+
+	mu     sync.Mutex
+	stamps [2]stamp
+	known  map[string]account
+}
+
+// stamp is of a file as it was; the zero stamp of one that there is not.
+type stamp struct {
+	device, inode uint64
+	bytes         int64
+	changed       unix.Timespec
+}
+
+// lookUp understands `NAME`, `UID`, either followed by `:GROUP` or `:GID`; nil is root.
+func (a *accounts) lookUp(wanted *string) (account, *message.StartError) {
 	text := "0"
 	if wanted != nil && *wanted != "" {
 		text = *wanted
 	}
-	passwd, err := readAccounts("/etc/passwd")
-	if err != nil {
-		return account{}, badUser("cannot read /etc/passwd: %s", err)
+	settled := time.Now().Add(-settledAfter)
+	stamps := [2]stamp{stampOf(a.passwd), stampOf(a.group)}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if stamps != a.stamps {
+		a.stamps, a.known = stamps, map[string]account{}
 	}
-	groups, err := readAccounts("/etc/group")
+	if found, isKnown := a.known[text]; isKnown {
+		return found, nil
+	}
+	found, failure := a.read(text)
+	if failure == nil && stamps[0].before(settled) && stamps[1].before(settled) && len(a.known) < knownAccounts {
+		a.known[text] = found
+	}
+	return found, failure
+}
+
+func stampOf(path string) stamp {
+	status, err := stat(path)
 	if err != nil {
-		return account{}, badUser("cannot read /etc/group: %s", err)
+		return stamp{}
+	}
+	return stamp{status.Dev, status.Ino, status.Size, status.Ctim}
+}
+
+func (s stamp) before(moment time.Time) bool { return time.Unix(s.changed.Unix()).Before(moment) }
+
+func (a *accounts) read(text string) (account, *message.StartError) {
+	passwd, err := readAccounts(a.passwd)
+	if err != nil {
+		return account{}, badUser("cannot read %s: %s", a.passwd, err)
+	}
+	groups, err := readAccounts(a.group)
+	if err != nil {
+		return account{}, badUser("cannot read %s: %s", a.group, err)
 	}
 	return findAccount(text, passwd, groups)
 }

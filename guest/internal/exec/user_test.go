@@ -2,8 +2,10 @@ package exec
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
+	"time"
 )
 
 const (
@@ -85,4 +87,44 @@ func FuzzAccounts(f *testing.F) {
 			t.Errorf("got %+v", found)
 		}
 	})
+}
+
+func TestWhoRunsIsWhatTheFilesSayNow(t *testing.T) {
+	folder := t.TempDir()
+	book := accounts{passwd: folder + "/passwd", group: folder + "/group"}
+	write := func(path, text string) {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wanted := "dev"
+	expect := func(uid, gid uint32) {
+		t.Helper()
+		for range 2 {
+			found, failure := book.lookUp(&wanted)
+			if failure != nil || found.uid != uid || found.groups[len(found.groups)-1] != gid {
+				t.Fatalf("got %+v, %v", found, failure)
+			}
+		}
+	}
+	for round := range uint32(20) {
+		write(book.passwd, fmt.Sprintf("dev:x:%d:7::/:\n", 100+round))
+		write(book.group, fmt.Sprintf("wheel:x:%d:dev\n", 200+round))
+		expect(100+round, 200+round)
+		write(book.group, fmt.Sprintf("wheel:x:%d:dev\n", 300+round))
+		expect(100+round, 300+round)
+	}
+	time.Sleep(settledAfter + 100*time.Millisecond)
+	expect(119, 319)
+	if len(book.known) != 1 {
+		t.Error("nothing is remembered")
+	}
+	write(book.group, "wheel:x:555:dev\n")
+	expect(119, 555)
+	if err := os.Remove(book.passwd); err != nil {
+		t.Fatal(err)
+	}
+	if _, failure := book.lookUp(&wanted); failure == nil {
+		t.Error("a user is found in a file that is gone")
+	}
 }
