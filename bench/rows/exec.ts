@@ -57,7 +57,8 @@ const startForks = (workspace: Workspace) => {
     check: true,
   })
   const lines = createInterface({ input: answers })[Symbol.asyncIterator]()
-  running.finally(() => answers.end()).catch(() => undefined)
+  const over = (): void => void answers.end()
+  running.then(over, over)
   return {
     ask: () => void asking.write('\n'),
     next: async (): Promise<number> => {
