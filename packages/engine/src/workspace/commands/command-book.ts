@@ -87,6 +87,8 @@ export class CommandBook {
     this.#live.set(row.id, { running, ended: ended.promise })
     // Before the command can hit a limit: one that is killed at once is told apart, too.
     const before = await this.#counters(sandbox)
+    // While the agent works.
+    setImmediate(() => this.#trim(host.workspaceId))
     try {
       const output = await sandbox.agent.start(row.id, request.start, { timeoutMs: START_TIMEOUT_MS })
       void this.#follow(running, sandbox, running.consume(output), before).then(ended.resolve, ended.reject)
@@ -102,7 +104,6 @@ export class CommandBook {
       await running.finish()
       throw error
     }
-    this.#trim(host.workspaceId)
     return running
   }
 
@@ -320,9 +321,15 @@ export class CommandBook {
     }
   }
 
+  /** What cannot be trimmed now is trimmed with the next command. */
   #trim(workspaceId: string): void {
-    for (const id of this.#options.store.commands.trim(workspaceId, this.#options.limits.historyCommands)) {
-      rm(this.logPath(id), { force: true }).catch((error: unknown) => logRelease(this.#options.logger, id, error))
+    const { store, limits, logger } = this.#options
+    try {
+      for (const id of store.commands.trim(workspaceId, limits.historyCommands)) {
+        rm(this.logPath(id), { force: true }).catch((error: unknown) => logRelease(logger, id, error))
+      }
+    } catch (error) {
+      logger.warn({ workspace: workspaceId, ...errorFields(error) }, 'the history of commands was not trimmed')
     }
   }
 
