@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -81,7 +82,7 @@ func (c *Command) tryLaunch(request *message.StartCommand) *message.StartError {
 		return failure
 	}
 	null := c.registry.null
-	ends, err := makePipes(request.Stdin, null)
+	ends, err := c.registry.spare.take(request.Stdin, null)
 	if err != nil {
 		return startError(message.StartCannotRun, "%s: cannot make its pipes: %s", argv[0], reason(err))
 	}
@@ -188,6 +189,9 @@ func (c *Command) supervise(out, errOut *pump, timeoutMs *int64) {
 	errOut.mainEnded(c.endedAt)
 	pumps.Wait()
 	c.finish(nil)
+	// Whoever waits for the end goes first.
+	runtime.Gosched()
+	c.registry.spare.prepare(c.registry.null)
 }
 
 func (c *Command) finish(failure *message.StartError) {

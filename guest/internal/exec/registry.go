@@ -42,6 +42,7 @@ type Registry struct {
 	running  atomic.Int64
 	limits   Limits
 	accounts accounts
+	spare    sparePipes
 
 	mu       sync.Mutex
 	commands map[string]*Command
@@ -85,6 +86,7 @@ func NewRegistry(reaper *reap.Reaper, cgroup message.Cgroup, maxRunning int, lim
 	return &Registry{
 		growth: growth, reaper: reaper, forker: forker, freezer: newFreezer(cgroup), maxRunning: maxRunning, null: null, limits: limits,
 		accounts: accounts{passwd: "/etc/passwd", group: "/etc/group"}, commands: map[string]*Command{},
+		spare: newSparePipes(),
 	}, nil
 }
 
