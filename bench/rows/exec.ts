@@ -6,24 +6,18 @@ import type { Bench, Result, Row } from '../row.ts'
 
 const REACH_MS = 5
 const ROUNDS = 50
-const LOOP_ROUNDS = 20
 
-/** Forks and executes `true`: in a loop first, then once for each line it reads. Prints each round in ms. Runs inside. */
+/** Forks and executes `true` for each line it reads, and prints how many ms that took. Runs inside. */
 const FORKS = `
 import os, sys, time
-def fork():
+for line in sys.stdin:
     t = time.perf_counter()
     pid = os.posix_spawn('/bin/true', ['true'], os.environ)
     os.waitpid(pid, 0)
     print((time.perf_counter() - t) * 1000, flush=True)
-for i in range(${LOOP_ROUNDS}): fork()
-for line in sys.stdin: fork()
 `
 
-/**
- * The floor forks in turns with the commands it is held against: a processor that has slept in between, inside or on the host, takes
- * longer for both. What a fork takes in a loop stands beside it.
- */
+/** The floor forks in turns with the commands it is held against: both meet the same host, whose speed drifts. */
 export const exec: Row = {
   name: 'exec',
   async run(bench: Bench): Promise<Result[]> {
@@ -34,15 +28,24 @@ export const exec: Row = {
         driver: driver as 'runc',
       })
       const forks = startForks(workspace)
-      const [loop, floor, subject]: [number[], number[], number[]] = [[], [], []]
-      while (loop.length < LOOP_ROUNDS) loop.push(await forks.next())
+      const [floors, execs]: [number[], number[]] = [[], []]
+      await forks.time()
       for (let round = 0; round < (bench.quick ? 10 : ROUNDS); round += 1) {
-        forks.ask()
-        floor.push(await forks.next())
-        subject.push(await timeMs(() => workspace.exec(['true'], { check: true })))
+        floors.push(await forks.time())
+        execs.push(await timeMs(() => workspace.exec(['true'], { check: true })))
       }
       await forks.end()
-      results.push(resultOf(driver, { loop, floor, subject }))
+      const [floor, subject] = [summarize(floors), summarize(execs)]
+      results.push({
+        what: 'exec of `true`',
+        driver,
+        subject,
+        floor,
+        floorName: 'fork and exec inside',
+        reach: `floor + ${REACH_MS} ms`,
+        holds: subject.medianMs <= floor.medianMs + REACH_MS,
+        note: '',
+      })
     }
     return results
   },
@@ -60,8 +63,8 @@ const startForks = (workspace: Workspace) => {
   const over = (): void => void answers.end()
   running.then(over, over)
   return {
-    ask: () => void asking.write('\n'),
-    next: async (): Promise<number> => {
+    time: async (): Promise<number> => {
+      asking.write('\n')
       const { value, done } = await lines.next()
       if (done === true)
         throw new Error('what forks inside has ended', { cause: await running.catch((error) => error) })
@@ -71,19 +74,5 @@ const startForks = (workspace: Workspace) => {
       asking.end()
       await running
     },
-  }
-}
-
-const resultOf = (driver: string, times: Readonly<Record<'loop' | 'floor' | 'subject', readonly number[]>>): Result => {
-  const [floor, subject] = [summarize(times.floor), summarize(times.subject)]
-  return {
-    what: 'exec of `true`',
-    driver,
-    subject,
-    floor,
-    floorName: 'fork and exec inside, in turns with it',
-    reach: `floor + ${REACH_MS} ms`,
-    holds: subject.medianMs <= floor.medianMs + REACH_MS,
-    note: `in a loop: ${summarize(times.loop).medianMs.toFixed(1)} ms`,
   }
 }

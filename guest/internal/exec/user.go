@@ -34,8 +34,8 @@ type account struct {
 }
 
 const (
-	// knownAccounts bounds what is remembered.
-	knownAccounts = 64
+	// knownAccounts bounds what is remembered: whoever is root inside decides how many groups each has.
+	knownAccounts = 4
 	// settledAfter is longer than the clock of a filesystem stands still: a file that changed before it shows the next change.
 	settledAfter = time.Second
 )
