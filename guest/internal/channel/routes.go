@@ -357,10 +357,14 @@ func (s *server) release(w http2.Answer, r *request) error {
 	if err := message.Decode(r.Body, requestLimitBytes, &request); err != nil {
 		return err
 	}
+	var refused error
 	for _, id := range request.IDs {
 		if err := s.commands.Release(id); err != nil {
-			return err
+			refused = err
 		}
+	}
+	if refused != nil {
+		return refused
 	}
 	return answer(w, empty{})
 }

@@ -141,7 +141,7 @@ func TestACommandIsStartedSignalledListedAndReleased(t *testing.T) {
 	}
 	wantError(t, serveFor(t, sandbox, "/v1/commands/route/attach", `{"cursor":-1}`), 400, message.KindInvalid)
 	wantError(t, serveFor(t, sandbox, "/v1/commands/route/attach", `{"cursor":99}`), 400, message.KindInvalid)
-	wantError(t, serveFor(t, sandbox, "/v1/release", `{"ids":["none","route"]}`), 400, message.KindInvalid)
+	wantError(t, serveFor(t, sandbox, "/v1/release", `{"ids":["route","none"]}`), 400, message.KindInvalid)
 	if answer := serveFor(t, sandbox, "/v1/commands/route/signal", `{"signal":"SIGINT","graceMs":null}`); answer.Code != http.StatusOK {
 		t.Fatalf("got %d %s", answer.Code, &answer.Body)
 	}

@@ -14,10 +14,9 @@ type pipes struct {
 	theirs [3]int
 }
 
-// sparePipes keeps the pipes of the next command that has no stdin, made while nobody waits for them.
+// sparePipes keeps the pipes of the next command that has no stdin, made while nobody waits for them. Its zero value keeps none: on a
+// kernel that sandboxes share, pipes that nobody uses take room of those that others do.
 type sparePipes struct{ ready chan *pipes }
-
-func newSparePipes() sparePipes { return sparePipes{make(chan *pipes, 1)} }
 
 // take gives pipes that are ready, or makes them.
 func (s sparePipes) take(withStdin bool, null int) (*pipes, error) {
@@ -33,7 +32,7 @@ func (s sparePipes) take(withStdin bool, null int) (*pipes, error) {
 
 // prepare makes pipes unless there are some. Where that fails the next command tries again, and says why.
 func (s sparePipes) prepare(null int) {
-	if len(s.ready) > 0 {
+	if len(s.ready) == cap(s.ready) {
 		return
 	}
 	p, err := makePipes(false, null)

@@ -68,9 +68,9 @@ func (noLimits) DiskFull() bool  { return false }
 
 // NewRegistry takes over all forking. limits is nil where this sandbox does not count.
 func NewRegistry(reaper *reap.Reaper, cgroup message.Cgroup, maxRunning int, limits Limits) (*Registry, error) {
-	growth := sharedKernelGrowth
+	growth, spare := sharedKernelGrowth, sparePipes{}
 	if shield.Needed() || limits != nil {
-		growth = ownKernelGrowth
+		growth, spare = ownKernelGrowth, sparePipes{make(chan *pipes, 1)}
 	}
 	if limits == nil {
 		limits = noLimits{}
@@ -86,7 +86,7 @@ func NewRegistry(reaper *reap.Reaper, cgroup message.Cgroup, maxRunning int, lim
 	return &Registry{
 		growth: growth, reaper: reaper, forker: forker, freezer: newFreezer(cgroup), maxRunning: maxRunning, null: null, limits: limits,
 		accounts: accounts{passwd: "/etc/passwd", group: "/etc/group"}, commands: map[string]*Command{},
-		spare: newSparePipes(),
+		spare: spare,
 	}, nil
 }
 

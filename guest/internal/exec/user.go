@@ -63,21 +63,27 @@ func (a *accounts) lookUp(wanted *string) (account, *message.StartError) {
 		text = *wanted
 	}
 	settled := time.Now().Add(-settledAfter)
-	stamps := [2]stamp{stampOf(a.passwd), stampOf(a.group)}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if stamps != a.stamps {
+	stamps := a.stampsNow()
+	if stamps != a.stamps || a.known == nil {
 		a.stamps, a.known = stamps, map[string]account{}
 	}
 	if found, isKnown := a.known[text]; isKnown {
 		return found, nil
 	}
 	found, failure := a.read(text)
-	if failure == nil && stamps[0].before(settled) && stamps[1].before(settled) && len(a.known) < knownAccounts {
+	if failure != nil || len(a.known) >= knownAccounts || !stamps[0].before(settled) || !stamps[1].before(settled) {
+		return found, failure
+	}
+	// What was read may have been another file.
+	if a.stampsNow() == stamps {
 		a.known[text] = found
 	}
-	return found, failure
+	return found, nil
 }
+
+func (a *accounts) stampsNow() [2]stamp { return [2]stamp{stampOf(a.passwd), stampOf(a.group)} }
 
 func stampOf(path string) stamp {
 	status, err := stat(path)
@@ -137,7 +143,7 @@ func findUser(wanted string, passwd []byte) (account, bool) {
 	id, isID := parseID(wanted)
 	var byID account
 	hasID := false
-	// Most lines need no second look: each command looks at all.
+	// Most lines need no second look.
 	begin, digits := []byte(wanted+":"), strconv.AppendUint(nil, uint64(id), 10)
 	for line := range bytes.Lines(passwd) {
 		if !bytes.HasPrefix(line, begin) && (!isID || hasID || !bytes.Contains(line, digits)) {
@@ -182,7 +188,8 @@ func parseUser(line []byte) (account, bool) {
 	if home == "" {
 		home = "/"
 	}
-	return account{name: fields[0], uid: uid, gid: gid, home: home}, true
+	// Of its own: who is remembered must not keep a line that is as long as root inside likes.
+	return account{name: strings.Clone(fields[0]), uid: uid, gid: gid, home: strings.Clone(home)}, true
 }
 
 // eachGroup calls with the fields of `name:password:gid:member,member`, of lines in which the name occurs.
@@ -247,7 +254,7 @@ func parseID(text string) (uint32, bool) {
 	return uint32(id), err == nil && id <= maxID
 }
 
-// readAccounts reads a regular file of bounded size; one that is missing is empty. Each command does: no more calls than needed.
+// readAccounts reads a regular file of bounded size; one that is missing is empty. It takes no more calls than needed.
 func readAccounts(path string) ([]byte, error) {
 	const flags = unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC
 	file, err := unix.Open(path, flags, 0)

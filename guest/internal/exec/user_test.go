@@ -127,4 +127,10 @@ func TestWhoRunsIsWhatTheFilesSayNow(t *testing.T) {
 	if _, failure := book.lookUp(&wanted); failure == nil {
 		t.Error("a user is found in a file that is gone")
 	}
+	none := accounts{passwd: folder + "/none", group: folder + "/none"}
+	for range 2 {
+		if found, failure := none.lookUp(nil); failure != nil || found.name != "root" || found.home != "/root" {
+			t.Errorf("without files: got %+v, %v", found, failure)
+		}
+	}
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // Protocol is the generation of the guest protocol.
-const Protocol = 2
+const Protocol = 3
 
 // AgentVersion is part of the hello.
 const AgentVersion = "0.1.0"

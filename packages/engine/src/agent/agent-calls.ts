@@ -115,8 +115,8 @@ export class AgentCalls implements AgentClient {
     await this.#unary(`/v1/commands/${id}/signal`, request, empty, 'command', limits)
   }
 
-  release(id: string): Promise<void> {
-    return this.#releases.add(id)
+  release(id: string, outputBytes: number): Promise<void> {
+    return this.#releases.add(id, outputBytes)
   }
 
   async commands(options?: CallOptions): Promise<z.infer<typeof commandListing>['commands']> {

@@ -53,8 +53,8 @@ export interface AgentClient {
   /** Writable that feeds the command's stdin; ending it closes stdin. */
   stdin(id: string): Writable
   signal(id: string, request: z.infer<typeof signalCommand>, options?: CallOptions): Promise<void>
-  /** Lets the agent forget an ended command, soon: with those that end meanwhile. */
-  release(id: string): Promise<void>
+  /** Lets the agent forget an ended command, soon: with those that end meanwhile, unless it keeps much output of them. */
+  release(id: string, outputBytes: number): Promise<void>
   commands(options?: CallOptions): Promise<z.infer<typeof commandListing>['commands']>
   readFile(request: z.infer<typeof readFile>, options?: CallOptions): Promise<z.infer<typeof readFileResult>>
   writeFile(request: z.infer<typeof writeFile>, options?: CallOptions): Promise<z.infer<typeof writeFileResult>>

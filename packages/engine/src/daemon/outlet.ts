@@ -114,7 +114,9 @@ export class BareOutlet implements Outlet {
     this.#socket.end()
   }
 
+  /** What was written before goes out first. */
   destroy(): void {
+    this.#socket.uncork()
     this.#socket.destroy()
   }
 

@@ -186,14 +186,16 @@ const knownCommands = async (workspace: Workspace, sandbox: Sandbox): Promise<Re
 
 /** Commands of the agent that no row speaks of: their start was taken back, or their end is written down. */
 const endStrangers = async (services: Services, workspace: Workspace, sandbox: Sandbox): Promise<void> => {
-  const released: Promise<void>[] = []
   try {
-    for (const { id, running } of await sandbox.agent.commands({ timeoutMs: LIST_TIMEOUT_MS })) {
-      if (workspace.commands.find(id) !== null || services.store.commands.get(id)?.state === 'running') continue
+    const known = await sandbox.agent.commands({ timeoutMs: LIST_TIMEOUT_MS })
+    const strangers = known.filter(
+      ({ id }) => workspace.commands.find(id) === null && services.store.commands.get(id)?.state !== 'running',
+    )
+    for (const { id, running } of strangers) {
       if (running) await sandbox.agent.signal(id, { signal: 'KILL', graceMs: 0 }, { timeoutMs: LIST_TIMEOUT_MS })
-      else released.push(sandbox.agent.release(id))
     }
-    await Promise.all(released)
+    const ended = strangers.filter(({ running }) => !running)
+    await Promise.all(ended.map(({ id, cursor }) => sandbox.agent.release(id, cursor)))
   } catch (error) {
     workspace.log.warn(errorFields(error), 'commands without an owner were not ended')
   }

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 
 /** Generation of this protocol. An agent of another one is refused. */
-export const GUEST_PROTOCOL = 2
+export const GUEST_PROTOCOL = 3
 
 /** What `pyro-agent init` reads from its stdin. Written by the engine, not hostile. */
 export const agentConfig = z.strictObject({

@@ -291,8 +291,10 @@ export class CommandBook {
       const inline = running.inline()
       // The agent keeps the end of a command that a full host keeps us from writing down.
       const written = store.commands.end(final, inline)
-      if ('exit' in ended && written)
-        sandbox.agent.release(row.id).catch((error: unknown) => logRelease(logger, row.id, error))
+      if ('exit' in ended && written) {
+        const release = sandbox.agent.release(row.id, final.stdoutBytes + final.stderrBytes)
+        release.catch((error: unknown) => logRelease(logger, row.id, error))
+      }
       return commandResult(final, inline)
     } catch (error) {
       logger.error({ command: row.id, ...errorFields(error) }, 'the end of a command could not be written down')
