@@ -143,12 +143,7 @@ func findUser(wanted string, passwd []byte) (account, bool) {
 	id, isID := parseID(wanted)
 	var byID account
 	hasID := false
-	// Most lines need no second look.
-	begin, digits := []byte(wanted+":"), strconv.AppendUint(nil, uint64(id), 10)
 	for line := range bytes.Lines(passwd) {
-		if !bytes.HasPrefix(line, begin) && (!isID || hasID || !bytes.Contains(line, digits)) {
-			continue
-		}
 		entry, ok := parseUser(line)
 		if !ok {
 			continue
@@ -192,13 +187,9 @@ func parseUser(line []byte) (account, bool) {
 	return account{name: strings.Clone(fields[0]), uid: uid, gid: gid, home: strings.Clone(home)}, true
 }
 
-// eachGroup calls with the fields of `name:password:gid:member,member`, of lines in which the name occurs.
-func eachGroup(groups []byte, wanted string, visit func(name string, gid uint32, members string) (goOn bool)) {
-	mark := []byte(wanted)
+// eachGroup calls with the fields of `name:password:gid:member,member`.
+func eachGroup(groups []byte, visit func(name string, gid uint32, members string) (goOn bool)) {
 	for line := range bytes.Lines(groups) {
-		if !bytes.Contains(line, mark) {
-			continue
-		}
 		fields := strings.Split(strings.TrimRight(string(line), "\n"), ":")
 		if len(fields) < 3 || fields[0] == "" {
 			continue
@@ -219,7 +210,7 @@ func eachGroup(groups []byte, wanted string, visit func(name string, gid uint32,
 
 func findGroup(wanted string, groups []byte) (uint32, bool) {
 	found, isFound := uint32(0), false
-	eachGroup(groups, wanted, func(name string, gid uint32, _ string) bool {
+	eachGroup(groups, func(name string, gid uint32, _ string) bool {
 		if name == wanted {
 			found, isFound = gid, true
 		}
@@ -234,7 +225,7 @@ func findGroup(wanted string, groups []byte) (uint32, bool) {
 func supplementary(a account, groups []byte) []uint32 {
 	list := []uint32{a.gid}
 	seen := map[uint32]bool{a.gid: true}
-	eachGroup(groups, a.name, func(_ string, gid uint32, members string) bool {
+	eachGroup(groups, func(_ string, gid uint32, members string) bool {
 		for member := range strings.SplitSeq(members, ",") {
 			if member == a.name && !seen[gid] {
 				seen[gid] = true
