@@ -1,5 +1,6 @@
 import type { StartCommand } from '@pyro/protocol/guest'
 import type { AgentClient } from '../../packages/engine/src/agent/agent-client.ts'
+import { HOLD_MS } from '../../packages/engine/src/workspace/operations/exec.ts'
 
 const PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
@@ -9,7 +10,7 @@ export const runIn = async (
   id: string,
   what: Pick<StartCommand, 'argv' | 'shell'>,
 ): Promise<void> => {
-  const rest = { cwd: '/', user: null, env: [PATH], timeoutMs: null, stdin: false, holdMs: 30 }
+  const rest = { cwd: '/', user: null, env: [PATH], timeoutMs: null, stdin: false, holdMs: HOLD_MS }
   const output = await agent.start(id, { ...what, ...rest })
   const said: Buffer[] = []
   for await (const { data } of output) said.push(data)

@@ -64,7 +64,7 @@ const planArchive = (path: string): SeedPlan => {
       'path.not-a-file',
       `${path} is a file, but not named .tar, .tar.gz or .tar.zst; nothing was changed`,
       {
-        hint: `name a folder or an archive; one file goes in with: pyro workspace file write WS PATH --file ${path}`,
+        hint: 'name a folder or an archive; one file goes in with: pyro workspace file write WS PATH --file FILE',
         data: { path },
       },
     )

@@ -9,7 +9,7 @@ import { startWorkspace } from './start.ts'
 
 const DEFAULT_FOLDER = '/workspace'
 /** Most commands that say nothing have ended by then, also on an emulated processor: their start and their end are one message. */
-const HOLD_MS = 30
+export const HOLD_MS = 30
 const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
 export type ExecFields = Pick<
