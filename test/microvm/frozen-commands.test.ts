@@ -29,3 +29,12 @@ test('a machine whose root has frozen its commands starts others and kills those
   expect((await ws.exec('echo started', { check: true, signal })).stdout).toBe('started\n')
   expect(await still.kill('KILL')).toMatchObject({ signal: 'KILL' })
 })
+
+test('a machine whose root has stopped, or ended, every process there is starts others at once', async () => {
+  await using ws = await createOn(world, 'qemu')
+  for (const signalName of ['STOP', 'TERM', 'KILL']) {
+    await ws.exec(`kill -${signalName} -1`)
+    const signal = AbortSignal.timeout(PATIENCE_MS)
+    expect((await ws.exec('echo started', { check: true, signal })).stdout).toBe('started\n')
+  }
+})

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -48,9 +49,13 @@ func (s *sandbox) Status() (message.AgentStatus, error) {
 	if err != nil {
 		return message.AgentStatus{}, &os.PathError{Op: "list", Path: "/proc", Err: err}
 	}
+	ahead := 0
+	if slices.Contains(pids, s.commands.WaitingPid()) {
+		ahead = 1
+	}
 	return message.AgentStatus{
 		BootID: s.bootID, UptimeMs: s.Uptime().Milliseconds(), Commands: s.commands.Running(),
-		Processes: len(pids),
+		Processes: len(pids) - ahead,
 	}, nil
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"pyro.dev/agent/internal/frames"
 	"pyro.dev/agent/internal/message"
+	"pyro.dev/agent/internal/prefork"
 	"pyro.dev/agent/internal/signals"
 )
 
@@ -77,34 +78,27 @@ func (c *Command) tryLaunch(request *message.StartCommand) *message.StartError {
 		argv = []string{"/bin/sh", "-lc", *request.Shell}
 	}
 	env := environment(request.Env, who, c.id)
-	program, failure := lookUpProgram(argv[0], request.Cwd, env)
+	path, failure := lookUpProgram(argv[0], request.Cwd, env)
 	if failure != nil {
 		return failure
 	}
 	null := c.registry.null
-	ends, err := c.registry.spare.take(request.Stdin, null)
+	begun, err := c.registry.spares.take(request.Stdin, null)
 	if err != nil {
 		return startError(message.StartCannotRun, "%s: cannot make its pipes: %s", argv[0], reason(err))
 	}
+	ends := begun.pipes
 	out, err := newPump(c.ring, frames.Stdout, ends.stdout, c.registry.growth)
 	errOut, err2 := newPump(c.ring, frames.Stderr, ends.stderr, c.registry.growth)
 	if err := errors.Join(err, err2); err != nil {
-		ends.closeTheirs(null)
-		ends.closeOurs()
+		c.registry.giveUp(begun)
 		return startError(message.StartCannotRun, "%s: cannot read its output: %s", argv[0], err)
 	}
-	attr := &syscall.ProcAttr{
-		Dir: request.Cwd,
-		Env: env,
-		Files: []uintptr{
-			uintptr(ends.theirs[0]), uintptr(ends.theirs[1]), uintptr(ends.theirs[2]),
-		},
-		Sys: &syscall.SysProcAttr{
-			Credential: &syscall.Credential{Uid: who.uid, Gid: who.gid, Groups: who.groups},
-		},
-	}
 	c.stdin = ends.stdin
-	pid, err := c.registry.spawn(func() (int, error) { return c.registry.forker.fork(program, argv, attr) }, c.collected)
+	program := &prefork.Program{
+		Path: path, Argv: argv, Env: env, Dir: request.Cwd, UID: who.uid, GID: who.gid, Groups: who.groups,
+	}
+	pid, err := c.registry.begin(begun.process, program, ends.theirs, c.collected)
 	ends.closeTheirs(null)
 	if err != nil {
 		c.stdin = nil
@@ -191,7 +185,7 @@ func (c *Command) supervise(out, errOut *pump, timeoutMs *int64) {
 	c.finish(nil)
 	// Whoever waits for the end goes first.
 	runtime.Gosched()
-	c.registry.spare.prepare(c.registry.null)
+	c.registry.prepareSpare()
 }
 
 func (c *Command) finish(failure *message.StartError) {

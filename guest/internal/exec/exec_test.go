@@ -52,6 +52,10 @@ func newRegistryIn(t *testing.T, cgroup message.Cgroup) *Registry {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if os.Getenv(aheadVariable) != "" {
+		registry.spares.keeps, registry.spares.forks = true, true
+		registry.prepareSpare()
+	}
 	t.Cleanup(func() {
 		// What ended commands left behind their tests end themselves: each walk of a full host takes its time.
 		for _, command := range registry.Close() {
@@ -589,6 +593,7 @@ func TestEndedCommandsLeaveNoDescriptorsAndNoGoroutines(t *testing.T) {
 		return len(entries), runtime.NumGoroutine()
 	}
 	attach(t, start(t, registry, "warm", script("echo x")), 0)
+	eventually(t, "what the next command begins with is made", func() bool { return !registry.spares.lacks() })
 	files, goroutines := count()
 	for n := range 20 {
 		id := fmt.Sprint(n)

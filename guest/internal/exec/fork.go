@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"pyro.dev/agent/internal/message"
+	"pyro.dev/agent/internal/prefork"
 	"pyro.dev/agent/internal/shield"
 )
 
@@ -78,21 +79,36 @@ func (f *forker) loop(tasksFds []int, ready chan<- error) {
 	}
 }
 
-// fork starts a process in the cgroup of user commands, in a session of its own.
-func (f *forker) fork(program string, argv []string, attr *syscall.ProcAttr) (int, error) {
-	attr.Sys.Setsid = true
+// fork starts a process in the cgroup of user commands, in a session of its own. files are its descriptors 0, 1 and 2.
+func (f *forker) fork(program *prefork.Program, files [3]int) (int, error) {
+	attr := &syscall.ProcAttr{
+		Dir:   program.Dir,
+		Env:   program.Env,
+		Files: []uintptr{uintptr(files[0]), uintptr(files[1]), uintptr(files[2])},
+		Sys: &syscall.SysProcAttr{
+			Setsid:     true,
+			Credential: &syscall.Credential{Uid: program.UID, Gid: program.GID, Groups: program.Groups},
+		},
+	}
 	if f.directoryFd >= 0 {
 		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, f.directoryFd
 	}
-	result := f.forkExec(program, argv, attr)
+	result := f.forkExec(program.Path, program.Argv, attr)
 	if errors.Is(result.err, unix.EAGAIN) {
 		f.refusals.Add(1)
 	}
-	if result.err == nil && f.raiseOom {
-		// A child that ended already has nothing to raise.
-		_ = os.WriteFile("/proc/"+strconv.Itoa(result.pid)+"/oom_score_adj", []byte("0"), 0)
+	if result.err == nil {
+		f.giveUpProtection(result.pid)
 	}
 	return result.pid, result.err
+}
+
+// giveUpProtection is for what the agent has forked: only the agent itself is kept from the OOM killer.
+func (f *forker) giveUpProtection(pid int) {
+	if f.raiseOom {
+		// A child that ended already has nothing to raise.
+		_ = os.WriteFile("/proc/"+strconv.Itoa(pid)+"/oom_score_adj", []byte("0"), 0)
+	}
 }
 
 func (f *forker) forkExec(program string, argv []string, attr *syscall.ProcAttr) forkResult {

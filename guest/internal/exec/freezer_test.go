@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,6 +14,9 @@ import (
 	"pyro.dev/agent/internal/gvisortest"
 	"pyro.dev/agent/internal/message"
 )
+
+// commandGroups counts those of this process.
+var commandGroups atomic.Int32
 
 // commandGroup is a control group as machines have one for user commands.
 func commandGroup(t *testing.T) message.Cgroup {
@@ -26,7 +30,7 @@ func commandGroup(t *testing.T) message.Cgroup {
 			t.Error(err)
 		}
 	})
-	group := filepath.Join(root, fmt.Sprintf("pyro-agent-test-%d", os.Getpid()))
+	group := filepath.Join(root, fmt.Sprintf("pyro-agent-test-%d-%d", os.Getpid(), commandGroups.Add(1)))
 	if err := os.Mkdir(group, 0o755); err != nil {
 		t.Fatal(err)
 	}

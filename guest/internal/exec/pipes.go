@@ -14,39 +14,6 @@ type pipes struct {
 	theirs [3]int
 }
 
-// sparePipes keeps the pipes of the next command that has no stdin, made while nobody waits for them. Its zero value keeps none: on a
-// kernel that sandboxes share, pipes that nobody uses take room of those that others do.
-type sparePipes struct{ ready chan *pipes }
-
-// take gives pipes that are ready, or makes them.
-func (s sparePipes) take(withStdin bool, null int) (*pipes, error) {
-	if !withStdin {
-		select {
-		case p := <-s.ready:
-			return p, nil
-		default:
-		}
-	}
-	return makePipes(withStdin, null)
-}
-
-// prepare makes pipes unless there are some. Where that fails the next command tries again, and says why.
-func (s sparePipes) prepare(null int) {
-	if len(s.ready) == cap(s.ready) {
-		return
-	}
-	p, err := makePipes(false, null)
-	if err != nil {
-		return
-	}
-	select {
-	case s.ready <- p:
-	default:
-		p.closeTheirs(null)
-		p.closeOurs()
-	}
-}
-
 // makePipes leaves nothing open when it fails. null is used as stdin unless one is wanted, and stays open.
 func makePipes(withStdin bool, null int) (*pipes, error) {
 	p := &pipes{theirs: [3]int{null, -1, -1}}

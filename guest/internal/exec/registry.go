@@ -4,6 +4,7 @@ package exec
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"pyro.dev/agent/internal/message"
+	"pyro.dev/agent/internal/prefork"
 	"pyro.dev/agent/internal/reap"
 	"pyro.dev/agent/internal/shield"
 )
@@ -42,7 +44,7 @@ type Registry struct {
 	running  atomic.Int64
 	limits   Limits
 	accounts accounts
-	spare    sparePipes
+	spares   spares
 
 	mu       sync.Mutex
 	commands map[string]*Command
@@ -68,9 +70,9 @@ func (noLimits) DiskFull() bool  { return false }
 
 // NewRegistry takes over all forking. limits is nil where this sandbox does not count.
 func NewRegistry(reaper *reap.Reaper, cgroup message.Cgroup, maxRunning int, limits Limits) (*Registry, error) {
-	growth, spare := sharedKernelGrowth, sparePipes{}
+	growth, keepsSpare, forksAhead := sharedKernelGrowth, false, limits != nil
 	if shield.Needed() || limits != nil {
-		growth, spare = ownKernelGrowth, sparePipes{make(chan *pipes, 1)}
+		growth, keepsSpare = ownKernelGrowth, true
 	}
 	if limits == nil {
 		limits = noLimits{}
@@ -86,7 +88,7 @@ func NewRegistry(reaper *reap.Reaper, cgroup message.Cgroup, maxRunning int, lim
 	return &Registry{
 		growth: growth, reaper: reaper, forker: forker, freezer: newFreezer(cgroup), maxRunning: maxRunning, null: null, limits: limits,
 		accounts: accounts{passwd: "/etc/passwd", group: "/etc/group"}, commands: map[string]*Command{},
-		spare: spare,
+		spares: spares{keeps: keepsSpare, forks: forksAhead},
 	}, nil
 }
 
@@ -120,6 +122,33 @@ func (r *Registry) enter(command *Command) error {
 	r.commands[command.id] = command
 	r.running.Add(1)
 	r.budget.rings.Add(1)
+	return nil
+}
+
+// begin makes a process a command: one that was forked ahead, unless it stands still or is gone, or a new one.
+func (r *Registry) begin(ahead *waiting, program *prefork.Program, files [3]int, ended func(syscall.WaitStatus)) (int, error) {
+	if ahead != nil {
+		switch err := r.become(ahead, program); {
+		case err == nil:
+			ahead.inherit(ended)
+			return ahead.Pid, nil
+		case errors.Is(err, prefork.ErrStuck):
+			r.end(ahead)
+		case !errors.Is(err, prefork.ErrGone):
+			return 0, err
+		}
+	}
+	return r.spawn(func() (int, error) { return r.forker.fork(program, files) }, ended)
+}
+
+func (r *Registry) become(ahead *waiting, program *prefork.Program) error {
+	r.freezer.forking.Lock()
+	defer r.freezer.forking.Unlock()
+	r.freezer.thaw()
+	if err := ahead.Become(program); err != nil {
+		return err
+	}
+	r.forker.giveUpProtection(ahead.Pid)
 	return nil
 }
 
@@ -193,6 +222,9 @@ func (r *Registry) List() message.CommandListing {
 
 // Close refuses further starts and returns the commands that are known.
 func (r *Registry) Close() []*Command {
+	if last := r.spares.close(); last != nil {
+		r.giveUp(last)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.closed = true
@@ -202,6 +234,9 @@ func (r *Registry) Close() []*Command {
 	}
 	return commands
 }
+
+// WaitingPid is the process that waits to be a command, and is none of the user's; 0 when there is none.
+func (r *Registry) WaitingPid() int { return r.spares.waitingPid() }
 
 // SignalAll is for agents that are not PID 1 and so must not signal everything there is.
 func (r *Registry) SignalAll(grace time.Duration) {

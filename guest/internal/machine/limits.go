@@ -62,7 +62,8 @@ func newCommandGroup() (*commandGroup, error) {
 }
 
 func (g *commandGroup) limit(limits Limits) error {
-	for name, value := range map[string]int64{"memory.max": limits.MemoryBytes, "pids.max": limits.PidsMax} {
+	// One more process waits there to be the next command.
+	for name, value := range map[string]int64{"memory.max": limits.MemoryBytes, "pids.max": limits.PidsMax + 1} {
 		if err := os.WriteFile(userCgroup+"/"+name, []byte(strconv.FormatInt(value, 10)), 0); err != nil {
 			return err
 		}

@@ -1,0 +1,160 @@
+package exec
+
+import (
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"pyro.dev/agent/internal/prefork"
+)
+
+// spares keeps what the next command that has no stdin begins with, made while nobody waits for it. Its zero value keeps nothing: on
+// a kernel that sandboxes share, pipes and processes that nobody uses take room of those that others do.
+type spares struct {
+	// keeps says that pipes are kept, forks that a process is, too.
+	keeps, forks bool
+
+	mu     sync.Mutex
+	next   *beginning
+	closed bool
+}
+
+// beginning is what there is of a command.
+type beginning struct {
+	pipes *pipes
+	// process is nil where none is kept, or none could be made.
+	process *waiting
+}
+
+// waiting is a process that waits to be a command. Nobody asks for its status before it is one.
+type waiting struct {
+	*prefork.Process
+
+	mu sync.Mutex
+	// status is set once the process was collected, heir once it is a command.
+	status *syscall.WaitStatus
+	heir   func(syscall.WaitStatus)
+}
+
+// take gives what is ready, or makes pipes.
+func (s *spares) take(withStdin bool, null int) (*beginning, error) {
+	if !withStdin {
+		s.mu.Lock()
+		ready := s.next
+		s.next = nil
+		s.mu.Unlock()
+		if ready != nil {
+			return ready, nil
+		}
+	}
+	p, err := makePipes(withStdin, null)
+	return &beginning{pipes: p}, err
+}
+
+// lacks reports whether one should be made.
+func (s *spares) lacks() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.keeps && s.next == nil && !s.closed
+}
+
+// put keeps one, unless it is too late for it.
+func (s *spares) put(made *beginning) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.next != nil || s.closed {
+		return false
+	}
+	s.next = made
+	return true
+}
+
+// waitingPid is the process that is no command yet; 0 when there is none.
+func (s *spares) waitingPid() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.next == nil || s.next.process == nil {
+		return 0
+	}
+	return s.next.process.Pid
+}
+
+// close keeps nothing any more, and returns what there was.
+func (s *spares) close() *beginning {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last := s.next
+	s.next, s.closed = nil, true
+	return last
+}
+
+// prepareSpare makes the next one unless it is there. Where that fails the next command tries again, and says why.
+func (r *Registry) prepareSpare() {
+	if !r.spares.lacks() {
+		return
+	}
+	p, err := makePipes(false, r.null)
+	if err != nil {
+		return
+	}
+	made := &beginning{pipes: p}
+	if r.spares.forks {
+		made.process = r.forkAhead(p)
+	}
+	if !r.spares.put(made) {
+		r.giveUp(made)
+	}
+}
+
+// forkAhead returns nil where no process can be made: a command that needs one tries again.
+func (r *Registry) forkAhead(p *pipes) *waiting {
+	w := &waiting{}
+	_, err := r.spawn(func() (pid int, err error) {
+		w.Process, err = prefork.Start(r.forker.directoryFd, p.theirs)
+		if err != nil {
+			return 0, err
+		}
+		return w.Pid, nil
+	}, w.collected)
+	if err != nil {
+		return nil
+	}
+	return w
+}
+
+// giveUp ends what nobody takes.
+func (r *Registry) giveUp(s *beginning) {
+	if s.process != nil {
+		r.end(s.process)
+	}
+	s.pipes.closeTheirs(r.null)
+	s.pipes.closeOurs()
+}
+
+func (r *Registry) end(w *waiting) {
+	// One that was collected has ended.
+	_ = r.reaper.Signal(w.Pid, unix.SIGKILL)
+	w.Release()
+}
+
+func (w *waiting) collected(status syscall.WaitStatus) {
+	w.mu.Lock()
+	w.status = &status
+	heir := w.heir
+	w.mu.Unlock()
+	if heir != nil {
+		heir(status)
+	}
+}
+
+// inherit has the status of the process, from now on a command, given to heir.
+func (w *waiting) inherit(heir func(syscall.WaitStatus)) {
+	w.mu.Lock()
+	status := w.status
+	w.heir = heir
+	w.mu.Unlock()
+	if status != nil {
+		heir(*status)
+	}
+}
