@@ -1,9 +1,11 @@
 import {
+  CONNECTION_HEADER,
   errorBody,
   ERRORS,
   FRAME,
   FRAMES_CONTENT_TYPE,
   isAbsent,
+  KEEP_CONNECTION,
   LIMITS,
   NDJSON_CONTENT_TYPE,
   UPGRADE_PROTOCOL,
@@ -38,6 +40,7 @@ const FRAMES_TEXT = [
   'A response carries `event` (JSON), `stdout`, `stderr` and `data` frames, then exactly one `result` or `error` (JSON) as the last frame. A response that ends without one was cut off.',
   `A client that accepts \`${NDJSON_CONTENT_TYPE}\` gets the same frames as JSON documents, one a line: \`{"frame":"stdout","base64":"…"}\` for bytes, \`{"frame":"result","value":…}\` for JSON. A request without bytes beside its JSON may be sent as \`${JSON_TYPE}\`.`,
   `A streaming call with \`Connection: upgrade\` and \`Upgrade: ${UPGRADE_PROTOCOL}\` is answered with \`101\` and speaks the same frames both ways on the bare connection, \`input\` right behind the head of the request: with much output it costs a client half as much. What is refused before the first frame is answered as HTTP. Closing the connection, or one half of it, leaves the call.`,
+  `With \`${CONNECTION_HEADER}: ${KEEP_CONNECTION}\` beside it, which the answer repeats, the connection takes another call when the answer is complete: \`head\` (\`{"operation":"workspace.exec","${REQUEST_ID_HEADER}":"…"}\`), then \`input\` with all fields, also those of the path. The answer is frames from its beginning, also when it is an error; headers of it come as \`head\`, before all else. What is sent between two calls is dropped.`,
 ].join('\n\n')
 
 const pathParameters = (path: string): readonly string[] =>

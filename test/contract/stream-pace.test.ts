@@ -6,9 +6,10 @@ import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { FRAME, FrameDecoder } from '@pyro/protocol'
 import { describe, expect, test } from 'vitest'
-import { BareOutlet, HttpOutlet, type Outlet } from '../../packages/engine/src/daemon/outlet.ts'
+import { BareOutlet } from '../../packages/engine/src/daemon/bare-outlet.ts'
+import { HttpOutlet, type Outlet } from '../../packages/engine/src/daemon/outlet.ts'
 import { ClientReply } from '../../packages/engine/src/daemon/reply.ts'
-import { answerOn } from '../../packages/sdk/src/transport/conversation.ts'
+import { Conversation } from '../../packages/sdk/src/transport/conversation.ts'
 import { FrameSender } from '../../packages/sdk/src/transport/upload.ts'
 
 /** Around the limits at which a message, a socket or a pipe calls itself full. */
@@ -36,11 +37,14 @@ describe('frames of any size go through to their end', () => {
     })
 
     test(`from the engine to a client, ${size} bytes each`, { timeout: DEADLINE_MS }, async () => {
-      const server = createSocketServer((socket) => void answerOf(new BareOutlet(socket)))
+      const server = createSocketServer((socket) => {
+        void answerOf(new BareOutlet(socket, { http: true, keeps: false })).then(() => socket.end())
+      })
       await using listener = await Listener.open(server)
-      const { status, batches } = await answerOn(listener.connect())
+      const conversation = new Conversation(listener.connect())
+      const { status } = await conversation.answer()
       expect(status).toBe(101)
-      expect(await payloadOf(chunksOf(batches))).toBe(frames * size)
+      expect(await payloadOf(chunksOf(conversation))).toBe(frames * size)
     })
 
     test(`from a client to the engine, ${size} bytes each`, { timeout: DEADLINE_MS }, async () => {
@@ -89,8 +93,8 @@ class Listener implements AsyncDisposable {
   }
 }
 
-async function* chunksOf(batches: AsyncIterable<readonly Uint8Array[]>): AsyncGenerator<Uint8Array> {
-  for await (const batch of batches) yield* batch
+async function* chunksOf(conversation: Conversation): AsyncGenerator<Uint8Array> {
+  for (let chunks = await conversation.next(); chunks !== null; chunks = await conversation.next()) yield* chunks
 }
 
 /** Bytes of output or data in a stream of frames. */

@@ -69,6 +69,7 @@ export class OutputReader implements CommandOutput {
           case FRAME.data:
           case FRAME.error:
           case FRAME.control:
+          case FRAME.head:
             throw this.#call.unexpected(frame)
         }
       }

@@ -1,6 +1,5 @@
-import { STATUS_CODES, type ServerResponse } from 'node:http'
-import type { Socket } from 'node:net'
-import { UPGRADE_PROTOCOL } from '@pyro/protocol'
+import type { ServerResponse } from 'node:http'
+import type { ErrorBody } from '@pyro/protocol'
 
 /** The way back to one client, before it is known what the answer is. */
 export interface Outlet {
@@ -12,6 +11,8 @@ export interface Outlet {
   setHeader(name: string, value: string): void
   /** A complete answer with one JSON document. */
   document(status: number, text: string): void
+  /** The complete answer to what was not begun. */
+  refuse(status: number, error: ErrorBody): void
   /** The head of a stream. */
   begin(contentType: string): void
   /** A promise means: wait, the client is slower. */
@@ -47,6 +48,10 @@ export class HttpOutlet implements Outlet {
     this.#response.end(text)
   }
 
+  refuse(status: number, error: ErrorBody): void {
+    this.document(status, JSON.stringify({ error }))
+  }
+
   begin(contentType: string): void {
     this.#response.writeHead(200, { 'content-type': contentType })
   }
@@ -67,94 +72,30 @@ export class HttpOutlet implements Outlet {
   }
 }
 
-/**
- * An answer on the bare connection, behind `101 Switching Protocols`: with much output a client spends half of its time on what HTTP
- * puts around each piece (ADR 13).
- */
-export class BareOutlet implements Outlet {
-  readonly gone: AbortSignal
-  readonly #socket: Socket
-  readonly #headers: [name: string, value: string][] = []
-  begun = false
+export const headOf = (text: string) => ({
+  'content-type': 'application/json',
+  'content-length': Buffer.byteLength(text),
+})
 
-  constructor(socket: Socket) {
-    this.#socket = socket
-    this.gone = signalOfLeaving(socket)
-    // Both ends stay open until the answer is complete: a client that ends its own leaves.
-    socket.on('end', () => {
-      if (!socket.writableEnded) socket.destroy()
-    })
-  }
-
-  get destroyed(): boolean {
-    return this.#socket.destroyed
-  }
-
-  setHeader(name: string, value: string): void {
-    this.#headers.push([name, value])
-  }
-
-  document(status: number, text: string): void {
-    this.#head(status, { ...headOf(text), connection: 'close' })
-    this.#socket.end(text)
-  }
-
-  begin(contentType: string): void {
-    this.#head(101, { 'content-type': contentType, connection: 'upgrade', upgrade: UPGRADE_PROTOCOL })
-  }
-
-  write(...pieces: readonly Uint8Array[]): Promise<void> | null {
-    this.#join()
-    let free = true
-    for (const piece of pieces) free = this.#socket.write(piece)
-    return free ? null : drained(this.#socket)
-  }
-
-  end(): void {
-    this.#socket.end()
-  }
-
-  /** What was written before goes out first. */
-  destroy(): void {
-    this.#socket.uncork()
-    this.#socket.destroy()
-  }
-
-  /** What is written before this process waits again goes out together: its client wakes once. */
-  #join(): void {
-    if (this.#socket.writableCorked > 0) return
-    this.#socket.cork()
-    process.nextTick(() => this.#socket.uncork())
-  }
-
-  #head(status: number, headers: Readonly<Record<string, string | number>>): void {
-    this.begun = true
-    this.#join()
-    const lines = [...this.#headers, ...Object.entries(headers)].map(([name, value]) => `${name}: ${value}\r\n`)
-    this.#socket.write(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines.join('')}\r\n`)
-  }
-}
-
-const headOf = (text: string) => ({ 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) })
-
-/** What is needed of a response and of a socket. */
-interface Destination {
-  readonly destroyed: boolean
-  readonly writableFinished: boolean
-  on(event: 'error' | 'close' | 'drain', listener: () => void): this
-  off(event: 'close' | 'drain', listener: () => void): this
-}
-
-const signalOfLeaving = (destination: Destination): AbortSignal => {
+const signalOfLeaving = (response: ServerResponse): AbortSignal => {
   const gone = new AbortController()
-  destination.on('error', () => gone.abort())
-  destination.on('close', () => {
-    if (!destination.writableFinished) gone.abort(new Error('the client is gone'))
+  response.on('error', () => gone.abort())
+  response.on('close', () => {
+    if (!response.writableFinished) gone.abort(clientGone())
   })
   return gone.signal
 }
 
-const drained = (destination: Destination): Promise<void> | null => {
+export const clientGone = (): Error => new Error('the client is gone')
+
+/** What is needed of a response and of a socket. */
+interface Destination {
+  readonly destroyed: boolean
+  on(event: 'close' | 'drain', listener: () => void): this
+  off(event: 'close' | 'drain', listener: () => void): this
+}
+
+export const drained = (destination: Destination): Promise<void> | null => {
   if (destination.destroyed) return null
   return new Promise((resolve) => {
     const settle = (): void => {

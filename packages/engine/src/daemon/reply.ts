@@ -72,7 +72,7 @@ export class ClientReply implements Reply<unknown> {
   error(error: PyroError): void {
     if (this.#outlet.destroyed) return
     if (!this.#outlet.begun) {
-      this.#outlet.document(ERRORS[error.code].status, JSON.stringify({ error: error.toBody() }))
+      this.#outlet.refuse(ERRORS[error.code].status, error.toBody())
       return
     }
     void this.#json(FRAME.error, JSON.stringify(error.toBody()))

@@ -7,7 +7,7 @@ import { parseJson } from './input.ts'
 /** Bytes of an upload that wait for the operation before the client is held back. */
 const UPLOAD_QUEUE_BYTES = 1024 * 1024
 /** What is read and dropped of a request whose answer is complete, so that the client gets to read the answer. */
-const DISCARD_BYTES = 256 * 1024 * 1024
+export const DISCARD_BYTES = 256 * 1024 * 1024
 const DISCARD_MS = 10_000
 /** Signals sent before the operation listens for them. */
 const EARLY_MESSAGES = 64
@@ -23,52 +23,23 @@ export interface Upload {
   onControl(listener: ControlListener): void
 }
 
-/** Where the body of a request comes from: an HTTP message, or the connection itself. */
-export type BodySource = IncomingMessage | Socket
-
-/** The body of one request: JSON alone, or frames that begin with JSON. */
-export class RequestBody implements Upload {
+/** What a request says, and the streams that follow. */
+export interface OpenedRequest {
   readonly fields: Record<string, unknown>
-  readonly data: FrameStream
-  readonly stdin: FrameStream
-  readonly #source: BodySource
+  readonly body: RequestBody
+}
+
+/** The streams of one request, whatever brings its frames. */
+export class RequestBody implements Upload {
+  readonly data = new FrameStream()
+  readonly stdin = new FrameStream()
   #listener: ControlListener | null = null
   readonly #early: unknown[] = []
-  #done = false
+  #abandoned = false
 
-  private constructor(source: BodySource, fields: Record<string, unknown>) {
-    this.#source = source
-    this.fields = fields
-    this.data = new FrameStream()
-    this.stdin = new FrameStream()
-  }
-
-  /** Reads the input; what follows it is read as the operation takes it. */
-  static async open(request: IncomingMessage, limitBytes: number): Promise<RequestBody> {
-    const type = request.headers['content-type'] ?? ''
-    if (type.startsWith(FRAMES_CONTENT_TYPE)) return RequestBody.framed(request, limitBytes)
-    const text = await readText(request, limitBytes)
-    const body = new RequestBody(request, text === '' ? {} : parseJson(text))
-    body.#endStreams()
-    return body
-  }
-
-  /** Like `open`, for a source that can only be frames. */
-  static async framed(source: BodySource, limitBytes: number): Promise<RequestBody> {
-    const batches = batchesOf(source)
-    const decoder = new FrameDecoder()
-    try {
-      const [input, ...rest] = await firstFrames(batches, decoder)
-      if (input?.type !== FRAME.input)
-        throw new PyroError('input.invalid', 'the first frame of the request is not input')
-      if (input.payload.byteLength > limitBytes) throw tooLarge(limitBytes)
-      const body = new RequestBody(source, parseJson(textOf(input)))
-      void body.#pump(batches, decoder, rest)
-      return body
-    } catch (error) {
-      await batches.return()
-      throw error
-    }
+  /** True once the answer is complete. */
+  get abandoned(): boolean {
+    return this.#abandoned
   }
 
   onControl(listener: ControlListener): void {
@@ -76,35 +47,8 @@ export class RequestBody implements Upload {
     for (const message of this.#early.splice(0)) listener(message)
   }
 
-  /** The answer is complete: what the client still sends is dropped, within bounds. */
-  discard(): void {
-    this.#done = true
-    this.data.abandon()
-    this.stdin.abandon()
-    discardRest(this.#source)
-  }
-
-  async #pump(batches: Batches, decoder: FrameDecoder, first: readonly Frame[]): Promise<void> {
-    let failure: unknown = null
-    try {
-      for (const frame of first) await this.#accept(frame)
-      for await (const batch of batches) {
-        for (const chunk of batch) {
-          for (const frame of decoder.push(chunk)) {
-            const held = this.#accept(frame)
-            if (held !== null) await held
-          }
-        }
-        if (this.#done) return
-      }
-      if (!decoder.atBoundary) failure = new FrameError('the request ended in the middle of a frame')
-    } catch (error) {
-      failure = error
-    }
-    this.#endStreams(failure)
-  }
-
-  #accept(frame: Frame): Promise<void> | null {
+  /** A frame behind the input. A promise means: wait, the operation is slower. */
+  accept(frame: Frame): Promise<void> | null {
     const { payload } = frame
     switch (frame.type) {
       case FRAME.data:
@@ -114,6 +58,7 @@ export class RequestBody implements Upload {
       case FRAME.control:
         this.#control(parseJson(textOf(frame)))
         return null
+      case FRAME.head:
       case FRAME.input:
       case FRAME.stdout:
       case FRAME.stderr:
@@ -124,20 +69,79 @@ export class RequestBody implements Upload {
     }
   }
 
-  #control(message: unknown): void {
-    if (this.#listener !== null) this.#listener(message)
-    else if (this.#early.push(message) > EARLY_MESSAGES) throw new FrameError('control frames that nobody waits for')
-  }
-
-  #endStreams(failure: unknown = null): void {
+  /** Nothing follows: the request is over, or what came is no request. */
+  end(failure: unknown = null): void {
     const why = failure instanceof FrameError ? failure.message : 'the client broke off'
     this.data.finish(new PyroError('archive.truncated', `the upload ended early: ${why}`, { cause: failure }))
     this.stdin.finish(null)
   }
+
+  /** The answer is complete: nobody takes what still comes. */
+  abandon(): void {
+    this.#abandoned = true
+    this.data.abandon()
+    this.stdin.abandon()
+  }
+
+  #control(message: unknown): void {
+    if (this.#listener !== null) this.#listener(message)
+    else if (this.#early.push(message) > EARLY_MESSAGES) throw new FrameError('control frames that nobody waits for')
+  }
+}
+
+/** Reads the input of an HTTP request, JSON alone or frames that begin with it; what follows is read as the operation takes it. */
+export const openRequest = async (request: IncomingMessage, limitBytes: number): Promise<OpenedRequest> => {
+  const body = new RequestBody()
+  const type = request.headers['content-type'] ?? ''
+  if (type.startsWith(FRAMES_CONTENT_TYPE)) return { fields: await openFrames(request, body, limitBytes), body }
+  const text = await readText(request, limitBytes)
+  body.end()
+  return { fields: text === '' ? {} : parseJson(text), body }
+}
+
+const openFrames = async (request: IncomingMessage, body: RequestBody, limitBytes: number) => {
+  const batches = batchesOf(request)
+  const decoder = new FrameDecoder()
+  try {
+    const [input, ...rest] = await firstFrames(batches, decoder)
+    const fields = fieldsOf(input, limitBytes)
+    void pump(body, batches, decoder, rest)
+    return fields
+  } catch (error) {
+    await batches.return()
+    throw error
+  }
+}
+
+const pump = async (body: RequestBody, batches: Batches, decoder: FrameDecoder, first: readonly Frame[]) => {
+  let failure: unknown = null
+  try {
+    for (const frame of first) await body.accept(frame)
+    for await (const batch of batches) {
+      for (const chunk of batch) {
+        for (const frame of decoder.push(chunk)) {
+          const held = body.accept(frame)
+          if (held !== null) await held
+        }
+      }
+      if (body.abandoned) return
+    }
+    if (!decoder.atBoundary) failure = new FrameError('the request ended in the middle of a frame')
+  } catch (error) {
+    failure = error
+  }
+  body.end(failure)
+}
+
+/** What the first frame says. */
+export const fieldsOf = (input: Frame | undefined, limitBytes: number): Record<string, unknown> => {
+  if (input?.type !== FRAME.input) throw new PyroError('input.invalid', 'the first frame of the request is not input')
+  if (input.payload.byteLength > limitBytes) throw tooLarge(limitBytes)
+  return parseJson(textOf(input))
 }
 
 /** Reads on and drops what it reads, within bounds. */
-export const discardRest = (source: BodySource): void => {
+export const discardRest = (source: IncomingMessage | Socket): void => {
   if (source.readableEnded || source.destroyed) return
   let left = DISCARD_BYTES
   const timer = setTimeout(() => source.destroy(), DISCARD_MS)
@@ -199,17 +203,22 @@ class FrameStream extends Readable {
 
 type Batches = AsyncGenerator<readonly Buffer[], void, undefined>
 
+/** A defect of what came is the client's mistake. */
+export const invalidFrames = (error: unknown): unknown =>
+  error instanceof FrameError ? new PyroError('input.invalid', error.message, { cause: error }) : error
+
+export const endedBeforeInput = (): PyroError => new PyroError('input.invalid', 'the request ended before its input')
+
 const firstFrames = async (batches: Batches, decoder: FrameDecoder): Promise<Frame[]> => {
   try {
     for (;;) {
       const { value, done } = await batches.next()
-      if (done === true) throw new PyroError('input.invalid', 'the request ended before its input')
+      if (done === true) throw endedBeforeInput()
       const frames = value.flatMap((chunk) => [...decoder.push(chunk)])
       if (frames.length > 0) return frames
     }
   } catch (error) {
-    if (error instanceof FrameError) throw new PyroError('input.invalid', error.message, { cause: error })
-    throw error
+    throw invalidFrames(error)
   }
 }
 
@@ -229,4 +238,4 @@ const tooLarge = (limitBytes: number): PyroError =>
     data: { limit: 'requestBytes', max: limitBytes },
   })
 
-const textOf = (frame: Frame): string => Buffer.from(frame.payload).toString('utf8')
+export const textOf = (frame: Frame): string => Buffer.from(frame.payload).toString('utf8')

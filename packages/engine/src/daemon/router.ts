@@ -44,6 +44,20 @@ export const findRoute = (method: string, path: string): Route => {
   return { id: best.id, operation: best.operation, pathFields }
 }
 
+/** The operation that the head of a call names, whose whole input follows. */
+export const routeTo = (id: unknown): Route => {
+  const operation = Object.hasOwn(OPERATIONS, String(id))
+    ? (OPERATIONS as Record<string, Operation>)[String(id)]
+    : undefined
+  if (operation === undefined || isAbsent(operation.http)) {
+    throw new PyroError('input.invalid', `there is no operation ${JSON.stringify(id)}`, {
+      hint: 'see spec/openapi.json',
+      data: { field: 'operation' },
+    })
+  }
+  return { id: id as OperationId, operation, pathFields: {} }
+}
+
 const decoded = (text: string): string => {
   try {
     return decodeURIComponent(text)

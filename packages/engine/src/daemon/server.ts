@@ -4,7 +4,9 @@ import { chmodSync, mkdirSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import {
+  CONNECTION_HEADER,
   isPyroError,
+  KEEP_CONNECTION,
   PyroError,
   REQUEST_ID_HEADER,
   UPGRADE_PROTOCOL,
@@ -14,20 +16,18 @@ import {
 } from '@pyro/protocol'
 import { errorFields } from '../lib/log.ts'
 import type { Engine } from './engine.ts'
+import { FrameConnection, KEEP_ALIVE_MS, type FrameHead } from './frame-connection.ts'
 import { EngineLeaving, type HandlerCall, type Handler } from './handler.ts'
 import { HANDLERS } from './handlers.ts'
 import { withNames } from './hint.ts'
 import { hostFailure } from './host-failure.ts'
 import { queryFields, validInput } from './input.ts'
-import { BareOutlet, HttpOutlet, type Outlet } from './outlet.ts'
+import { HttpOutlet, type Outlet } from './outlet.ts'
 import { ClientReply } from './reply.ts'
-import { discardRest, RequestBody } from './request-body.ts'
-import { findRoute, type Route } from './router.ts'
+import { discardRest, openRequest, type OpenedRequest, type RequestBody } from './request-body.ts'
+import { findRoute, routeTo, type Route } from './router.ts'
 
 const REQUEST_ID_BYTES = 64
-/** Clients keep their connections; an idle one costs a file descriptor. */
-const KEEP_ALIVE_MS = 60_000
-
 /** Operations that a client of any version may call: to see that it must restart the engine, and to do so. */
 const ANY_VERSION: ReadonlySet<OperationId> = new Set(['engine.status', 'engine.shutdown'])
 /** Operations that find their first call again by themselves: their answers are streams, not one document. */
@@ -38,14 +38,14 @@ export class EngineServer {
   readonly #engine: Engine
   readonly #server: Server
   /** Connections that the HTTP server handed over, which it does not close. */
-  readonly #bare = new Set<Socket>()
+  readonly #bare = new Set<FrameConnection>()
   #left: Promise<void> | null = null
 
   private constructor(engine: Engine) {
     this.#engine = engine
     const options = { keepAliveTimeout: KEEP_ALIVE_MS, requestTimeout: 0, shouldUpgradeCallback: asksForFrames }
     this.#server = createServer(options, (request, response) => {
-      void this.#serve({ request, outlet: new HttpOutlet(response) })
+      void this.#serve(this.#overHttp(request, new HttpOutlet(response)))
     })
     this.#server.on('upgrade', (request, socket, head) => this.#serveBare(request, socket as Socket, head))
   }
@@ -74,6 +74,7 @@ export class EngineServer {
       this.#server.close(() => resolve())
     })
     this.#server.closeIdleConnections()
+    for (const connection of this.#bare) connection.leave()
   }
 
   /** Connections that are open get `graceMs` to end. */
@@ -81,84 +82,96 @@ export class EngineServer {
     this.leave()
     const timer = setTimeout(() => {
       this.#server.closeAllConnections()
-      for (const socket of this.#bare) socket.destroy()
+      for (const connection of this.#bare) connection.destroy()
     }, graceMs)
     await this.#left
     clearTimeout(timer)
   }
 
-  #serveBare(request: IncomingMessage, socket: Socket, head: Buffer): void {
-    this.#bare.add(socket)
-    socket.on('close', () => this.#bare.delete(socket))
-    const outlet = new BareOutlet(socket)
-    // Not every Node 24 asks `shouldUpgradeCallback`.
-    if (asksForFrames(request)) {
-      if (head.length > 0) socket.unshift(head)
-      void this.#serve({ request, outlet, bare: socket })
-      return
-    }
-    const error = new PyroError('input.invalid', `upgrade: must be ${UPGRADE_PROTOCOL}; nothing was changed`, {
-      data: { field: 'upgrade' },
+  #serveBare(request: IncomingMessage, socket: Socket, first: Buffer): void {
+    if (first.length > 0) socket.unshift(first)
+    const keeps = request.headers[CONNECTION_HEADER] === KEEP_CONNECTION
+    const connection = new FrameConnection(socket, keeps, ({ head, outlet, open, close }) => {
+      const of = head === null ? this.#headOfUpgrade(request, outlet) : headOfFrame(head)
+      return this.#serve({ ...of, outlet, accept: undefined, framed: true, open, close })
     })
-    new ClientReply(outlet, { stream: false, accept: undefined }).error(error)
-    discardRest(socket)
+    this.#bare.add(connection)
+    socket.on('close', () => this.#bare.delete(connection))
+    void connection.run()
   }
 
-  /** `bare`: the connection itself, which speaks frames behind the head of the request. */
-  async #serve({ request, outlet, bare }: Connection): Promise<void> {
+  #headOfUpgrade(request: IncomingMessage, outlet: Outlet): ExchangeHead {
+    const head = this.#headOfHttp(request, outlet)
+    // Not every Node 24 asks `shouldUpgradeCallback`.
+    return asksForFrames(request) ? head : { ...head, route: refuseUpgrade }
+  }
+
+  #overHttp(request: IncomingMessage, outlet: HttpOutlet): Exchange {
+    let body: RequestBody | null = null
+    return {
+      ...this.#headOfHttp(request, outlet),
+      outlet,
+      accept: request.headers.accept,
+      framed: false,
+      open: async (limitBytes) => {
+        const opened = await openRequest(request, limitBytes)
+        body = opened.body
+        return opened
+      },
+      close: () => {
+        body?.abandon()
+        discardRest(request)
+      },
+    }
+  }
+
+  #headOfHttp(request: IncomingMessage, outlet: Outlet): ExchangeHead {
+    outlet.setHeader(VERSION_HEADER, this.#engine.version)
+    const url = request.url ?? '/'
+    // As it came: a URL class would take `..`, which is no name, for the way to another operation.
+    const [path = '', query = ''] = splitOnce(url, '?')
+    return { url, query, route: () => this.#route(request, path), requestId: request.headers[REQUEST_ID_HEADER] }
+  }
+
+  async #serve(exchange: Exchange): Promise<void> {
+    const { outlet, framed } = exchange
     if (this.#left !== null) {
       outlet.destroy()
       return
     }
-    outlet.setHeader(VERSION_HEADER, this.#engine.version)
     let reply = new ClientReply(outlet, { stream: false, accept: undefined })
-    let body: RequestBody | null = null
     let input: unknown = null
     try {
-      // As it came: a URL class would take `..`, which is no name, for the way to another operation.
-      const [path = '', query = ''] = splitOnce(request.url ?? '/', '?')
-      const route = this.#route(request, path)
+      const route = exchange.route()
       const { id, operation } = route
-      if (bare !== undefined && operation.kind !== 'stream') throw noStream(id)
-      const limit = this.#bodyLimit(id)
-      body = bare === undefined ? await RequestBody.open(request, limit) : await RequestBody.framed(bare, limit)
-      const accept = bare === undefined ? request.headers.accept : undefined
-      reply = new ClientReply(outlet, { stream: operation.kind === 'stream', accept })
-      const fields = hasQuery(operation) ? { ...queryFields(new URLSearchParams(query)), ...body.fields } : body.fields
-      input = validInput(route, fields)
-      reply.result(await this.#call(id, operation, { request, input, body, reply, gone: outlet.gone }))
+      if (framed && operation.kind !== 'stream') throw noStream(id)
+      const opened = await exchange.open(this.#bodyLimit(id))
+      reply = new ClientReply(outlet, { stream: operation.kind === 'stream', accept: exchange.accept })
+      const query = hasQuery(operation) ? queryFields(new URLSearchParams(exchange.query)) : {}
+      input = validInput(route, { ...query, ...opened.fields })
+      const requestId = validRequestId(exchange.requestId)
+      reply.result(await this.#call(route, { requestId, input, body: opened.body, reply, gone: outlet.gone }))
     } catch (error) {
       if (error instanceof EngineLeaving || error === outlet.gone.reason) outlet.destroy()
-      else reply.error(withNames(this.#publicError(error, request), input))
+      else reply.error(withNames(this.#publicError(error, exchange.url), input))
     } finally {
-      if (body !== null) body.discard()
-      else discardRest(bare ?? request)
+      exchange.close()
     }
   }
 
-  #call(
-    id: OperationId,
-    operation: Operation,
-    parts: {
-      readonly request: IncomingMessage
-      readonly input: unknown
-      readonly body: RequestBody
-      readonly reply: ClientReply
-      readonly gone: AbortSignal
-    },
-  ): Promise<unknown> {
+  #call({ id, operation }: Route, parts: CallParts): Promise<unknown> {
     if (operation.mutates) this.#engine.home.refuseLost()
-    const requestId = requestIdOf(parts.request)
+    const { input, body, reply, gone, requestId } = parts
     const once = operation.mutates && !OWN_REPETITION.has(id)
     return this.#engine.calls.run({ operation: id, requestId, once }, (signal) => {
       const call = {
         engine: this.#engine,
-        input: parts.input,
-        upload: parts.body,
-        reply: parts.reply,
-        gone: parts.gone,
+        input,
+        upload: body,
+        reply,
+        gone,
         signal,
-        onStarted: (name: string) => parts.reply.started(name),
+        onStarted: (name: string) => reply.started(name),
         requestId: operation.mutates ? requestId : null,
       }
       return (HANDLERS[id] as Handler<OperationId>)(call as HandlerCall<OperationId>)
@@ -191,11 +204,11 @@ export class EngineServer {
     )
   }
 
-  #publicError(error: unknown, request: IncomingMessage): PyroError {
+  #publicError(error: unknown, url: string): PyroError {
     if (isPyroError(error)) return error
     const failure = hostFailure(error, this.#engine.services.config.home)
     if (failure !== null) return failure
-    this.#engine.services.log.error({ url: request.url, ...errorFields(error) }, 'an operation failed unexpectedly')
+    this.#engine.services.log.error({ url, ...errorFields(error) }, 'an operation failed unexpectedly')
     const message = error instanceof Error ? error.message : String(error)
     return new PyroError('internal', `a defect in Pyro: ${message}`, { hint: 'pyro daemon logs', cause: error })
   }
@@ -205,10 +218,46 @@ export class EngineServer {
 const asksForFrames = ({ headers }: IncomingMessage): boolean =>
   (headers.upgrade ?? '').split(',').some((protocol) => protocol.trim().toLowerCase() === UPGRADE_PROTOCOL)
 
-interface Connection {
-  readonly request: IncomingMessage
+/** What a call is, before anything of its body is read. */
+interface ExchangeHead {
+  /** For the log. */
+  readonly url: string
+  readonly query: string
+  /** @throws PyroError what is wrong with the head */
+  readonly route: () => Route
+  readonly requestId: unknown
+}
+
+/** One call, whatever carries it. */
+interface Exchange extends ExchangeHead {
   readonly outlet: Outlet
-  readonly bare?: Socket
+  readonly accept: string | undefined
+  /** On a bare connection, where all is frames. */
+  readonly framed: boolean
+  readonly open: (limitBytes: number) => Promise<OpenedRequest>
+  /** The answer is complete. */
+  readonly close: () => void
+}
+
+interface CallParts {
+  readonly requestId: string | null
+  readonly input: unknown
+  readonly body: RequestBody
+  readonly reply: ClientReply
+  readonly gone: AbortSignal
+}
+
+const headOfFrame = ({ operation, requestId }: FrameHead): ExchangeHead => ({
+  url: String(operation),
+  query: '',
+  route: () => routeTo(operation),
+  requestId,
+})
+
+const refuseUpgrade = (): never => {
+  throw new PyroError('input.invalid', `upgrade: must be ${UPGRADE_PROTOCOL}; nothing was changed`, {
+    data: { field: 'upgrade' },
+  })
 }
 
 const noStream = (id: OperationId): PyroError =>
@@ -224,8 +273,7 @@ const splitOnce = (text: string, separator: string): string[] => {
 const hasQuery = (operation: Operation): boolean =>
   'method' in operation.http && (operation.http.method === 'GET' || operation.http.method === 'DELETE')
 
-const requestIdOf = (request: IncomingMessage): string | null => {
-  const id = request.headers[REQUEST_ID_HEADER]
+const validRequestId = (id: unknown): string | null => {
   if (id === undefined) return null
   if (typeof id !== 'string' || id === '' || id.length > REQUEST_ID_BYTES) {
     throw new PyroError('input.invalid', `${REQUEST_ID_HEADER}: must be 1 to ${REQUEST_ID_BYTES} characters`, {

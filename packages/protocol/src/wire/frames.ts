@@ -18,6 +18,12 @@ export const FRAME = {
   error: 0x12,
   /** Client to engine while the call runs: `{ "type": "signal", "signal": "INT" }`. */
   control: 0x13,
+  /**
+   * On a connection that is kept, what stands in the head of a request or an answer elsewhere. Client to engine, before the `input` of
+   * each call but the first: `{ "operation": ID, "pyro-request": ID }`. Engine to client, before all else: headers of its answer, where
+   * there are any.
+   */
+  head: 0x14,
 } as const
 
 export type FrameName = keyof typeof FRAME
@@ -36,6 +42,12 @@ export const FRAMES_CONTENT_TYPE = 'application/vnd.pyro.frames'
  * head of the request. It closes the connection to leave.
  */
 export const UPGRADE_PROTOCOL = 'pyro-frames'
+/**
+ * With the value `keep`, beside an upgrade and in the answer to it: the engine does not end the connection behind its answer, which takes
+ * another call then, beginning with `head`. What the client sends between two calls is dropped.
+ */
+export const CONNECTION_HEADER = 'pyro-connection'
+export const KEEP_CONNECTION = 'keep'
 export const NDJSON_CONTENT_TYPE = 'application/x-ndjson'
 
 /** Request id of a mutating call: a repeated call with the same id is answered with the first one's result. */

@@ -1,7 +1,7 @@
 import { FRAME, isPyroError, PyroError } from '@pyro/protocol/client'
 import type { CommandResult, InputOf, ResultOf } from '@pyro/protocol'
 import { cancelled, newRequestId, type Client } from './client.ts'
-import { EngineGone } from './exchange.ts'
+import { EngineGone } from './engine-gone.ts'
 import { attemptStream, type Sink } from './stream.ts'
 import type { FrameSender, Upload } from './upload.ts'
 

@@ -1,9 +1,10 @@
 import type { Agent, ClientRequest, IncomingMessage } from 'node:http'
-import type { Socket } from 'node:net'
 import {
   ANSWER_LIMIT_BYTES,
   batchesOf,
+  CONNECTION_HEADER,
   isErrorCode,
+  KEEP_CONNECTION,
   PyroError,
   REQUEST_ID_HEADER,
   STARTED_HEADER,
@@ -11,34 +12,14 @@ import {
   VERSION_HEADER,
   type ErrorBody,
 } from '@pyro/protocol/client'
+import { Conversation } from './conversation.ts'
+import { connectionError, EngineGone } from './engine-gone.ts'
 import { ROUTES, VERSION } from '../generated/routes.ts'
 import type { OperationId } from '@pyro/protocol'
 
 // An import statement would evaluate every lazy export of the module (its WebSocket loads a whole HTTP client): 20 ms.
 const http = process.getBuiltinModule('node:http')
 const net = process.getBuiltinModule('node:net')
-
-/** The connection ended before the engine had answered: the engine died, restarted or is not there. */
-export class EngineGone extends Error {
-  override readonly name = 'EngineGone'
-  /** True when nobody listened at all. */
-  readonly refused: boolean
-
-  constructor(message: string, options: { readonly cause?: unknown; readonly refused?: boolean } = {}) {
-    super(message, { cause: options.cause })
-    this.refused = options.refused ?? false
-  }
-}
-
-/** Errnos that mean "no engine at the other end". */
-const REFUSED = new Set(['ECONNREFUSED', 'ENOENT'])
-const GONE = new Set([...REFUSED, 'ECONNRESET', 'EPIPE', 'ERR_STREAM_PREMATURE_CLOSE', 'ECONNABORTED'])
-
-/** What a failed connection means: only errors of the connection itself belong here, never those of files or callers. */
-export const connectionError = (error: unknown): unknown => {
-  const code = String((error as NodeJS.ErrnoException | null)?.code)
-  return GONE.has(code) ? new EngineGone('the engine is gone', { cause: error, refused: REFUSED.has(code) }) : error
-}
 
 export interface RequestHead {
   readonly operation: OperationId
@@ -49,18 +30,23 @@ export interface RequestHead {
 /** Without it Node works out the name for a TLS session that never is: 2 ms of the first call. */
 const NO_TLS = { servername: '' }
 
+/** Kept for the next call, of each kind. */
+const FREE_CONNECTIONS = 16
+
 /** One engine's socket, with connections kept for the next call. */
 export class Wire {
   readonly socket: string
   readonly #agent: Agent
   readonly #onStarted: ((name: string) => void) | undefined
-  readonly #conversations = new Set<Socket>()
+  readonly #conversations = new Set<Conversation>()
+  /** Those that nobody asks on. */
+  #idle: Conversation[] = []
   #closed = false
 
   constructor(socket: string, options: { readonly onStarted?: ((name: string) => void) | undefined } = {}) {
     this.socket = socket
     this.#onStarted = options.onStarted
-    this.#agent = new http.Agent({ keepAlive: true, maxFreeSockets: 16 })
+    this.#agent = new http.Agent({ keepAlive: true, maxFreeSockets: FREE_CONNECTIONS })
   }
 
   get closed(): boolean {
@@ -68,20 +54,40 @@ export class Wire {
   }
 
   /**
-   * A connection of its own that has asked to speak frames both ways; the caller writes the first, with `rest`: what the path has
-   * not taken of the input.
+   * Begins a call on a connection that speaks frames, one that is kept or a new one; the caller writes the `input` in the same turn,
+   * and hands the connection back with `keep`, or destroys it.
    */
-  converse(head: RequestHead): { readonly socket: Socket; readonly rest: Record<string, unknown> } {
+  converse(head: RequestHead): {
+    readonly conversation: Conversation
+    readonly input: Readonly<Record<string, unknown>>
+  } {
     this.refuseClosed()
+    const kept = this.#idle.pop()
+    if (kept !== undefined) {
+      kept.ask({ operation: head.operation, [REQUEST_ID_HEADER]: head.requestId })
+      return { conversation: kept, input: head.input }
+    }
     const { method, path: template } = ROUTES[head.operation]
     const { path, rest } = fillPath(template, head.input)
-    const headers = { ...headersOf(head), connection: 'upgrade', upgrade: UPGRADE_PROTOCOL }
-    const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`)
-    const socket = net.connect(this.socket)
-    this.#conversations.add(socket)
-    socket.once('close', () => this.#conversations.delete(socket))
-    socket.write(`${method} ${path} HTTP/1.1\r\n${lines.join('')}\r\n`)
-    return { socket, rest }
+    const upgrade = { connection: 'upgrade', upgrade: UPGRADE_PROTOCOL, [CONNECTION_HEADER]: KEEP_CONNECTION }
+    const lines = Object.entries({ ...headersOf(head), ...upgrade }).map(([name, value]) => `${name}: ${value}\r\n`)
+    const conversation = new Conversation(net.connect(this.socket))
+    this.#conversations.add(conversation)
+    conversation.socket.once('close', () => {
+      this.#conversations.delete(conversation)
+      this.#idle = this.#idle.filter((idle) => idle !== conversation)
+    })
+    conversation.askFirst(`${method} ${path} HTTP/1.1\r\n${lines.join('')}\r\n`)
+    return { conversation, input: rest }
+  }
+
+  /** For the next call, unless nothing can follow on it. */
+  keep(conversation: Conversation): void {
+    if (this.#closed || !conversation.keeps || this.#idle.length >= FREE_CONNECTIONS) conversation.socket.destroy()
+    else {
+      conversation.rest()
+      this.#idle.push(conversation)
+    }
   }
 
   /** Tells whoever opened this wire that the engine had to start a workspace first. */
@@ -133,7 +139,7 @@ export class Wire {
   close(): void {
     this.#closed = true
     this.#agent.destroy()
-    for (const socket of this.#conversations) socket.destroy()
+    for (const { socket } of this.#conversations) socket.destroy()
   }
 }
 
