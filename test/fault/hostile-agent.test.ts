@@ -49,15 +49,9 @@ describe('the hello of a hostile agent', () => {
     })
   })
 
-  it('is refused with another token, sandbox, protocol, role or boot id, and the right one is taken', async () => {
+  it('is refused with another token, sandbox, role or boot id, and the right one is taken', async () => {
     await withLink(async ({ link, path }) => {
-      const wrong = [
-        { token: 'b'.repeat(64) },
-        { token: '' },
-        { sandboxId: 'ws-mnopqrstuvwx-g1' },
-        { protocol: 2 ** 31 },
-        { role: 'egress' },
-      ]
+      const wrong = [{ token: 'b'.repeat(64) }, { token: '' }, { sandboxId: 'ws-mnopqrstuvwx-g1' }, { role: 'egress' }]
       for (const change of wrong) {
         const { socket, nonce } = await dialIn(path)
         sendHello(socket, { ...helloOf(ID, nonce), ...change })
@@ -71,6 +65,32 @@ describe('the hello of a hostile agent', () => {
       sendHello(socket, helloOf({ ...ID, bootId: 'boot-2' }, nonce))
       await hungUp(socket)
       expect(link.lastFault).toMatchObject(blamed('its boot id has changed'))
+    })
+  })
+
+  it('of another version of Pyro is named to whoever waits, and comes after, until the right one is there', async () => {
+    await withLink(async ({ link, path }) => {
+      const waiting = link.session({ timeoutMs: PATIENCE_MS })
+      const { socket, nonce } = await dialIn(path)
+      sendHello(socket, { ...helloOf(ID, nonce), protocol: 2 })
+      await expect(waiting).rejects.toMatchObject(blamed('another version of Pyro \\(guest protocol 2, not'))
+      await expect(link.session({ timeoutMs: PATIENCE_MS })).rejects.toMatchObject(blamed('another version'))
+      expect(link.other).toMatchObject({ hint: expect.stringContaining('pyro workspace stop WS') })
+      await hungUp(socket)
+      using fake = await FakeAgent.dial(path, ID, answering('{}'))
+      await expect.poll(() => link.connected).toBe(true)
+      expect(link.other).toBeNull()
+      fake[Symbol.dispose]()
+    })
+  })
+
+  it('of another version that does not know the token is refused like anybody', async () => {
+    await withLink(async ({ link, path }) => {
+      const { socket, nonce } = await dialIn(path)
+      sendHello(socket, { ...helloOf(ID, nonce), token: 'b'.repeat(64), protocol: 2 })
+      await hungUp(socket)
+      expect(link.lastFault).toMatchObject(blamed('the dial-in was refused'))
+      expect(link.other).toBeNull()
     })
   })
 

@@ -50,6 +50,7 @@ export interface Sessions {
   readonly bootId: string
   readonly connected: boolean
   readonly downSince: number | null
+  readonly other: PyroError | null
   /** Null where it is the host's. */
   readonly clock: GuestClock | null
   session(options: { readonly signal?: AbortSignal | undefined; readonly timeoutMs: number }): Promise<LinkSession>
@@ -72,6 +73,10 @@ export class AgentCalls implements AgentClient {
 
   get connected(): boolean {
     return this.#sessions.connected
+  }
+
+  get other(): PyroError | null {
+    return this.#sessions.other
   }
 
   get downSince(): number | null {

@@ -1,4 +1,5 @@
 import type { Readable, Writable } from 'node:stream'
+import type { PyroError } from '@pyro/protocol'
 import type { z } from 'zod'
 import type {
   agentStatus,
@@ -46,6 +47,8 @@ export interface AgentClient {
   readonly connected: boolean
   /** When the agent was last heard, by the host's clock, if there is no link; null while there is one. */
   readonly downSince: number | null
+  /** Set while the agent is that of another version of Pyro, which answers nothing; then calls fail with it at once. */
+  readonly other: PyroError | null
   status(options?: CallOptions): Promise<z.infer<typeof agentStatus>>
   /** Resolves when the command runs (or failed to start: then `exit` says why). */
   start(id: string, command: StartCommand, options?: CallOptions): Promise<CommandOutput>

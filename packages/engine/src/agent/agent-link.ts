@@ -5,7 +5,7 @@ import type { AgentClient } from './agent-client.ts'
 import { AgentCalls, type Sessions } from './agent-calls.ts'
 import { GuestClock } from './guest-clock.ts'
 import { LinkSession } from './link-session.ts'
-import { resync } from './resync.ts'
+import { OtherProtocol, resync } from './resync.ts'
 
 /** Dial-ins that have not proved themselves yet; more are turned away. */
 const UNPROVEN_LIMIT = 4
@@ -43,6 +43,7 @@ export class AgentLink implements Sessions, AsyncDisposable {
   #faults = 0
   #closed = false
   #ended: PyroError | null = null
+  #other: OtherProtocol | null = null
   #sessionEnded: (() => void) | null = null
 
   private constructor(options: AgentLinkOptions) {
@@ -82,6 +83,11 @@ export class AgentLink implements Sessions, AsyncDisposable {
     return this.#downSince
   }
 
+  /** Set while the agent is one that no call can reach. */
+  get other(): PyroError | null {
+    return this.#other
+  }
+
   /** Why the last dial-in or session ended badly; null when none did. */
   get lastFault(): PyroError | null {
     return this.#lastFault
@@ -94,7 +100,8 @@ export class AgentLink implements Sessions, AsyncDisposable {
   }): Promise<LinkSession> {
     options.signal?.throwIfAborted()
     if (this.#session?.open === true) return this.#session
-    if (this.#ended !== null) throw this.#ended
+    const hopeless = this.#ended ?? this.#other
+    if (hopeless !== null) throw hopeless
     const { promise, reject } = Promise.withResolvers<never>()
     const deadline = setTimeout(() => {
       const why = this.#lastFault === null ? '' : `; last: ${this.#lastFault.message}`
@@ -163,6 +170,7 @@ export class AgentLink implements Sessions, AsyncDisposable {
       this.#use(new LinkSession(socket, this.#options.sandboxId))
     } catch (error) {
       socket.destroy()
+      if (error instanceof OtherProtocol) this.#giveUp(error)
       this.#note(isPyroError(error) ? error : new PyroError('internal', 'a dial-in failed', { cause: error }))
     }
   }
@@ -171,9 +179,9 @@ export class AgentLink implements Sessions, AsyncDisposable {
     this.#session?.destroy('a newer link took its place')
     this.#session = session
     this.#downSince = null
+    this.#other = null
     this.#next.resolve(session)
-    this.#next = Promise.withResolvers<LinkSession>()
-    this.#next.promise.then(null, noOneWaits)
+    this.#awaitNext()
     void session.ended.then((reason) => {
       if (session.hostile) this.#note(reason)
       else this.#faults = 0
@@ -183,6 +191,19 @@ export class AgentLink implements Sessions, AsyncDisposable {
       }
       this.#sessionEnded?.()
     })
+  }
+
+  /** Who waits for a session is told at once. */
+  #giveUp(other: OtherProtocol): void {
+    if (this.#ended !== null) return
+    this.#other = other
+    this.#next.reject(other)
+    this.#awaitNext()
+  }
+
+  #awaitNext(): void {
+    this.#next = Promise.withResolvers<LinkSession>()
+    this.#next.promise.then(null, noOneWaits)
   }
 
   #note(fault: PyroError): void {

@@ -14,6 +14,16 @@ const HELLO_TIMEOUT_MS = 5_000
 const ASK_AGAIN_MS = 1_500
 const MARK = Buffer.from('PYRO {')
 
+/** The agent of the sandbox is that of another version of Pyro, and stays it as long as the sandbox runs. */
+export class OtherProtocol extends PyroError {
+  constructor(sandboxId: string, protocol: number) {
+    const versions = `guest protocol ${protocol}, not ${GUEST_PROTOCOL}`
+    super('sandbox.unreachable', `sandbox ${sandboxId}: its agent is that of another version of Pyro (${versions})`, {
+      hint: 'pyro workspace stop WS; pyro workspace start WS (what runs ends, the disk is kept)',
+    })
+  }
+}
+
 /** Who must be at the other end. */
 export interface Expected {
   readonly sandboxId: string
@@ -28,11 +38,10 @@ export interface Expected {
  */
 export async function resync(socket: Socket, expected: Expected): Promise<Hello> {
   const line = await readHelloLine(socket, expected.sandboxId)
-  if (line.protocol !== GUEST_PROTOCOL)
-    throw refused(expected, `its agent speaks protocol ${line.protocol}, this engine ${GUEST_PROTOCOL}`)
   if (line.role !== 'serve') throw refused(expected, `it offers the role ${line.role}`)
   if (line.sandboxId !== expected.sandboxId || !sameText(line.token, expected.token))
     throw refused(expected, 'the token is not that of this sandbox')
+  if (line.protocol !== GUEST_PROTOCOL) throw new OtherProtocol(expected.sandboxId, line.protocol)
   if (expected.bootId !== null && line.bootId !== expected.bootId) throw refused(expected, 'its boot id has changed')
   return line
 }

@@ -37,8 +37,11 @@ const SILENT_MS = 15_000
 /** What the record says of a sandbox that lives and does not answer. It may do so again: nothing is ended. */
 export const silentFailure = (
   row: Pick<WorkspaceRow, 'name' | 'phase'>,
-  sandbox: { readonly agent: Pick<Sandbox['agent'], 'downSince'> } | null,
+  sandbox: { readonly agent: Pick<Sandbox['agent'], 'downSince' | 'other'> } | null,
 ): Failure | null => {
+  const other = sandbox?.agent.other ?? null
+  if (other !== null && row.phase === 'running')
+    return { code: other.code, message: other.message, hint: other.hint?.replaceAll('WS', row.name) ?? null }
   const since = sandbox?.agent.downSince ?? null
   if (since === null || row.phase !== 'running' || Date.now() - since < SILENT_MS) return null
   return {
