@@ -26,9 +26,8 @@ type Command struct {
 	started  time.Time
 	// pid is 0 when the start failed.
 	pid int
-	// refusedBefore is the count of refused forks when the command began.
-	refusedBefore int64
-	hitsBefore    LimitHits
+	// before is what was counted when the command began; nil when it never did.
+	before *counts
 
 	// launched is closed when pid and stdin are settled.
 	launched chan struct{}
@@ -48,7 +47,6 @@ type Command struct {
 func newCommand(id string, registry *Registry) *Command {
 	return &Command{
 		id: id, registry: registry, ring: newRing(&registry.budget), started: time.Now(),
-		refusedBefore: registry.forker.refusals.Load(), hitsBefore: registry.limits.Hits(),
 		launched: make(chan struct{}), ended: make(chan struct{}), done: make(chan struct{}), writer: make(chan struct{}, 1),
 	}
 }
@@ -98,7 +96,7 @@ func (c *Command) tryLaunch(request *message.StartCommand) *message.StartError {
 	program := &prefork.Program{
 		Path: path, Argv: argv, Env: env, Dir: request.Cwd, UID: who.uid, GID: who.gid, Groups: who.groups,
 	}
-	pid, err := c.registry.begin(begun.process, program, ends.theirs, c.collected)
+	pid, err := c.registry.begin(begun.process, program, ends.theirs, c)
 	ends.closeTheirs(null)
 	if err != nil {
 		c.stdin = nil
@@ -108,6 +106,18 @@ func (c *Command) tryLaunch(request *message.StartCommand) *message.StartError {
 	c.pid = pid
 	go c.supervise(out, errOut, request.TimeoutMs)
 	return nil
+}
+
+// counts are of forks that were refused to the agent, and of limits that commands hit.
+type counts struct {
+	refusals int64
+	hits     LimitHits
+}
+
+// countBefore is for what hits a limit while the command runs.
+func (c *Command) countBefore() {
+	now := c.registry.counts()
+	c.before = &now
 }
 
 // environment completes what the request says with the user's own variables and the marker.
@@ -160,7 +170,6 @@ func (c *Command) supervise(out, errOut *pump, timeoutMs *int64) {
 			}
 			p.over.Store(true)
 			pumps.Done()
-			p.file.Close()
 		}()
 	}
 	var timeout <-chan time.Time
@@ -185,6 +194,11 @@ func (c *Command) supervise(out, errOut *pump, timeoutMs *int64) {
 	c.finish(nil)
 	// Whoever waits for the end goes first.
 	runtime.Gosched()
+	for _, p := range []*pump{out, errOut} {
+		if p.over.Load() {
+			p.file.Close()
+		}
+	}
 	c.registry.prepareSpare()
 }
 
@@ -199,9 +213,11 @@ func (c *Command) finish(failure *message.StartError) {
 		StderrBytes: stderrBytes,
 	}
 	if failure != nil || c.status != 0 {
-		hits := c.registry.limits.Hits()
-		exit.PidsLimited = c.registry.forker.refusals.Load() > c.refusedBefore || hits.Pids > c.hitsBefore.Pids
-		exit.MemoryLimited = hits.Memory > c.hitsBefore.Memory
+		if before := c.before; before != nil {
+			now := c.registry.counts()
+			exit.PidsLimited = now.refusals > before.refusals || now.hits.Pids > before.hits.Pids
+			exit.MemoryLimited = now.hits.Memory > before.hits.Memory
+		}
 		exit.DiskLimited = c.registry.limits.DiskFull()
 	}
 	switch {

@@ -3,6 +3,7 @@ package exec
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"syscall"
 	"testing"
@@ -133,5 +134,21 @@ func TestNothingWaitsWhenTheRegistryIsClosed(t *testing.T) {
 	registry.prepareSpare()
 	if pid := registry.WaitingPid(); pid != 0 {
 		t.Errorf("process %d waits", pid)
+	}
+}
+
+// oftenHit are limits that were hit before.
+type oftenHit struct{}
+
+func (oftenHit) Hits() LimitHits { return LimitHits{Memory: 7, Pids: 7} }
+func (oftenHit) DiskFull() bool  { return false }
+
+func TestLimitsThatOthersHitBeforeAreNotACommands(t *testing.T) {
+	registry := newTestRegistry(t)
+	registry.limits = oftenHit{}
+	for n, path := range []string{"/no/such", "/bin/false"} {
+		if exit := attach(t, start(t, registry, fmt.Sprint("limits-", n), argv(path)), 0).exit; exit.PidsLimited || exit.MemoryLimited {
+			t.Errorf("%s: %s", path, describe(exit))
+		}
 	}
 }

@@ -128,9 +128,9 @@ func Start(cgroup int, files [3]int) (*Process, error) {
 // lastErrno is above every errno (MAX_ERRNO in linux/err.h).
 const lastErrno = 4096
 
-// Become returns when the process is the program, or has ended on the way: whoever collects it knows. It is called once. The error is
-// an errno as of a fork and exec, ErrGone or ErrStuck.
-func (p *Process) Become(program *Program) error {
+// Become returns when the process is the program, or has ended on the way: whoever collects it knows. It is called once; meanwhile is
+// done while the process is under way. The error is an errno as of a fork and exec, ErrGone or ErrStuck.
+func (p *Process) Become(program *Program, meanwhile func()) error {
 	o := p.order
 	if o.set(program) != nil {
 		o.path = nil
@@ -141,6 +141,7 @@ func (p *Process) Become(program *Program) error {
 	}
 	o.stage.Store(told)
 	futex(&o.stage, futexWake, 1, nil)
+	meanwhile()
 	patience := unix.NsecToTimespec(int64(stuckAfter))
 	for o.alive.Load() != 0 && o.stage.Load() == told {
 		if futex(&o.alive, futexWait, 1, &patience) == unix.ETIMEDOUT && o.stage.CompareAndSwap(told, calledOff) {

@@ -52,7 +52,7 @@ func (f *forked) collect(t *testing.T) syscall.WaitStatus {
 
 func (f *forked) become(t *testing.T, program *Program) (syscall.WaitStatus, string) {
 	t.Helper()
-	if err := f.Become(program); err != nil {
+	if err := f.Become(program, nothing); err != nil {
 		t.Fatal(err)
 	}
 	text, err := io.ReadAll(f.output)
@@ -61,6 +61,8 @@ func (f *forked) become(t *testing.T, program *Program) (syscall.WaitStatus, str
 	}
 	return f.collect(t), string(text)
 }
+
+func nothing() {}
 
 func shell(script string, words ...string) *Program {
 	return &Program{Path: "/bin/sh", Argv: append([]string{"sh", "-c", script, "sh"}, words...), Env: []string{"PATH=/usr/bin:/bin"}, Dir: "/"}
@@ -151,7 +153,7 @@ func TestItFailsAsAForkDoes(t *testing.T) {
 		program := shell("echo ran")
 		c.change(program)
 		process := begin(t)
-		if err := process.Become(program); err != c.want {
+		if err := process.Become(program, nothing); err != c.want {
 			t.Errorf("%s: %v", name, err)
 		}
 		if status := process.collect(t); status.ExitStatus() != 1 {
@@ -172,7 +174,7 @@ func TestOneThatWasKilledIsGone(t *testing.T) {
 		if status := process.collect(t); status.Signal() != number {
 			t.Errorf("%v: it ends with %v", number, status)
 		}
-		if err := process.Become(shell("echo ran")); err != ErrGone {
+		if err := process.Become(shell("echo ran"), nothing); err != ErrGone {
 			t.Errorf("%v: %v", number, err)
 		}
 	}
@@ -183,7 +185,7 @@ func TestOneThatStandsStillIsGivenUp(t *testing.T) {
 	if err := unix.Kill(process.Pid, unix.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	if err := process.Become(shell("echo ran")); err != ErrStuck {
+	if err := process.Become(shell("echo ran"), nothing); err != ErrStuck {
 		t.Fatal(err)
 	}
 	// What was called off is not begun, also when it goes on.

@@ -15,7 +15,7 @@ export function fakeTechnology(): Technology {
     volumes: 'trees',
     ids: 'shared',
     logLimitBytes: null,
-    ownClock: false,
+    isMachine: false,
     configBy: 'stdin',
     flush: 'none',
     async missing() {

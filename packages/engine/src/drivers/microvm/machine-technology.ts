@@ -11,7 +11,7 @@ export const MACHINE = {
   volumes: 'images',
   ids: 'alone',
   logLimitBytes: CONSOLE_BYTES,
-  ownClock: true,
+  isMachine: true,
   configBy: 'disk',
   flush: 'sync',
   lastWords: lastWordsOfLinux,

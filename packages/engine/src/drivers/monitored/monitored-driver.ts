@@ -258,7 +258,7 @@ export class MonitoredDriver implements Driver {
       sandboxId: spec.sandboxId,
       token: spec.token,
       bootId: expected.bootId,
-      ownClock: this.#technology.ownClock,
+      ownClock: this.#technology.isMachine,
     })
   }
 

@@ -68,7 +68,9 @@ export class MonitoredSandbox implements Sandbox {
   }
 
   counters(): Promise<LimitCounters> {
-    return new Promise((resolve) => resolve(this.#parts.cgroup?.counters() ?? { memory: 0, pids: 0 }))
+    const { cgroup, technology } = this.#parts
+    const counting = technology.isMachine ? null : cgroup
+    return new Promise((resolve) => resolve(counting?.counters() ?? { memory: 0, pids: 0 }))
   }
 
   shutDown(options: { readonly graceMs: number }): Promise<boolean> {

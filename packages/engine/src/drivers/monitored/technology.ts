@@ -53,8 +53,8 @@ export interface Technology {
   kernel?(): Promise<KernelVersion | null>
   /** Writes what the runtime reads. */
   writeBundle(spec: SandboxSpec, bundle: Bundle, signal: AbortSignal): Promise<void>
-  /** The guest's clock is not the host's, and stands wherever it was. */
-  readonly ownClock: boolean
+  /** The guest's clock is not the host's, and stands wherever it was; what its commands hit its own kernel counts. */
+  readonly isMachine: boolean
   /** What the monitor waits for, for people. */
   readonly mainProcess: string
   /** What it means that it ended with exit code 0, from the end of its log; absent: no more than that. */

@@ -20,7 +20,7 @@ export function runcTechnology(change: ConfigChange = (config) => config): Techn
     volumes: 'trees',
     ids: 'mapped',
     logLimitBytes: null,
-    ownClock: false,
+    isMachine: false,
     // One kernel with the host: the engine flushes the volume from outside.
     configBy: 'stdin',
     flush: 'none',

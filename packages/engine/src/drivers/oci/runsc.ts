@@ -23,7 +23,7 @@ export function runscTechnology(change: ConfigChange = (config) => config): Tech
     volumes: 'trees',
     ids: 'shared',
     logLimitBytes: null,
-    ownClock: false,
+    isMachine: false,
     configBy: 'stdin',
     flush: 'sync',
     missing: () => missingProgram(program, INSTALL),
