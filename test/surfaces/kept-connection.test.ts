@@ -1,12 +1,16 @@
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readdirSync, readlinkSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
+import { text } from 'node:stream/consumers'
 import { encodeFrame, encodeJsonFrame, FRAME, FrameDecoder, frameName, type FrameType } from '@pyro/protocol'
 import { socketOfHome, type Workspace } from '@pyro/sdk'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { ENVIRONMENT, World } from '../support/world.ts'
 
 const HEAD_END = '\r\n\r\n'
+/** More than a command takes, and less than a request. */
+const LONG_ARGUMENT_BYTES = 3 * 1024 * 1024
 /** Several frames of the largest size. */
 const STRAY_BYTES = 3 * 1024 * 1024
 
@@ -42,11 +46,11 @@ class Kept implements Disposable {
     socket.write(`POST /v1/workspaces/kept/exec HTTP/1.1\r\nhost: pyro\r\n${upgrade}${HEAD_END}`)
     const kept = new Kept(socket)
     kept.send(FRAME.input, input)
-    let text = Buffer.alloc(0)
-    while (!text.includes(HEAD_END)) text = Buffer.concat([text, await kept.#chunk()])
-    const end = text.indexOf(HEAD_END) + HEAD_END.length
-    kept.#take(text.subarray(end))
-    return { kept, head: text.toString('latin1', 0, end), answer: await kept.answer() }
+    let begun = Buffer.alloc(0)
+    while (!begun.includes(HEAD_END)) begun = Buffer.concat([begun, await kept.#chunk()])
+    const end = begun.indexOf(HEAD_END) + HEAD_END.length
+    kept.#take(begun.subarray(end))
+    return { kept, head: begun.toString('latin1', 0, end), answer: await kept.answer() }
   }
 
   send(type: FrameType, value: unknown): void {
@@ -70,9 +74,9 @@ class Kept implements Disposable {
 
   #take(chunk: Buffer): void {
     for (const { type, payload } of this.#decoder.push(chunk)) {
-      const text = Buffer.from(payload).toString()
+      const said = Buffer.from(payload).toString()
       const isText = type === FRAME.stdout || type === FRAME.stderr
-      this.#frames.push({ frame: String(frameName(type)), value: isText ? text : (JSON.parse(text) as unknown) })
+      this.#frames.push({ frame: String(frameName(type)), value: isText ? said : (JSON.parse(said) as unknown) })
     }
   }
 
@@ -124,6 +128,8 @@ describe('a connection that is kept', () => {
   test.each<[what: string, code: string, operation: unknown, input: unknown, requestId?: unknown]>([
     ['an unknown operation', 'input.invalid', 'workspace.nosuch', {}],
     ['an operation that is no text', 'input.invalid', { a: 1 }, {}],
+    ['an operation within a list', 'input.invalid', ['workspace.exec'], echo('x')],
+    ['an operation that cannot be a text', 'input.invalid', { toString: 1 }, {}],
     ['a name that every object has', 'input.invalid', 'constructor', {}],
     ['a call with one answer', 'input.invalid', 'workspace.list', {}],
     [
@@ -189,9 +195,13 @@ describe('a connection that is kept', () => {
     const { kept } = await Kept.open({ command: 'true' })
     using _ = kept
     await ws.stop()
-    const [head, started] = await kept.call('workspace.exec', echo('x'))
-    expect(head).toEqual({ frame: 'head', value: { 'pyro-started': 'kept' } })
-    expect(started).toMatchObject({ frame: 'event', value: { type: 'started' } })
+    const head = { frame: 'head', value: { 'pyro-started': 'kept' } }
+    const started = { frame: 'event', value: { type: 'started' } }
+    expect((await kept.call('workspace.exec', echo('x'))).slice(0, 2)).toMatchObject([head, started])
+    await ws.stop()
+    const tooLong = { workspace: 'kept', command: ['true', 'x'.repeat(LONG_ARGUMENT_BYTES)] }
+    const refused = { frame: 'error', value: { code: 'limit.exceeded' } }
+    expect(await kept.call('workspace.exec', tooLong)).toMatchObject([head, refused])
   })
 
   test('of a client that leaves in the middle lets go of it; its command goes on', async () => {
@@ -222,14 +232,45 @@ describe('a connection that is kept', () => {
 describe('a client', () => {
   test('goes through many streams on few connections', async () => {
     const { pid } = await world.pyro.engine.status()
-    const sockets = (): number =>
-      readdirSync(`/proc/${pid}/fd`).filter((fd) => linkOf(`/proc/${pid}/fd/${fd}`).startsWith('socket:')).length
+    const sockets = (): Set<string> =>
+      new Set(readdirSync(`/proc/${pid}/fd`).flatMap((fd) => linkOf(`/proc/${pid}/fd/${fd}`).match(/^socket:.*/) ?? []))
     await ws.exec('true')
     const before = sockets()
-    for (let round = 0; round < 20; round++) expect((await ws.exec(`echo ${round}`)).stdout).toBe(`${round}\n`)
-    expect(sockets()).toBeLessThanOrEqual(before + 1)
+    for (let round = 0; round < 20; round++) {
+      expect((await ws.exec(`echo ${round}`)).stdout).toBe(`${round}\n`)
+      // One that was made and closed again had another number.
+      expect([...sockets()].filter((socket) => !before.has(socket))).toEqual([])
+    }
     await Promise.all(Array.from({ length: 40 }, () => ws.exec('true', { check: true })))
-    await expect.poll(sockets, { timeout: 20_000 }).toBeLessThanOrEqual(before + 32)
+    await expect.poll(() => sockets().size, { timeout: 20_000 }).toBeLessThanOrEqual(before.size + 32)
+  })
+
+  test('ends although it has kept connections', async () => {
+    const script = `
+      import { Pyro } from '@pyro/sdk'
+      const pyro = await Pyro.connect()
+      const ws = await pyro.workspaces.get('kept')
+      for (let round = 0; round < 3; round++) process.stdout.write((await ws.exec('echo ran')).stdout)`
+    const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+      env: { ...process.env, ...world.env },
+      stdio: ['ignore', 'pipe', 'inherit'],
+      timeout: 30_000,
+    })
+    expect(await text(child.stdout)).toBe('ran\nran\nran\n')
+    if (child.exitCode === null) await once(child, 'exit')
+    expect(child.exitCode).toBe(0)
+  })
+
+  test('reads an input that can be read once for nobody but an engine that is there', async () => {
+    await ws.exec('true')
+    const { pid } = await world.pyro.engine.status()
+    async function* readOnce(): AsyncGenerator<Uint8Array> {
+      yield Buffer.from('all of it')
+    }
+    process.kill(Number(pid), 'SIGKILL')
+    // Nothing of this process runs meanwhile: it has not heard of the end.
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500)
+    expect((await ws.exec('cat', { stdin: readOnce() })).stdout).toBe('all of it')
   })
 
   test('goes on where a connection that it had kept is gone', async () => {

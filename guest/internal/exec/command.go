@@ -96,7 +96,9 @@ func (c *Command) tryLaunch(request *message.StartCommand) *message.StartError {
 	program := &prefork.Program{
 		Path: path, Argv: argv, Env: env, Dir: request.Cwd, UID: who.uid, GID: who.gid, Groups: who.groups,
 	}
-	pid, err := c.registry.begin(begun.process, program, ends.theirs, c)
+	before := c.registry.counts()
+	c.before = &before
+	pid, err := c.registry.begin(begun.process, program, ends.theirs, c.collected)
 	ends.closeTheirs(null)
 	if err != nil {
 		c.stdin = nil
@@ -112,12 +114,6 @@ func (c *Command) tryLaunch(request *message.StartCommand) *message.StartError {
 type counts struct {
 	refusals int64
 	hits     LimitHits
-}
-
-// countBefore is for what hits a limit while the command runs.
-func (c *Command) countBefore() {
-	now := c.registry.counts()
-	c.before = &now
 }
 
 // environment completes what the request says with the user's own variables and the marker.

@@ -593,7 +593,7 @@ func TestEndedCommandsLeaveNoDescriptorsAndNoGoroutines(t *testing.T) {
 		return len(entries), runtime.NumGoroutine()
 	}
 	attach(t, start(t, registry, "warm", script("echo x")), 0)
-	eventually(t, "what the next command begins with is made", func() bool { return !registry.spares.lacks() })
+	eventually(t, "what the next command begins with is made", func() bool { return registry.hasSpare() })
 	files, goroutines := count()
 	for n := range 20 {
 		id := fmt.Sprint(n)

@@ -125,12 +125,12 @@ func (r *Registry) enter(command *Command) error {
 	return nil
 }
 
-// begin makes a process the command: one that was forked ahead, unless it stands still or is gone, or a new one.
-func (r *Registry) begin(ahead *waiting, program *prefork.Program, files [3]int, c *Command) (int, error) {
+// begin makes a process a command: one that was forked ahead, unless it stands still or is gone, or a new one.
+func (r *Registry) begin(ahead *waiting, program *prefork.Program, files [3]int, ended func(syscall.WaitStatus)) (int, error) {
 	if ahead != nil {
-		switch err := r.become(ahead, program, c); {
+		switch err := r.become(ahead, program); {
 		case err == nil:
-			ahead.inherit(c.collected)
+			ahead.inherit(ended)
 			return ahead.Pid, nil
 		case errors.Is(err, prefork.ErrStuck):
 			r.end(ahead)
@@ -138,16 +138,14 @@ func (r *Registry) begin(ahead *waiting, program *prefork.Program, files [3]int,
 			return 0, err
 		}
 	}
-	c.countBefore()
-	return r.spawn(func() (int, error) { return r.forker.fork(program, files) }, c.collected)
+	return r.spawn(func() (int, error) { return r.forker.fork(program, files) }, ended)
 }
 
-// become waits for commands that stand still, like spawn. Where root inside has frozen them, this one is found to stand still.
-func (r *Registry) become(ahead *waiting, program *prefork.Program, c *Command) error {
+// become waits for commands that stand still, like spawn. Where root inside has frozen them, the process is found to stand still.
+func (r *Registry) become(ahead *waiting, program *prefork.Program) error {
 	r.freezer.forking.Lock()
 	defer r.freezer.forking.Unlock()
-	// Counting takes a tenth of what the process needs to become a program, which then may hit a limit.
-	if err := ahead.Become(program, c.countBefore); err != nil {
+	if err := ahead.Become(program); err != nil {
 		return err
 	}
 	r.forker.giveUpProtection(ahead.Pid)

@@ -15,9 +15,10 @@ type spares struct {
 	// keeps says that pipes are kept, forks that a process is, too.
 	keeps, forks bool
 
-	mu     sync.Mutex
-	next   *beginning
-	closed bool
+	mu   sync.Mutex
+	next *beginning
+	// making says that somebody makes the next one.
+	making, closed bool
 }
 
 // beginning is what there is of a command.
@@ -52,18 +53,29 @@ func (s *spares) take(withStdin bool, null int) (*beginning, error) {
 	return &beginning{pipes: p}, err
 }
 
-// lacks reports whether one should be made.
-func (s *spares) lacks() bool {
+// wants reports whether the next one is to be made, by who asked; put or fail follows.
+func (s *spares) wants() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.keeps && s.next == nil && !s.closed
+	if !s.keeps || s.next != nil || s.making || s.closed {
+		return false
+	}
+	s.making = true
+	return true
 }
 
-// put keeps one, unless it is too late for it.
+func (s *spares) fail() {
+	s.mu.Lock()
+	s.making = false
+	s.mu.Unlock()
+}
+
+// put keeps what was made, unless it is too late for it.
 func (s *spares) put(made *beginning) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.next != nil || s.closed {
+	s.making = false
+	if s.closed {
 		return false
 	}
 	s.next = made
@@ -74,7 +86,7 @@ func (s *spares) put(made *beginning) bool {
 func (s *spares) waitingPid() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.next == nil || s.next.process == nil {
+	if s.next == nil || s.next.process == nil || s.next.process.hasEnded() {
 		return 0
 	}
 	return s.next.process.Pid
@@ -91,11 +103,12 @@ func (s *spares) close() *beginning {
 
 // prepareSpare makes the next one unless it is there. Where that fails the next command tries again, and says why.
 func (r *Registry) prepareSpare() {
-	if !r.spares.lacks() {
+	if !r.spares.wants() {
 		return
 	}
 	p, err := makePipes(false, r.null)
 	if err != nil {
+		r.spares.fail()
 		return
 	}
 	made := &beginning{pipes: p}
@@ -107,10 +120,12 @@ func (r *Registry) prepareSpare() {
 	}
 }
 
-// forkAhead returns nil where no process can be made: a command that needs one tries again.
+// forkAhead returns nil where no process can be made: a command that needs one tries again. What root inside has frozen stays so.
 func (r *Registry) forkAhead(p *pipes) *waiting {
 	w := &waiting{}
-	_, err := r.spawn(func() (pid int, err error) {
+	r.freezer.forking.Lock()
+	defer r.freezer.forking.Unlock()
+	_, err := r.reaper.Spawn(func() (pid int, err error) {
 		w.Process, err = prefork.Start(r.forker.directoryFd, p.theirs)
 		if err != nil {
 			return 0, err
@@ -132,10 +147,18 @@ func (r *Registry) giveUp(s *beginning) {
 	s.pipes.closeOurs()
 }
 
+// end does not wait: whoever watches the process can hold it on its way out.
 func (r *Registry) end(w *waiting) {
-	// One that was collected has ended.
-	_ = r.reaper.Signal(w.Pid, unix.SIGKILL)
-	w.Release()
+	if !w.hasEnded() {
+		// One that was collected just now has ended.
+		_ = r.reaper.Signal(w.Pid, unix.SIGKILL)
+	}
+}
+
+func (w *waiting) hasEnded() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.status != nil
 }
 
 func (w *waiting) collected(status syscall.WaitStatus) {
@@ -143,6 +166,7 @@ func (w *waiting) collected(status syscall.WaitStatus) {
 	w.status = &status
 	heir := w.heir
 	w.mu.Unlock()
+	w.Left()
 	if heir != nil {
 		heir(status)
 	}

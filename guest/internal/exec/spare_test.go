@@ -51,6 +51,13 @@ func newAheadRegistry(t *testing.T) *Registry {
 	return registry
 }
 
+// hasSpare reports whether the next command can begin, where anything is kept for it.
+func (r *Registry) hasSpare() bool {
+	r.spares.mu.Lock()
+	defer r.spares.mu.Unlock()
+	return !r.spares.keeps || r.spares.next != nil
+}
+
 func TestACommandIsTheProcessThatWaited(t *testing.T) {
 	if gvisortest.Inside() {
 		// Nothing is forked ahead there.
@@ -116,6 +123,24 @@ func TestWhoeverEndsOrStopsTheProcessThatWaitsStopsNoCommand(t *testing.T) {
 			_, err := proc.ReadStat(waited)
 			return err != nil
 		})
+	}
+}
+
+func TestOneAtATimeMakesWhatTheNextCommandBeginsWith(t *testing.T) {
+	made := spares{keeps: true}
+	if !made.wants() || made.wants() {
+		t.Error("two make it, or none")
+	}
+	made.fail()
+	if !made.wants() {
+		t.Error("nobody tries again")
+	}
+	if !made.put(&beginning{}) || made.wants() {
+		t.Error("it is made although it is there")
+	}
+	last := made.close()
+	if last == nil || made.wants() || made.put(&beginning{}) {
+		t.Error("it is kept after the end")
 	}
 }
 

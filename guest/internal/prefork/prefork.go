@@ -21,8 +21,7 @@ import (
 // ErrGone says that the process did not go on: it had ended before it was told to.
 var ErrGone = errors.New("the process that was forked ahead has ended")
 
-// ErrStuck says that the process does not go on and never will: somebody has stopped it, or watches it. It has to be killed, and then
-// released.
+// ErrStuck says that the process does not go on and never will: somebody has stopped it, or watches it. It has to be killed.
 var ErrStuck = errors.New("the process that was forked ahead stands still")
 
 // stuckAfter is how long the process may take to notice that it shall go on.
@@ -37,7 +36,7 @@ const stackBytes = 16 << 10
 // Process waits until Become. It is made for PID 1: where this process ends before, nobody ends it.
 type Process struct {
 	Pid   int
-	stack []byte
+	stack atomic.Pointer[[]byte]
 	order *order
 }
 
@@ -122,26 +121,26 @@ func Start(cgroup int, files [3]int) (*Process, error) {
 		_ = unix.Munmap(stack)
 		return nil, os.NewSyscallError("clone3", errno)
 	}
-	return &Process{Pid: int(result), stack: stack, order: o}, nil
+	p := &Process{Pid: int(result), order: o}
+	p.stack.Store(&stack)
+	return p, nil
 }
 
 // lastErrno is above every errno (MAX_ERRNO in linux/err.h).
 const lastErrno = 4096
 
-// Become returns when the process is the program, or has ended on the way: whoever collects it knows. It is called once; meanwhile is
-// done while the process is under way. The error is an errno as of a fork and exec, ErrGone or ErrStuck.
-func (p *Process) Become(program *Program, meanwhile func()) error {
+// Become returns when the process is the program, or has ended on the way: whoever collects it knows. It is called once. The error is
+// an errno as of a fork and exec, ErrGone or ErrStuck.
+func (p *Process) Become(program *Program) error {
 	o := p.order
 	if o.set(program) != nil {
 		o.path = nil
 	}
 	if o.alive.Load() == 0 {
-		p.free()
 		return ErrGone
 	}
 	o.stage.Store(told)
 	futex(&o.stage, futexWake, 1, nil)
-	meanwhile()
 	patience := unix.NsecToTimespec(int64(stuckAfter))
 	for o.alive.Load() != 0 && o.stage.Load() == told {
 		if futex(&o.alive, futexWait, 1, &patience) == unix.ETIMEDOUT && o.stage.CompareAndSwap(told, calledOff) {
@@ -149,7 +148,10 @@ func (p *Process) Become(program *Program, meanwhile func()) error {
 		}
 	}
 	went := o.stage.Load() == goesOn
-	p.Release()
+	for o.alive.Load() != 0 {
+		futex(&o.alive, futexWait, 1, nil)
+	}
+	p.Left()
 	switch {
 	case !went:
 		return ErrGone
@@ -159,17 +161,11 @@ func (p *Process) Become(program *Program, meanwhile func()) error {
 	return nil
 }
 
-// Release waits for the end of a process that was killed.
-func (p *Process) Release() {
-	for p.order.alive.Load() != 0 {
-		futex(&p.order.alive, futexWait, 1, nil)
+// Left is called when the process is known to have ended, and gives back what it ran on.
+func (p *Process) Left() {
+	if stack := p.stack.Swap(nil); stack != nil {
+		_ = unix.Munmap(*stack)
 	}
-	p.free()
-}
-
-func (p *Process) free() {
-	_ = unix.Munmap(p.stack)
-	p.stack = nil
 }
 
 func (o *order) set(program *Program) error {
@@ -199,7 +195,7 @@ func (o *order) set(program *Program) error {
 	return nil
 }
 
-// Operations of futex(2), between processes: they share memory, yet not the number of a thread group.
+// Operations of futex(2). Not the private ones: the kernel wakes who waits for the end of a process as one that may share any memory.
 const (
 	futexWait = 0
 	futexWake = 1

@@ -52,7 +52,7 @@ func (f *forked) collect(t *testing.T) syscall.WaitStatus {
 
 func (f *forked) become(t *testing.T, program *Program) (syscall.WaitStatus, string) {
 	t.Helper()
-	if err := f.Become(program, nothing); err != nil {
+	if err := f.Become(program); err != nil {
 		t.Fatal(err)
 	}
 	text, err := io.ReadAll(f.output)
@@ -61,8 +61,6 @@ func (f *forked) become(t *testing.T, program *Program) (syscall.WaitStatus, str
 	}
 	return f.collect(t), string(text)
 }
-
-func nothing() {}
 
 func shell(script string, words ...string) *Program {
 	return &Program{Path: "/bin/sh", Argv: append([]string{"sh", "-c", script, "sh"}, words...), Env: []string{"PATH=/usr/bin:/bin"}, Dir: "/"}
@@ -153,7 +151,7 @@ func TestItFailsAsAForkDoes(t *testing.T) {
 		program := shell("echo ran")
 		c.change(program)
 		process := begin(t)
-		if err := process.Become(program, nothing); err != c.want {
+		if err := process.Become(program); err != c.want {
 			t.Errorf("%s: %v", name, err)
 		}
 		if status := process.collect(t); status.ExitStatus() != 1 {
@@ -174,7 +172,7 @@ func TestOneThatWasKilledIsGone(t *testing.T) {
 		if status := process.collect(t); status.Signal() != number {
 			t.Errorf("%v: it ends with %v", number, status)
 		}
-		if err := process.Become(shell("echo ran"), nothing); err != ErrGone {
+		if err := process.Become(shell("echo ran")); err != ErrGone {
 			t.Errorf("%v: %v", number, err)
 		}
 	}
@@ -185,7 +183,7 @@ func TestOneThatStandsStillIsGivenUp(t *testing.T) {
 	if err := unix.Kill(process.Pid, unix.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	if err := process.Become(shell("echo ran"), nothing); err != ErrStuck {
+	if err := process.Become(shell("echo ran")); err != ErrStuck {
 		t.Fatal(err)
 	}
 	// What was called off is not begun, also when it goes on.
@@ -195,20 +193,10 @@ func TestOneThatStandsStillIsGivenUp(t *testing.T) {
 	if status := process.collect(t); status.ExitStatus() != 1 {
 		t.Errorf("it ends with %v", status)
 	}
-	process.Release()
+	process.Left()
+	process.Left()
 	if text, err := io.ReadAll(process.output); err != nil || len(text) > 0 {
 		t.Errorf("%q %v", text, err)
-	}
-}
-
-func TestOneThatStandsStillIsKilledAndReleased(t *testing.T) {
-	process := begin(t)
-	if err := errors.Join(unix.Kill(process.Pid, unix.SIGSTOP), unix.Kill(process.Pid, unix.SIGKILL)); err != nil {
-		t.Fatal(err)
-	}
-	process.Release()
-	if status := process.collect(t); status.Signal() != unix.SIGKILL {
-		t.Errorf("it ends with %v", status)
 	}
 }
 

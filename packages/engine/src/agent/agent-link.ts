@@ -195,7 +195,7 @@ export class AgentLink implements Sessions, AsyncDisposable {
 
   /** Who waits for a session is told at once. */
   #giveUp(other: OtherProtocol): void {
-    if (this.#ended !== null) return
+    if (this.#ended !== null || this.connected) return
     this.#other = other
     this.#next.reject(other)
     this.#awaitNext()

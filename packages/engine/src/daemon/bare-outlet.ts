@@ -63,6 +63,7 @@ export class BareOutlet implements Outlet {
 
   refuse(status: number, error: ErrorBody): void {
     if (this.#http) return this.document(status, JSON.stringify({ error }))
+    this.#beginFrames()
     void this.write(encodeJsonFrame(FRAME.error, error))
     this.end()
   }
@@ -70,12 +71,13 @@ export class BareOutlet implements Outlet {
   begin(contentType: string): void {
     const switching = { 'content-type': contentType, connection: 'upgrade', upgrade: UPGRADE_PROTOCOL }
     const kept = this.#keeps ? { [CONNECTION_HEADER]: KEEP_CONNECTION } : {}
-    if (this.#http) return this.#head(101, { ...switching, ...kept })
-    this.begun = true
-    if (Object.keys(this.#headers).length > 0) void this.write(encodeJsonFrame(FRAME.head, this.#headers))
+    if (this.#http) this.#head(101, { ...switching, ...kept })
+    else this.#beginFrames()
   }
 
+  /** What comes behind the end would be part of the next answer. */
   write(...pieces: readonly Uint8Array[]): Promise<void> | null {
+    if (this.#complete) return null
     this.#join()
     let free = true
     for (const piece of pieces) free = this.#socket.write(piece)
@@ -95,6 +97,11 @@ export class BareOutlet implements Outlet {
   /** The connection is closed. */
   closed(): void {
     if (!this.#complete) this.#gone.abort(clientGone())
+  }
+
+  #beginFrames(): void {
+    this.begun = true
+    if (Object.keys(this.#headers).length > 0) void this.write(encodeJsonFrame(FRAME.head, this.#headers))
   }
 
   /** What is written before this process waits again goes out together: its client wakes once. */

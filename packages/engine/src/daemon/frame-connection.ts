@@ -107,11 +107,17 @@ export class FrameConnection {
   /** The call under way, if there is one, is the last. */
   leave(): void {
     this.#keeps = false
-    if (this.#call === null) this.#socket.destroy()
+    if (this.#call === null) this.#hangUp()
   }
 
   destroy(): void {
     this.#socket.destroy()
+  }
+
+  /** A client that is slow gets the end of its last answer first. */
+  #hangUp(): void {
+    if (this.#socket.writableLength > 0) this.#socket.end()
+    else this.#socket.destroy()
   }
 
   #begin(head: FrameHead | null): void {
@@ -156,7 +162,7 @@ export class FrameConnection {
     this.#call = null
     body.abandon()
     if (this.#keeps && outlet.keeps) {
-      this.#idle = setTimeout(() => this.#socket.destroy(), KEEP_ALIVE_MS).unref()
+      this.#idle = setTimeout(() => this.#hangUp(), KEEP_ALIVE_MS).unref()
       return
     }
     this.#keeps = false

@@ -46,9 +46,8 @@ export const findRoute = (method: string, path: string): Route => {
 
 /** The operation that the head of a call names, whose whole input follows. */
 export const routeTo = (id: unknown): Route => {
-  const operation = Object.hasOwn(OPERATIONS, String(id))
-    ? (OPERATIONS as Record<string, Operation>)[String(id)]
-    : undefined
+  const operations = OPERATIONS as Record<string, Operation>
+  const operation = typeof id === 'string' && Object.hasOwn(operations, id) ? operations[id] : undefined
   if (operation === undefined || isAbsent(operation.http)) {
     throw new PyroError('input.invalid', `there is no operation ${JSON.stringify(id)}`, {
       hint: 'see spec/openapi.json',

@@ -248,7 +248,7 @@ interface CallParts {
 }
 
 const headOfFrame = ({ operation, requestId }: FrameHead): ExchangeHead => ({
-  url: String(operation),
+  url: typeof operation === 'string' ? operation : '',
   query: '',
   route: () => routeTo(operation),
   requestId,

@@ -63,12 +63,10 @@ class CommandStream<Operation extends 'workspace.exec' | 'run'> {
 
   async #attempt(signal: AbortSignal): Promise<unknown> {
     if (this.#started !== null) return this.#follow(this.#started, signal)
-    const { upload, control } = this.#call
+    const { upload } = this.#call
     const opened = (sender: FrameSender): void => void (this.#sender = sender)
-    // Without control frames and upload the request is plain JSON.
-    const open = control !== undefined || upload !== undefined ? { opened } : {}
     try {
-      return await attemptStream(this.#client.wire, { head: this.#head, sink: this.#sink(), upload, signal, ...open })
+      return await attemptStream(this.#client.wire, { head: this.#head, sink: this.#sink(), upload, signal, opened })
     } catch (error) {
       if (error instanceof EngineGone) this.#refuseHalfSentInput(error)
       throw error

@@ -55,14 +55,17 @@ export class Wire {
 
   /**
    * Begins a call on a connection that speaks frames, one that is kept or a new one; the caller writes the `input` in the same turn,
-   * and hands the connection back with `keep`, or destroys it.
+   * and hands the connection back with `keep`, or destroys it. `fresh`: a new one, which nobody takes when the engine is gone.
    */
-  converse(head: RequestHead): {
+  converse(
+    head: RequestHead,
+    { fresh }: { readonly fresh: boolean },
+  ): {
     readonly conversation: Conversation
     readonly input: Readonly<Record<string, unknown>>
   } {
     this.refuseClosed()
-    const kept = this.#idle.pop()
+    const kept = fresh ? undefined : this.#idle.pop()
     if (kept !== undefined) {
       kept.ask({ operation: head.operation, [REQUEST_ID_HEADER]: head.requestId })
       return { conversation: kept, input: head.input }

@@ -26,7 +26,7 @@ export interface StreamAttempt {
 
 /** One attempt at a streaming call: resolves with the result, rejects with a PyroError or, when the engine died, EngineGone. */
 export const attemptStream = async (wire: Wire, attempt: StreamAttempt): Promise<unknown> => {
-  const { conversation, input } = wire.converse(attempt.head)
+  const { conversation, input } = wire.converse(attempt.head, { fresh: attempt.upload !== undefined })
   const { socket } = conversation
   const destroy = (): void => void socket.destroy()
   attempt.signal?.addEventListener('abort', destroy, { once: true })

@@ -93,8 +93,8 @@ export class CommandBook {
       const output = await sandbox.agent.start(row.id, request.start, { timeoutMs: START_TIMEOUT_MS })
       void this.#follow(running, sandbox, running.consume(output), before).then(ended.resolve, ended.reject)
     } catch (error) {
-      // Whether the agent got the request is unknown when the link went: then it is looked for again.
-      if (isPyroError(error) && error.code === 'sandbox.unreachable') {
+      // Whether the agent got the request is unknown when the link went: then it is looked for again. Another agent got none.
+      if (isPyroError(error) && error.code === 'sandbox.unreachable' && sandbox.agent.other === null) {
         void this.#follow(running, sandbox, running.consume(null), before).then(ended.resolve, ended.reject)
         return running
       }
