@@ -91,6 +91,7 @@ func Serve(config *message.AgentConfig, link *channel.Link, child <-chan os.Sign
 	link.Uptime = sandbox.Uptime
 	link.Handler = channel.Routes(commands, sandbox, logger)
 	link.Log = logger
+	go commands.GetReady()
 	link.Run()
 	return nil
 }

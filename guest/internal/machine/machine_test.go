@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -270,5 +271,34 @@ func TestModulesAreForAllMachinesOrForOneTypeOfDevice(t *testing.T) {
 	}
 	if types, err := deviceTypes(sys); err != nil || !reflect.DeepEqual(types, []string{"0x0002", "0x0003"}) {
 		t.Errorf("got %q, %v", types, err)
+	}
+}
+
+func TestTheProgramOfTheRehearsalEndsAtOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "nothing")
+	if err := os.WriteFile(path, program(endsAtOnce), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if output, err := exec.Command(path).CombinedOutput(); err != nil || len(output) > 0 {
+		t.Errorf("%v %q", err, output)
+	}
+}
+
+func TestARehearsalLeavesNothingOpen(t *testing.T) {
+	open := func() int {
+		entries, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(entries)
+	}
+	before := open()
+	rehearsal, err := newRehearsal(&commandGroup{fd: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rehearsal.exec()
+	if now := open(); now != before {
+		t.Errorf("%d descriptors are open, before %d", now, before)
 	}
 }

@@ -46,6 +46,10 @@ func run(memory int64, child <-chan os.Signal, logger *log.Logger) error {
 	if err != nil {
 		return err
 	}
+	rehearsal, err := newRehearsal(commands)
+	if err != nil {
+		return err
+	}
 	fmt.Fprintln(os.Stderr, ReadyLine)
 	first, err := vmm.link.await()
 	if err != nil {
@@ -58,6 +62,7 @@ func run(memory int64, child <-chan os.Signal, logger *log.Logger) error {
 	if err := reseed(config.Entropy); err != nil {
 		return err
 	}
+	go rehearsal.exec()
 	machine, err := vmm.enter(config, commands)
 	if err != nil {
 		return err
