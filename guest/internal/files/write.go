@@ -4,13 +4,13 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/hex"
-	"regexp"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"pyro.dev/agent/internal/message"
+	"pyro.dev/agent/internal/pattern"
 	"pyro.dev/agent/internal/tree"
 )
 
@@ -20,7 +20,7 @@ const (
 	newFileMode     = 0o644
 )
 
-var modePattern = regexp.MustCompile(`^0?[0-7]{3}$`)
+var modePattern = pattern.Lazy(`^0?[0-7]{3}$`)
 
 // Write puts a whole file in place, or with oldText one in which that text is replaced: a reader sees the old file or the
 // new one. An existing file keeps its owner, extended attributes and, unless the request says otherwise, its mode; hard
@@ -49,7 +49,7 @@ func beginWrite(request *message.WriteFile) (*walk, *uint32, error) {
 	}
 	var mode *uint32
 	if request.Mode != nil {
-		if !modePattern.MatchString(*request.Mode) {
+		if !modePattern().MatchString(*request.Mode) {
 			return nil, nil, message.Errorf(message.KindInvalid, "the mode %q is not like 0644", message.Clip(*request.Mode, 32))
 		}
 		bits, err := strconv.ParseUint(*request.Mode, 8, 32)

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"regexp"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -13,6 +12,7 @@ import (
 	"pyro.dev/agent/internal/identity"
 	"pyro.dev/agent/internal/isolate"
 	"pyro.dev/agent/internal/message"
+	"pyro.dev/agent/internal/pattern"
 )
 
 // imprint mirrors imprintInput in packages/protocol/src/guest/offline.ts.
@@ -24,7 +24,7 @@ type imprint struct {
 	Mapping  isolate.Mapping   `json:"mapping"`
 }
 
-var labelPattern = regexp.MustCompile(`^[a-z0-9-]{1,15}$`)
+var labelPattern = pattern.Lazy(`^[a-z0-9-]{1,15}$`)
 
 const (
 	dbusFolder = "/var/lib/dbus"
@@ -53,7 +53,7 @@ func Imprint(args []string) int {
 }
 
 func (in imprint) write() error {
-	if !labelPattern.MatchString(in.Label) {
+	if !labelPattern().MatchString(in.Label) {
 		return fmt.Errorf("not a label: %q", in.Label)
 	}
 	texts, err := in.Identity.Files()

@@ -6,6 +6,7 @@
 package machine
 
 import (
+	"errors"
 	"fmt"
 	"log"
 	"os"
@@ -42,11 +43,7 @@ func Main(args []string) int {
 }
 
 func run(memory int64, child <-chan os.Signal, logger *log.Logger) error {
-	vmm, commands, err := makeReady(memory)
-	if err != nil {
-		return err
-	}
-	rehearsal, err := newRehearsal(commands)
+	vmm, commands, rehearsal, err := makeReady(memory)
 	if err != nil {
 		return err
 	}
@@ -92,13 +89,23 @@ func (v *vmm) enter(config *Config, commands *commandGroup) (*boot.Machine, erro
 }
 
 // makeReady is the half before the memory is saved. What it mounts moves to the root that is mounted afterwards.
-func makeReady(memory int64) (*vmm, *commandGroup, error) {
+func makeReady(memory int64) (*vmm, *commandGroup, *rehearsal, error) {
 	if err := mountAll(kernelMounts); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	if err := loadModules(); err != nil {
-		return nil, nil, err
+	// They take longest, and until the VMM is looked for nothing needs them.
+	loaded := make(chan error, 1)
+	go func() { loaded <- loadModules() }()
+	commands, rehearsal, err := makeInside(memory)
+	if err := errors.Join(err, <-loaded); err != nil {
+		return nil, nil, nil, err
 	}
+	vmm, err := findVMM("/sys")
+	return vmm, commands, rehearsal, err
+}
+
+// makeInside is what the kernel alone is needed for.
+func makeInside(memory int64) (*commandGroup, *rehearsal, error) {
 	if err := mountAll(memoryMounts(memory)); err != nil {
 		return nil, nil, err
 	}
@@ -118,9 +125,9 @@ func makeReady(memory int64) (*vmm, *commandGroup, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	vmm, err := findVMM("/sys")
+	rehearsal, err := newRehearsal(commands)
 	if err != nil {
 		return nil, nil, err
 	}
-	return vmm, commands, boot.Settle()
+	return commands, rehearsal, boot.Settle()
 }

@@ -185,7 +185,7 @@ func selectFromSaved(l *layout, input Input) (*imageConfig, []layer, error) {
 	image := fitting[0]
 	configName := partName(image.Config)
 	digest := ""
-	if hexadecimal := strings.TrimSuffix(path.Base(configName), ".json"); digestPattern.MatchString("sha256:" + hexadecimal) {
+	if hexadecimal := strings.TrimSuffix(path.Base(configName), ".json"); digestPattern().MatchString("sha256:" + hexadecimal) {
 		digest = "sha256:" + hexadecimal
 	}
 	var config imageConfig

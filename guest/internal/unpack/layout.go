@@ -9,11 +9,11 @@ import (
 	"errors"
 	"io"
 	"path"
-	"regexp"
 	"strings"
 
 	"pyro.dev/agent/internal/archive"
 	"pyro.dev/agent/internal/message"
+	"pyro.dev/agent/internal/pattern"
 )
 
 const (
@@ -26,7 +26,7 @@ const (
 )
 
 // layoutName is what the parts of an OCI layout and of docker save are called. A root filesystem has other names.
-var layoutName = regexp.MustCompile(`^(oci-layout|index\.json|manifest\.json|repositories|blobs(/[a-z0-9]+(/[A-Fa-f0-9]+)?)?|` +
+var layoutName = pattern.Lazy(`^(oci-layout|index\.json|manifest\.json|repositories|blobs(/[a-z0-9]+(/[A-Fa-f0-9]+)?)?|` +
 	`[0-9a-f]{64}\.(json|tar(\.gz)?)|[0-9a-f]{64}(/(VERSION|json|layer\.tar))?)$`)
 
 // part is one file of an image tar, where its bytes are.
@@ -61,7 +61,7 @@ func looksLikeImage(from io.Reader) (bool, error) {
 		if name == "" {
 			continue
 		}
-		if !layoutName.MatchString(name) {
+		if !layoutName().MatchString(name) {
 			return false, nil
 		}
 		known = true
@@ -100,7 +100,7 @@ func readLayout(file io.ReadSeeker, limits message.ArchiveLimits) (*layout, erro
 		if name == "" && header.Typeflag == tar.TypeDir {
 			continue
 		}
-		if !layoutName.MatchString(name) || entries > layoutEntriesLimit || entries > limits.Entries {
+		if !layoutName().MatchString(name) || entries > layoutEntriesLimit || entries > limits.Entries {
 			return nil, nil
 		}
 		offset, err := file.Seek(0, io.SeekCurrent)
@@ -179,11 +179,11 @@ func digestMismatch(name, want, got string) error {
 		message.Clip(name, 512), got, message.Clip(want, 128))
 }
 
-var digestPattern = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+var digestPattern = pattern.Lazy(`^sha256:[0-9a-f]{64}$`)
 
 // blobName is where the layout keeps what a digest names.
 func blobName(digest string) (string, error) {
-	if !digestPattern.MatchString(digest) {
+	if !digestPattern().MatchString(digest) {
 		return "", message.Errorf(message.KindInvalid, "not a digest this can check: %q", message.Clip(digest, 128))
 	}
 	return "blobs/sha256/" + strings.TrimPrefix(digest, "sha256:"), nil
