@@ -84,10 +84,18 @@ func (f *freezer) lockForks() {
 
 // thaw lets go on what root inside has frozen. Each fork asks, and reading takes less than writing.
 func (f *freezer) thaw() {
-	var state [1]byte
-	if n, err := unix.Pread(f.fd, state[:], 0); f.fd >= 0 && err == nil && n == 1 && state[0] == '1' {
+	if f.isFrozen() {
 		f.set("0")
 	}
+}
+
+func (f *freezer) isFrozen() bool {
+	if f.fd < 0 {
+		return false
+	}
+	var state [1]byte
+	n, err := unix.Pread(f.fd, state[:], 0)
+	return err == nil && n == 1 && state[0] == '1'
 }
 
 // set does nothing where root inside has taken the group away: a walk then does without.

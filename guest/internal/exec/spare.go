@@ -17,8 +17,9 @@ type spares struct {
 
 	mu   sync.Mutex
 	next *beginning
-	// making says that somebody makes the next one.
+	// making says that somebody makes the next one, whose process is pid once it is there.
 	making, closed bool
+	pid            int
 }
 
 // beginning is what there is of a command.
@@ -60,8 +61,14 @@ func (s *spares) wants() bool {
 	if !s.keeps || s.next != nil || s.making || s.closed {
 		return false
 	}
-	s.making = true
+	s.making, s.pid = true, 0
 	return true
+}
+
+func (s *spares) forked(pid int) {
+	s.mu.Lock()
+	s.pid = pid
+	s.mu.Unlock()
 }
 
 func (s *spares) fail() {
@@ -86,6 +93,9 @@ func (s *spares) put(made *beginning) bool {
 func (s *spares) waitingPid() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.making {
+		return s.pid
+	}
 	if s.next == nil || s.next.process == nil || s.next.process.hasEnded() {
 		return 0
 	}
@@ -120,16 +130,21 @@ func (r *Registry) prepareSpare() {
 	}
 }
 
-// forkAhead returns nil where no process can be made: a command that needs one tries again. What root inside has frozen stays so.
+// forkAhead returns nil where no process can be made: a command that needs one tries again. What root inside has frozen stays so, and
+// gets none: it would stand still before it has let go of what is open here.
 func (r *Registry) forkAhead(p *pipes) *waiting {
 	w := &waiting{}
 	r.freezer.forking.Lock()
 	defer r.freezer.forking.Unlock()
+	if r.freezer.isFrozen() {
+		return nil
+	}
 	_, err := r.reaper.Spawn(func() (pid int, err error) {
 		w.Process, err = prefork.Start(r.forker.directoryFd, p.theirs)
 		if err != nil {
 			return 0, err
 		}
+		r.spares.forked(w.Pid)
 		return w.Pid, nil
 	}, w.collected)
 	if err != nil {
@@ -147,7 +162,7 @@ func (r *Registry) giveUp(s *beginning) {
 	s.pipes.closeOurs()
 }
 
-// end does not wait: whoever watches the process can hold it on its way out.
+// end does not wait: whoever watches the process can hold it on its way out, and with it the other ends of its pipes.
 func (r *Registry) end(w *waiting) {
 	if !w.hasEnded() {
 		// One that was collected just now has ended.

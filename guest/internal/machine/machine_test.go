@@ -297,7 +297,9 @@ func TestARehearsalLeavesNothingOpen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rehearsal.exec()
+	if err := rehearsal.exec(); err != nil {
+		t.Error(err)
+	}
 	if now := open(); now != before {
 		t.Errorf("%d descriptors are open, before %d", now, before)
 	}

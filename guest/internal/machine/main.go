@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log"
 	"os"
+	"runtime"
 	"strconv"
 
 	"pyro.dev/agent/internal/boot"
@@ -59,7 +60,11 @@ func run(memory int64, child <-chan os.Signal, logger *log.Logger) error {
 	if err := reseed(config.Entropy); err != nil {
 		return err
 	}
-	go rehearsal.exec()
+	if config.Root != nil && runtime.NumCPU() > 1 {
+		go func() { _ = rehearsal.exec() }()
+	} else {
+		rehearsal.over()
+	}
 	machine, err := vmm.enter(config, commands)
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package machine
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 
@@ -21,7 +22,7 @@ type rehearsal struct {
 	cgroup  int
 }
 
-// sampleConfig has every object that a config may have.
+// sampleConfig has what a config may have.
 const sampleConfig = `{"agent":{},"entropy":"","limits":{},"root":{},"inspect":[{}]}`
 
 // newRehearsal is for the half before the memory is saved. In that a config is decoded, too: package json looks through a type once.
@@ -45,19 +46,33 @@ func newRehearsal(commands *commandGroup) (*rehearsal, error) {
 	return &rehearsal{nothing: nothing, null: null, cgroup: commands.fd}, nil
 }
 
+// over is called when nothing is rehearsed.
+func (r *rehearsal) over() {
+	unix.Close(r.null)
+	r.nothing.Close()
+}
+
 // exec is done once. What fails here will fail where somebody waits for it.
-func (r *rehearsal) exec() {
-	defer unix.Close(r.null)
-	defer r.nothing.Close()
+func (r *rehearsal) exec() error {
+	defer r.over()
 	process, err := prefork.Start(r.cgroup, [3]int{r.null, r.null, r.null})
 	if err != nil {
-		return
+		return err
 	}
-	_ = process.Become(&prefork.Program{
+	err = process.Become(&prefork.Program{
 		Path: fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), r.nothing.Fd()), Argv: []string{"nothing"}, Dir: "/",
 	})
-	// Whoever collects all children may have been first.
-	_, _ = unix.Wait4(process.Pid, nil, 0, nil)
+	if errors.Is(err, prefork.ErrStuck) {
+		_ = unix.Kill(process.Pid, unix.SIGKILL)
+	}
+	for {
+		// Whoever collects all children may have been first.
+		if _, failed := unix.Wait4(process.Pid, nil, 0, nil); failed != unix.EINTR {
+			break
+		}
+	}
+	process.Left()
+	return err
 }
 
 // program is an executable file with one segment, and in that nothing but code (elf(5)).

@@ -106,8 +106,8 @@ export class FrameConnection {
 
   /** The call under way, if there is one, is the last. */
   leave(): void {
-    this.#keeps = false
     if (this.#call === null) this.#hangUp()
+    else this.#keeps = false
   }
 
   destroy(): void {
@@ -116,6 +116,7 @@ export class FrameConnection {
 
   /** A client that is slow gets the end of its last answer first. */
   #hangUp(): void {
+    this.#keeps = false
     if (this.#socket.writableLength > 0) this.#socket.end()
     else this.#socket.destroy()
   }
