@@ -67,9 +67,13 @@ describe('snapshots', () => {
     await ws.snapshots.create(`A${'x'.repeat(61)}._`)
     await ws.snapshots.create('green')
     await expect(ws.snapshots.delete('baseline')).rejects.toMatchObject({ code: 'snapshot.reserved' })
-    for (const ask of [ws.snapshots.delete('gren'), ws.snapshots.inspect('gren'), ws.diff({ from: 'gren' })]) {
-      await expect(ask).rejects.toMatchObject({ code: 'snapshot.not-found', hint: expect.stringContaining('green') })
-    }
+    const asks = [
+      () => ws.snapshots.delete('gren'),
+      () => ws.snapshots.inspect('gren'),
+      () => ws.diff({ from: 'gren' }),
+    ]
+    for (const ask of asks)
+      await expect(ask()).rejects.toMatchObject({ code: 'snapshot.not-found', hint: expect.stringContaining('green') })
     expect((await ws.snapshots.list()).length).toBe(3)
   })
 
