@@ -117,8 +117,15 @@ export class FrameConnection {
   /** A client that is slow gets the end of its last answer first. */
   #hangUp(): void {
     this.#keeps = false
-    if (this.#socket.writableLength > 0) this.#socket.end()
+    if (this.#socket.writableLength > 0) this.#end()
     else this.#socket.destroy()
+  }
+
+  /** What was written goes out, and what still comes is dropped, within bounds. */
+  #end(): void {
+    this.#keeps = false
+    this.#socket.end()
+    discardRest(this.#socket)
   }
 
   #begin(head: FrameHead | null): void {
@@ -166,8 +173,6 @@ export class FrameConnection {
       this.#idle = setTimeout(() => this.#hangUp(), KEEP_ALIVE_MS).unref()
       return
     }
-    this.#keeps = false
-    this.#socket.end()
-    discardRest(this.#socket)
+    this.#end()
   }
 }
